@@ -1,0 +1,32 @@
+//! The vocabulary of the bus: requests, replies and publications as they stand in a message body.
+//!
+//! Every type here is plain data with a JSON form and a generated JSON Schema (`schemas/`). Names are snake_case, a unit is part
+//! of a name (`_ms`, `_s`, `_bytes`), times are RFC 3339 UTC strings, addresses are strings, and what is absent is `null` or left
+//! out, never zero. This room knows nothing of the others.
+
+mod clothing;
+mod connectivity;
+mod endpoint;
+mod error;
+mod finding;
+mod job;
+mod message;
+mod request;
+mod status;
+mod time;
+mod topology;
+
+pub use clothing::undress;
+pub use connectivity::{
+    ArpView, CaptureReport, ConnectReport, ConnectState, ConnectivityResult, Dnp3View, EndpointResult, IcmpUnreachable,
+    InterfaceCapture, KernelView, ModbusView, PingReport, PingState, ResponseTimes, RoundTrip, Verdict, WireView,
+};
+pub use endpoint::{Component, Direction, Dnp3Addresses, Endpoint, PortSource, Protocol, SerialLine, Transport, endpoint_id};
+pub use error::{ApiError, ErrorBody, ErrorCode};
+pub use finding::{Finding, Severity};
+pub use job::{CaptureSummary, Job, JobAccepted, JobKind, JobState, JobSummary, VerdictCounts};
+pub use message::{CopsAnswer, Event};
+pub use request::{CaptureRequest, ConnectivityRequest, ExtraEndpoint, JobQuery, MAX_BODY_DEPTH, body_json, parse_body};
+pub use status::{BusCounters, Capabilities, Capability, Health, MonitorStatus, Status, Summary};
+pub use time::UtcTime;
+pub use topology::{Heartbeat, HeartbeatKind, Host, Interface, Problem, RegisterType, Topology, TopologySummary};

@@ -1,0 +1,195 @@
+//! What should talk to what, and by which way.
+
+use super::{Direction, Endpoint, Severity, UtcTime};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// The four Modbus tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RegisterType {
+    /// Read and written, one bit (function codes 1, 5, 15).
+    Coil,
+    /// Read only, one bit (2).
+    DiscreteInput,
+    /// Read only, 16 bits (4).
+    Input,
+    /// Read and written, 16 bits (3, 6, 16).
+    Holding,
+}
+
+/// What a changing value is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeartbeatKind {
+    /// Read from the device: it must change.
+    Read,
+    /// Written to the device.
+    Write,
+    /// A watchdog value, read only.
+    Watchdog,
+}
+
+/// A configured heartbeat or watchdog, resolved to what is seen on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Heartbeat {
+    /// The endpoint it is exchanged with.
+    pub endpoint_id: String,
+    /// The file that configures it.
+    pub config_file: String,
+    /// The component it belongs to.
+    pub component: String,
+    /// What it is for.
+    pub kind: HeartbeatKind,
+    /// Whether the config switches it on.
+    pub enabled: bool,
+    /// The id of the point.
+    pub id: String,
+    /// Whether a point of that id exists.
+    pub resolved: bool,
+    /// The Modbus table.
+    pub register_type: Option<RegisterType>,
+    /// The offset as the config has it.
+    pub offset: Option<u32>,
+    /// The offset as it stands in a request (one less with `off_by_one`).
+    pub wire_offset: Option<u32>,
+    /// How many registers.
+    pub size: Option<u16>,
+    /// The unit id; `null` where it is left to the process.
+    pub unit_id: Option<u8>,
+    /// The DNP3 point type (`analog`, `counter`, ...).
+    pub point_type: Option<String>,
+    /// The DNP3 point index.
+    pub point_index: Option<u32>,
+    /// Unchanged for this long means lost.
+    pub timeout_ms: Option<u64>,
+    /// How often it is written or checked.
+    pub period_ms: Option<u64>,
+    /// The value above which it starts again.
+    pub max_value: Option<u64>,
+}
+
+/// One address, and what is on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// The address.
+    pub address: IpAddr,
+    /// The host names by which configs call it.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Whether it is one of this controller's own addresses.
+    pub is_local: bool,
+    /// The interface by which the kernel would reach it.
+    pub interface: Option<String>,
+    /// The next hop, if it is not on a connected network.
+    pub gateway: Option<IpAddr>,
+    /// The endpoints on it.
+    pub endpoint_ids: Vec<String>,
+}
+
+/// One of the controller's own network interfaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Interface {
+    /// Its name, for instance `eth0`.
+    pub name: String,
+    /// The kernel's index.
+    pub index: u32,
+    /// Whether it is switched on.
+    pub up: bool,
+    /// Whether it has a carrier.
+    pub running: bool,
+    /// Whether it is the loopback.
+    pub loopback: bool,
+    /// The hardware address.
+    pub mac: Option<String>,
+    /// The largest packet.
+    pub mtu: Option<u32>,
+    /// Addresses with prefix length, for instance `192.168.112.2/24`.
+    pub addresses: Vec<String>,
+    /// How many endpoints are reached by it.
+    pub endpoints: u32,
+}
+
+/// Something about a file, or about what it says, that an engineer should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// The stable code, for instance `config.json_syntax`.
+    pub code: String,
+    /// How much it matters.
+    pub severity: Severity,
+    /// The file.
+    pub path: Option<String>,
+    /// The line, from 1.
+    pub line: Option<u32>,
+    /// The column, from 1.
+    pub column: Option<u32>,
+    /// The endpoint it is about.
+    pub endpoint_id: Option<String>,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+/// Everything that is known of what should talk to what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Topology {
+    /// The endpoints, in the order of their ids.
+    pub endpoints: Vec<Endpoint>,
+    /// The addresses they are on.
+    pub hosts: Vec<Host>,
+    /// The controller's own interfaces.
+    pub interfaces: Vec<Interface>,
+    /// The configured heartbeats.
+    pub heartbeats: Vec<Heartbeat>,
+    /// Files that could not be used, and why; and what is questionable in the others.
+    pub problems: Vec<Problem>,
+    /// How many files were looked at.
+    pub files_scanned: u32,
+    /// When.
+    pub scanned_at: UtcTime,
+}
+
+/// A topology in a few numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TopologySummary {
+    /// How many endpoints in all.
+    pub endpoints: u32,
+    /// How many this controller connects to.
+    pub outbound: u32,
+    /// How many this controller listens on.
+    pub inbound: u32,
+    /// How many addresses.
+    pub hosts: u32,
+    /// How many heartbeats.
+    pub heartbeats: u32,
+    /// How many problems.
+    pub problems: u32,
+    /// How many files were looked at.
+    pub files_scanned: u32,
+    /// When.
+    pub scanned_at: UtcTime,
+    /// Where the whole is to be had.
+    pub uri: String,
+}
+
+impl Topology {
+    /// The numbers of this topology; `uri` is where the whole is to be had.
+    pub fn summary(&self, uri: impl Into<String>) -> TopologySummary {
+        let count = |direction| len(self.endpoints.iter().filter(|endpoint| endpoint.direction == direction).count());
+        TopologySummary {
+            endpoints: len(self.endpoints.len()),
+            outbound: count(Direction::Outbound),
+            inbound: count(Direction::Inbound),
+            hosts: len(self.hosts.len()),
+            heartbeats: len(self.heartbeats.len()),
+            problems: len(self.problems.len()),
+            files_scanned: self.files_scanned,
+            scanned_at: self.scanned_at,
+            uri: uri.into(),
+        }
+    }
+}
+
+fn len(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,1 @@
+//! The connectivity test: plan (pure), run, verdict (pure).

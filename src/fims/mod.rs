@@ -1,0 +1,1 @@
+//! The bus: codec (pure), cipher, client and broker.

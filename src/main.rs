@@ -1,0 +1,3 @@
+//! The `netdiag` command.
+
+fn main() {}

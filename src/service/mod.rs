@@ -1,0 +1,1 @@
+//! The wiring: router, publishers, COPS, settings, shutdown.
