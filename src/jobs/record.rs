@@ -1,0 +1,244 @@
+//! The record on disk: one folder a job, each file written whole or not at all.
+//!
+//! ```text
+//! <state dir>/jobs/<job id>/job.json         the job as it stands
+//!                          /result.json      its result, once there is one
+//!                          /capture.pcapng   the traffic, if it was captured
+//! ```
+
+use crate::api::Job;
+use std::{
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+/// A file of the record that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct RecordError {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// The folder in which jobs are recorded. All calls block on the disk.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    /// The record below `state_dir`, whose folder is made if it does not exist.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn open(state_dir: &Path) -> Result<Self, RecordError> {
+        let dir = state_dir.join("jobs");
+        fs::create_dir_all(&dir).map_err(|source| RecordError { path: dir.clone(), source })?;
+        Ok(Self { dir })
+    }
+
+    /// The folder of one job.
+    pub fn job_dir(&self, job_id: &str) -> PathBuf {
+        self.dir.join(job_id)
+    }
+
+    /// The file of a job's result.
+    pub fn result_path(&self, job_id: &str) -> PathBuf {
+        self.job_dir(job_id).join("result.json")
+    }
+
+    /// The file of a job's capture.
+    pub fn capture_path(&self, job_id: &str) -> PathBuf {
+        self.job_dir(job_id).join("capture.pcapng")
+    }
+
+    /// Makes a job's folder.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(&self, job_id: &str) -> Result<PathBuf, RecordError> {
+        let dir = self.job_dir(job_id);
+        fs::create_dir_all(&dir).map_err(|source| RecordError { path: dir.clone(), source })?;
+        Ok(dir)
+    }
+
+    /// Writes a job as it stands.
+    ///
+    /// # Errors
+    /// When the disk fails or is full; the former record is then still there.
+    pub fn save(&self, job: &Job) -> Result<(), RecordError> {
+        let path = self.create(&job.job_id)?.join("job.json");
+        let json = serde_json::to_vec_pretty(job).map_err(|error| RecordError { path: path.clone(), source: error.into() })?;
+        write_atomically(&path, &json)
+    }
+
+    /// Writes a job's result.
+    ///
+    /// # Errors
+    /// When the disk fails or is full.
+    pub fn save_result(&self, job_id: &str, json: &[u8]) -> Result<(), RecordError> {
+        self.create(job_id)?;
+        write_atomically(&self.result_path(job_id), json)
+    }
+
+    /// Reads a job's result; `None` if there is none.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn load_result(&self, job_id: &str) -> Result<Option<Vec<u8>>, RecordError> {
+        let path = self.result_path(job_id);
+        match fs::read(&path) {
+            Ok(json) => Ok(Some(json)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(RecordError { path, source }),
+        }
+    }
+
+    /// Reads every job that can be read, and says which cannot.
+    pub fn load_all(&self) -> (Vec<Job>, Vec<RecordError>) {
+        let (mut jobs, mut problems) = (Vec::new(), Vec::new());
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(source) => return (jobs, vec![RecordError { path: self.dir.clone(), source }]),
+        };
+        for entry in entries.flatten() {
+            let path = entry.path().join("job.json");
+            match fs::read(&path).and_then(|json| Ok(serde_json::from_slice::<Job>(&json)?)) {
+                // A folder that does not bear its job's name was not written here, and must never be removed by that name.
+                Ok(job) if entry.file_name().to_str() == Some(job.job_id.as_str()) => jobs.push(job),
+                Ok(job) => {
+                    let source = io::Error::other(format!("holds the record of job `{}`", job.job_id));
+                    problems.push(RecordError { path, source });
+                }
+                Err(source) => problems.push(RecordError { path, source }),
+            }
+        }
+        jobs.sort_by(|a, b| a.job_id.cmp(&b.job_id));
+        (jobs, problems)
+    }
+
+    /// Removes a job with its result and its capture.
+    ///
+    /// # Errors
+    /// When something of it cannot be removed.
+    pub fn remove(&self, job_id: &str) -> Result<(), RecordError> {
+        let path = self.job_dir(job_id);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(|source| RecordError { path, source }),
+        }
+    }
+
+    /// Removes the oldest captures until those that stay are within `max_bytes`, never one of `in_use`, and says which jobs lost theirs.
+    ///
+    /// # Errors
+    /// When a capture cannot be removed.
+    pub fn prune_captures(&self, max_bytes: u64, in_use: &[String]) -> Result<Vec<String>, RecordError> {
+        let entries = fs::read_dir(&self.dir).map_err(|source| RecordError { path: self.dir.clone(), source })?;
+        let mut captures: Vec<(String, u64)> = entries
+            .flatten()
+            .filter_map(|entry| {
+                let job_id = entry.file_name().into_string().ok()?;
+                Some((job_id.clone(), fs::metadata(self.capture_path(&job_id)).ok()?.len()))
+            })
+            .collect();
+        captures.sort();
+        let mut removed = Vec::new();
+        let mut total: u64 = captures.iter().map(|(_, bytes)| bytes).sum();
+        for (job_id, bytes) in captures {
+            if total <= max_bytes {
+                break;
+            }
+            if in_use.contains(&job_id) {
+                continue;
+            }
+            let path = self.capture_path(&job_id);
+            fs::remove_file(&path).map_err(|source| RecordError { path, source })?;
+            total -= bytes;
+            removed.push(job_id);
+        }
+        Ok(removed)
+    }
+}
+
+/// Writes a file so that a reader, a crash or a full disk sees the old content or the new, never a part: written beside it under
+/// another name, synced, renamed.
+///
+/// # Errors
+/// When the disk fails or is full; the former file is then untouched.
+pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), RecordError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    let write = || -> io::Result<()> {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        if let Some(dir) = path.parent() {
+            fs::File::open(dir)?.sync_all()?;
+        }
+        Ok(())
+    };
+    write().map_err(|source| {
+        let _ = fs::remove_file(&temporary);
+        RecordError { path: path.to_owned(), source }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{JobKind, UtcTime},
+        jobs::{Jobs, Limits},
+    };
+
+    fn job(id: &str) -> Job {
+        let mut jobs = Jobs::new(Limits::default());
+        jobs.submit(id.to_owned(), JobKind::Connectivity, serde_json::json!({"ping": true}), None, UtcTime::from_unix_ns(5))
+            .unwrap()
+    }
+
+    #[test]
+    fn jobs_come_back_as_they_were_written_and_bad_records_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.save(&job("b")).unwrap();
+        store.save(&job("a")).unwrap();
+        fs::create_dir(store.job_dir("broken")).unwrap();
+        fs::write(store.job_dir("broken").join("job.json"), "{\"job_id\": \"bro").unwrap();
+        fs::create_dir(store.job_dir("moved")).unwrap();
+        fs::copy(store.job_dir("a").join("job.json"), store.job_dir("moved").join("job.json")).unwrap();
+        let (jobs, problems) = store.load_all();
+        assert_eq!(jobs, [job("a"), job("b")]);
+        assert_eq!(problems.len(), 2, "{problems:?}");
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_former_file_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("result.json");
+        write_atomically(&path, b"old").unwrap();
+        assert!(write_atomically(&dir.path().join("no/such/dir.json"), b"new").is_err());
+        write_atomically(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_oldest_captures_go_first_and_never_one_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        for id in ["a", "b", "c", "d"] {
+            store.create(id).unwrap();
+            fs::write(store.capture_path(id), [0; 100]).unwrap();
+        }
+        assert_eq!(store.prune_captures(250, &["a".to_owned()]).unwrap(), ["b", "c"]);
+        assert!(store.capture_path("a").exists() && store.capture_path("d").exists());
+        assert!(store.prune_captures(250, &[]).unwrap().is_empty());
+    }
+}
