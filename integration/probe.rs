@@ -168,6 +168,8 @@ fn a_connection_that_the_device_breaks_at_once_is_told_from_one_that_it_breaks_o
 fn a_cancelled_connect_closes_with_a_fin_even_over_unread_bytes() {
     let (controller, plant) = controller_and_device();
     let server = serve(&plant, |mut stream| {
+        // Late enough that nobody polls the connect any more.
+        thread::sleep(Duration::from_millis(40));
         stream.write_all(&[0; 4000]).expect("a greeting");
         read_to_end(&stream);
     });
@@ -271,7 +273,7 @@ fn hundreds_of_dead_neighbours_hold_nobody_up() {
         (dead, alive, slowest)
     });
     assert!(alive.iter().all(|outcome| matches!(outcome, PingOutcome::Reply { .. })), "{alive:?}");
-    assert!(slowest < Duration::from_millis(300), "{slowest:?}");
+    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
     // The kernel tells itself about the first of them by ICMP, and then holds back.
     assert!(dead.iter().all(|outcome| *outcome == PingOutcome::NoAnswer || *outcome == unreachable_from("10.0.0.1", 3, 1)));
 }
