@@ -159,3 +159,97 @@ fn share_channel(endpoint: &mut Endpoint, channel: &Endpoint, list: &str, path: 
     let problem = ProblemCode::ListedFileOverridden.at(path, message);
     Some(Problem { endpoint_id: Some(endpoint.endpoint_id.clone()), ..problem })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{Dnp3Addresses, Severity},
+        topology::read_file,
+    };
+
+    fn topology(files: &[(&str, String)]) -> Topology {
+        assemble(files.iter().map(|(path, text)| read_file(path, text.as_bytes())).collect(), UtcTime::from_unix_ns(0))
+    }
+
+    fn client(address: &str, unit: u8, component: &str) -> String {
+        format!(
+            r#"{{"connection": {{"name": "n", "ip_address": "{address}", "device_id": {unit}}}, "components": [{{"id": "{component}"}}]}}"#
+        )
+    }
+
+    fn server(address: &str, id: &str) -> String {
+        format!(r#"{{"system": {{"id": "{id}", "ip_address": "{address}"}}, "registers": {{}}}}"#)
+    }
+
+    fn dnp3(address: &str, port: u16, station: u16) -> String {
+        format!(
+            r#"{{"system": {{"id": "s{station}", "ip_address": "{address}", "port": {port}, "master_address": 1,
+            "station_address": {station}}}, "objects": {{}}}}"#
+        )
+    }
+
+    fn found(topology: &Topology) -> Vec<(&str, Severity)> {
+        topology.problems.iter().map(|problem| (problem.code.as_str(), problem.severity)).collect()
+    }
+
+    #[test]
+    fn files_of_one_endpoint_share_it() {
+        let topology = topology(&[
+            ("modbus_client/b.json", client("10.0.0.1", 2, "b")),
+            ("modbus_client/a.json", client("10.0.0.1", 1, "a")),
+            ("modbus_client/c.json", client("10.0.0.2", 1, "c")),
+        ]);
+        let [one, two] = topology.endpoints.as_slice() else { panic!("{:?}", topology.endpoints) };
+        assert_eq!((one.endpoint_id.as_str(), two.endpoint_id.as_str()), ("modbus_10.0.0.1_502", "modbus_10.0.0.2_502"));
+        assert_eq!((one.unit_ids.as_slice(), one.max_connections), (&[1, 2][..], Some(2)));
+        assert_eq!(one.config_files, ["modbus_client/a.json", "modbus_client/b.json"]);
+        assert_eq!((topology.files_scanned, topology.hosts.len(), topology.problems.len()), (3, 2, 0));
+    }
+
+    #[test]
+    fn listeners_that_overlap_are_told_and_others_are_not() {
+        let apart = topology(&[("a.json", server("10.0.0.1", "a")), ("b.json", server("10.0.0.2", "b"))]);
+        assert_eq!(found(&apart), []);
+        for other in ["10.0.0.1", "0.0.0.0"] {
+            let files = [("a.json", server("10.0.0.1", "a")), ("b.json", server(other, "b"))];
+            assert_eq!(found(&topology(&files)), [("config.listener_conflict", Severity::Alarm)], "{other}");
+        }
+    }
+
+    #[test]
+    fn ids_that_meet_on_the_bus_are_told() {
+        let files = [
+            ("a.json", client("10.0.0.1", 1, "same")),
+            ("b.json", client("10.0.0.2", 1, "same")),
+            ("c.json", server("10.0.0.1", "one")),
+            ("d.json", server("10.0.0.2", "one")),
+        ];
+        let codes: Vec<_> = found(&topology(&files)).into_iter().map(|(code, _)| code.to_owned()).collect();
+        assert_eq!(codes, ["config.same_component_id", "config.same_server_id"]);
+    }
+
+    #[test]
+    fn listed_files_share_the_channel_of_the_first() {
+        let list = r#"{"files": ["config/one.json", "two.json", "three.json"]}"#.to_owned();
+        let topology = topology(&[
+            ("etc/dnp3_server/list.json", list),
+            ("etc/dnp3_server/config/one.json", dnp3("0.0.0.0", 20001, 11)),
+            ("etc/dnp3_server/two.json", dnp3("0.0.0.0", 20002, 12)),
+        ]);
+        let [channel] = topology.endpoints.as_slice() else { panic!("{:?}", topology.endpoints) };
+        assert_eq!(channel.endpoint_id, "dnp3_listen_0.0.0.0_20001");
+        let session = |local| Dnp3Addresses { local, remote: 1, defaulted: false };
+        assert_eq!(channel.dnp3_addresses, [session(11), session(12)]);
+        let expected = [("config.listed_file_missing", Severity::Warning), ("config.listed_file_overridden", Severity::Info)];
+        assert_eq!(found(&topology), expected);
+    }
+
+    #[test]
+    fn sessions_on_one_port_without_a_list_are_questionable() {
+        let files = [("dnp3_server/a.json", dnp3("0.0.0.0", 20001, 11)), ("dnp3_server/b.json", dnp3("0.0.0.0", 20001, 12))];
+        assert_eq!(found(&topology(&files)), [("config.listener_conflict", Severity::Warning)]);
+        let twice = [("dnp3_client/a.json", dnp3("10.0.0.1", 20001, 11)), ("dnp3_client/b.json", dnp3("10.0.0.1", 20001, 11))];
+        assert_eq!(found(&topology(&twice)), [("config.link_address_twice", Severity::Warning)]);
+    }
+}

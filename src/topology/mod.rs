@@ -31,6 +31,8 @@ mod scan;
 mod section;
 mod serial;
 mod site;
+#[cfg(test)]
+mod tests;
 
 pub use assemble::assemble;
 pub use file::{FileReport, read_file, read_file_with};

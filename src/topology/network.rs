@@ -168,3 +168,105 @@ fn about(endpoint: &Endpoint, code: ProblemCode, message: String) -> Problem {
 fn forget(topology: &mut Topology, codes: &[ProblemCode]) {
     topology.problems.retain(|problem| !codes.iter().any(|code| code.code() == problem.code));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::UtcTime,
+        topology::{assemble, read_file},
+    };
+
+    fn topology(files: &[(&str, &str)]) -> Topology {
+        assemble(files.iter().map(|(path, text)| read_file(path, text.as_bytes())).collect(), UtcTime::from_unix_ns(0))
+    }
+
+    fn interface(name: &str, address: &str) -> Interface {
+        Interface {
+            name: name.to_owned(),
+            index: 2,
+            up: true,
+            running: true,
+            loopback: false,
+            mac: None,
+            mtu: None,
+            addresses: vec![address.to_owned()],
+            endpoints: 0,
+        }
+    }
+
+    fn codes(topology: &Topology) -> Vec<&str> {
+        topology.problems.iter().map(|problem| problem.code.as_str()).collect()
+    }
+
+    const NAMED: &str = r#"{"connection": {"name": "n", "ip_address": "bms.local", "device_id": 1}, "components": []}"#;
+
+    #[test]
+    fn a_name_is_resolved_once_and_its_failure_told_until_it_succeeds() {
+        let mut topology =
+            topology(&[("a.json", NAMED), ("b.json", &NAMED.replace(r#""device_id""#, r#""port": 503, "device_id""#))]);
+        let asked = std::cell::Cell::new(0);
+        resolve_names(&mut topology, &|name| {
+            asked.set(asked.get() + 1);
+            Err(format!("no {name}"))
+        });
+        assert_eq!((asked.get(), codes(&topology)), (1, vec!["config.name_unresolved"; 2]));
+        resolve_names(&mut topology, &|_| Ok("10.0.0.5".parse().unwrap()));
+        assert_eq!(codes(&topology), Vec::<&str>::new());
+        let [host] = topology.hosts.as_slice() else { panic!("{:?}", topology.hosts) };
+        assert_eq!((host.names.as_slice(), host.endpoint_ids.len()), (&["bms.local".to_owned()][..], 2));
+        assert_eq!(topology.endpoints[0].endpoint_id, "modbus_bms.local_502");
+    }
+
+    #[test]
+    fn routes_and_interfaces_are_filled_in() {
+        let client = r#"{"connection": {"name": "n", "ip_address": "10.9.0.5", "device_id": 1}, "components": []}"#;
+        let server = r#"{"system": {"id": "s", "ip_address": "10.0.0.2"}, "registers": {}}"#;
+        let mut topology = topology(&[("modbus_client/a.json", client), ("modbus_server/b.json", server)]);
+        let route = RouteFacts {
+            interface: Some("eth0".into()),
+            source: Some("10.0.0.2".parse().unwrap()),
+            gateway: Some("10.0.0.1".parse().unwrap()),
+            is_local: false,
+        };
+        let routes = HashMap::from([("10.9.0.5".parse().unwrap(), route.clone())]);
+        apply_network(&mut topology, &routes, vec![interface("eth0", "10.0.0.2/24")]);
+        let [outbound, inbound] = topology.endpoints.as_slice() else { panic!("{:?}", topology.endpoints) };
+        assert_eq!(
+            (&outbound.interface, outbound.source_address, outbound.gateway),
+            (&route.interface, route.source, route.gateway)
+        );
+        assert_eq!((inbound.interface.as_deref(), inbound.source_address), (Some("eth0"), None));
+        assert_eq!((topology.interfaces[0].endpoints, codes(&topology)), (2, vec![]));
+        let local: Vec<bool> = topology.hosts.iter().map(|host| host.is_local).collect();
+        assert_eq!(local, [true, false]);
+        apply_network(&mut topology, &HashMap::new(), vec![interface("eth0", "10.0.0.3/24")]);
+        assert_eq!((topology.endpoints[0].gateway, codes(&topology)), (None, vec!["config.bind_address"]));
+    }
+
+    #[test]
+    fn both_ends_on_this_host_are_compared() {
+        let client = r#"{"connection": {"name": "n", "ip_address": "127.0.0.1", "device_id": 98}, "components": [{"id": "c"}]}"#;
+        let server = r#"{"system": {"id": "s", "ip_address": "0.0.0.0", "device_id": 1}, "registers": {}}"#;
+        let master = r#"{"system": {"id": "m", "ip_address": "127.0.0.1", "master_address": 3}, "objects": {}}"#;
+        let outstation = r#"{"system": {"id": "o", "ip_address": "0.0.0.0"}, "objects": {}}"#;
+        let mut alone = topology(&[("modbus_client/a.json", client), ("dnp3_client/b.json", master)]);
+        apply_network(&mut alone, &HashMap::new(), Vec::new());
+        assert_eq!(codes(&alone), ["config.no_listener"; 2]);
+        let files = [
+            ("modbus_client/a.json", client),
+            ("modbus_server/b.json", server),
+            ("dnp3_client/c.json", master),
+            ("dnp3_server/d.json", outstation),
+        ];
+        let mut both = topology(&files);
+        for _ in 0..2 {
+            apply_network(&mut both, &HashMap::new(), Vec::new());
+            assert_eq!(codes(&both), ["config.link_address_mismatch", "config.unit_mismatch"]);
+        }
+        let agreeing = [(files[0].0, &*client.replace("98", "1")), files[1], (files[2].0, &*master.replace('3', "1")), files[3]];
+        let mut agreeing = topology(&agreeing);
+        apply_network(&mut agreeing, &HashMap::new(), Vec::new());
+        assert_eq!(codes(&agreeing), Vec::<&str>::new());
+    }
+}

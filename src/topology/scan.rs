@@ -265,3 +265,99 @@ fn is_same(before: &Metadata, file: &File, bytes: &[u8]) -> bool {
         time(before) == time(&after) && after.len() == before.len() && usize::try_from(after.len()) == Ok(bytes.len())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{ffi::CString, os::unix::fs::symlink};
+
+    const CLIENT: &str = r#"{"connection": {"name": "n", "ip_address": "10.0.0.9", "device_id": 1}, "components": []}"#;
+
+    fn tree() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("modbus_client/backup")).unwrap();
+        fs::write(root.path().join("modbus_client/a.json"), CLIENT).unwrap();
+        root
+    }
+
+    fn scanned(root: &Path, change: impl FnOnce(&mut ScanOptions)) -> Topology {
+        let mut options = ScanOptions { dirs: vec![root.to_owned()], ..ScanOptions::default() };
+        change(&mut options);
+        scan(&options, UtcTime::from_unix_ns(0))
+    }
+
+    fn codes(topology: &Topology) -> Vec<&str> {
+        topology.problems.iter().map(|problem| problem.code.as_str()).collect()
+    }
+
+    #[test]
+    fn backups_are_told_and_left_out_unless_asked_for() {
+        let root = tree();
+        fs::write(root.path().join("modbus_client/backup/a.json"), CLIENT).unwrap();
+        let topology = scanned(root.path(), |_| {});
+        assert_eq!((topology.files_scanned, codes(&topology)), (1, vec!["config.backup_skipped"]));
+        assert_eq!(scanned(root.path(), |options| options.include_backups = true).files_scanned, 2);
+    }
+
+    #[test]
+    fn links_are_followed_once_and_loops_end() {
+        let root = tree();
+        let client_dir = root.path().join("modbus_client");
+        fs::remove_dir(client_dir.join("backup")).unwrap();
+        symlink(root.path(), client_dir.join("loop")).unwrap();
+        symlink(client_dir.join("a.json"), client_dir.join("again.json")).unwrap();
+        symlink("nowhere", client_dir.join("lost.json")).unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("b.json"), CLIENT.replace("10.0.0.9", "10.0.0.8")).unwrap();
+        symlink(outside.path(), client_dir.join("outside")).unwrap();
+        let topology = scanned(root.path(), |_| {});
+        assert_eq!((topology.endpoints.len(), topology.files_scanned, codes(&topology)), (2, 2, vec!["config.unreadable"]));
+        assert_eq!(scanned(root.path(), |options| options.follow_symlinks = false).files_scanned, 1);
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_large_or_too_much_is_told_and_the_rest_is_read() {
+        let root = tree();
+        let dir = root.path().join("modbus_client");
+        fs::remove_dir(dir.join("backup")).unwrap();
+        let pipe = CString::new(dir.join("pipe.json").to_str().unwrap()).unwrap();
+        nix::unistd::mkfifo(pipe.as_c_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        symlink("/dev/zero", dir.join("zero.json")).unwrap();
+        fs::write(dir.join("large.json"), vec![b' '; 2000]).unwrap();
+        fs::write(dir.join("notes.txt"), "not looked at").unwrap();
+        fs::write(dir.join("broken.json"), "{").unwrap();
+        let topology = scanned(root.path(), |options| options.max_file_bytes = 1000);
+        let expected = ["config.json_syntax", "config.too_large", "config.unreadable", "config.unreadable"];
+        assert_eq!((topology.endpoints.len(), codes(&topology)), (1, expected.to_vec()));
+        assert!(codes(&scanned(root.path(), |options| options.max_files = 1)).contains(&"config.too_many_files"));
+        assert!(codes(&scanned(root.path(), |options| options.max_entries = 2)).contains(&"config.too_many_files"));
+        let many = scanned(root.path(), |options| options.max_depth = 0);
+        assert_eq!((many.files_scanned, codes(&many)), (0, vec!["config.too_many_files"]));
+    }
+
+    #[test]
+    fn a_missing_directory_is_told_and_overlapping_ones_are_read_once() {
+        let root = tree();
+        fs::remove_dir(root.path().join("modbus_client/backup")).unwrap();
+        let inner = root.path().join("modbus_client");
+        let dirs = vec![inner.clone(), root.path().to_owned(), root.path().join("gone"), inner.join("a.json")];
+        let forwards = scanned(root.path(), |options| options.dirs = dirs.clone());
+        assert_eq!(forwards.files_scanned, 1);
+        assert_eq!(codes(&forwards), ["config.directory_missing", "config.unreadable"]);
+        assert_eq!(scanned(root.path(), |options| options.dirs = dirs.into_iter().rev().collect()), forwards);
+    }
+
+    #[test]
+    fn service_names_come_from_the_services_file() {
+        let root = tree();
+        let services = root.path().join("services");
+        fs::write(&services, "modbus-alt 1700/tcp\n").unwrap();
+        fs::write(
+            root.path().join("modbus_client/a.json"),
+            CLIENT.replace(r#""device_id""#, r#""service": "modbus-alt", "device_id""#),
+        )
+        .unwrap();
+        let topology = scanned(root.path(), |options| options.services_file = services);
+        assert_eq!(topology.endpoints[0].port, Some(1700));
+    }
+}

@@ -231,10 +231,10 @@ mod tests {
     #[test]
     fn a_wrong_type_is_told_and_counts_as_absent() {
         for text in [r#"{"device_id": "1"}"#, r#"{"device_id": 1.0}"#, r#"{"device_id": null}"#, r#"{"device_id": 256}"#] {
-            let (unit, codes) = with_section(text, Keys::Exact, Section::unit_id);
+            let (unit, codes) = with_section(text, Keys::Exact, |section| section.unit_id());
             assert_eq!((unit, codes.len()), (None, 1), "{text}");
         }
-        assert_eq!(with_section(r#"{"device_id": 7.9}"#, Keys::AnyCase, Section::unit_id), (Some(7), vec![]));
+        assert_eq!(with_section(r#"{"device_id": 7.9}"#, Keys::AnyCase, |section| section.unit_id()), (Some(7), vec![]));
         assert_eq!(
             with_section(r#"{"heartbeat_enabled": 1}"#, Keys::Exact, |section| section.is_true("heartbeat_enabled")).0,
             false
@@ -243,10 +243,12 @@ mod tests {
 
     #[test]
     fn look_alikes_are_told_and_ordinary_words_are_not() {
-        let (_, codes) =
-            with_section(r#"{"device id": 1, "xport": 2, "report": 3, "transport": 4}"#, Keys::Exact, Section::tell_lookalikes);
+        let (_, codes) = with_section(r#"{"device id": 1, "xport": 2, "report": 3, "transport": 4}"#, Keys::Exact, |section| {
+            section.tell_lookalikes()
+        });
         assert_eq!(codes.len(), 2);
-        let (_, codes) = with_section(r#"{"port": 1, "support": 2, "port_name": 3}"#, Keys::Exact, Section::tell_lookalikes);
+        let (_, codes) =
+            with_section(r#"{"port": 1, "support": 2, "port_name": 3}"#, Keys::Exact, |section| section.tell_lookalikes());
         assert_eq!(codes, Vec::<String>::new());
     }
 }
