@@ -1,5 +1,7 @@
 //! How fast a tree of config files becomes a topology: `cargo bench --bench topology`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use divan::{Bencher, counter::BytesCount, counter::ItemsCount};
 use netdiag::{
     api::UtcTime,

@@ -2,6 +2,8 @@
 //!
 //! The collection lies beside the repository and is not part of it; where it is missing these tests say so and pass.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use netdiag::{
     api::{Direction, Endpoint, Heartbeat, HeartbeatKind, Protocol, Topology, UtcTime},
     topology::{FileKind, FileReport, ScanOptions, Services, read_file, read_file_with, scan},

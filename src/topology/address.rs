@@ -48,7 +48,7 @@ pub(super) fn classify(text: &str) -> HostText {
     let is_label = |label: &&str| {
         (1..=63).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
-    if text.len() <= 253 && labels.iter().all(|label| is_label(&label)) {
+    if text.len() <= 253 && labels.iter().all(is_label) {
         return HostText::Name;
     }
     HostText::Invalid("a host name has only letters, digits, `-`, `_` and dots")

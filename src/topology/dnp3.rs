@@ -236,7 +236,8 @@ fn heartbeats(system: &Section<'_>, component: &str, points: &[Points<'_>], read
         });
     }
     let is_gcom = matches!(reading.process, None | Some(Process::GcomDnp3Client | Process::GcomDnp3Server));
-    if !heartbeats.is_empty() && !(enabled && is_gcom) {
+    let is_effective = enabled && is_gcom;
+    if !is_effective && !heartbeats.is_empty() {
         let why = if enabled { "only the gcom processes know it" } else { "`heartbeat_enabled` is not true" };
         reading.notes.tell(ProblemCode::HeartbeatDisabled, format!("a heartbeat is configured, but {why}"));
     }

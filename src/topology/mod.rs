@@ -2,7 +2,7 @@
 //!
 //! A file goes through four steps: its bytes become text and the text a tree of values (`json`, `repair`); the
 //! tree says what kind of config it is (`kind`); one reader per kind makes an endpoint of it (`modbus_client`, `modbus_server`,
-//! `dnp3`); and [`assemble`] joins what all files say into one topology, whose endpoints then get their place in this host's
+//! `dnp3`); and [`assemble()`] joins what all files say into one topology, whose endpoints then get their place in this host's
 //! network ([`apply_network`]). Whatever is odd on the way becomes an [`api::Problem`](crate::api::Problem) with a code of
 //! [`ProblemCode`]; nothing stops a scan.
 //!
