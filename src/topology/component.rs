@@ -60,7 +60,7 @@ pub(super) fn read<'t>(value: &'t Json<'t>, index: usize, inherited: Inherited, 
     let off_by_one = section.flag("off_by_one").unwrap_or(inherited.off_by_one);
     let poll_ms = section.count("frequency").filter(|&poll_ms| poll_ms > 0).or(inherited.poll_ms);
     let is_template = has_template_token(&id)
-        || value.get("component_offset_range").is_some()
+        || ["component_offset_range", "device_id_range"].into_iter().any(|range| value.get(range).is_some())
         || groups.iter().any(|group| group.value.get("decode_offset_range").is_some());
     Some(ReadComponent {
         uses_default_unit: units.contains(&None),

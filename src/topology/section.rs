@@ -178,7 +178,8 @@ fn resembles(plain: &str, key: &str) -> bool {
             let bare = bare.strip_prefix("comment_").unwrap_or(bare).trim_start_matches(['x', 'y', '_']);
             bare == key
         }
-        _ => plain.contains(key),
+        // The ranges of templates are told as such.
+        _ => plain.contains(key) && !plain.ends_with("_range"),
     }
 }
 
