@@ -5,6 +5,7 @@ use super::{
     notes::Notes,
     problem::{ProblemCode, clip, quote},
 };
+use crate::api::Severity;
 use std::borrow::Cow;
 
 /// The longest name, id or uri that is kept of a file.
@@ -18,6 +19,9 @@ pub(super) enum Keys {
     /// As servers and DNP3 processes do: any capitals, and of duplicates the first.
     AnyCase,
 }
+
+/// How many look-alikes of one object are named.
+const MAX_LOOKALIKES: usize = 8;
 
 /// Keys whose look-alikes are told, because they decide who talks to whom.
 const TELLING_KEYS: [&str; 8] =
@@ -135,26 +139,24 @@ impl<'t> Section<'t> {
     /// Tells the keys that resemble one that matters and are not read.
     pub fn tell_lookalikes(&self) {
         let entries = self.value.entries();
-        let mut notes = Vec::new();
-        for (written, _) in entries {
-            if written.len() > 64 {
-                continue;
-            }
+        let is_present = |key: &str| entries.iter().any(|(written, _)| self.matches(written, key));
+        let telling = TELLING_KEYS.map(|key| (key, is_present(key)));
+        let mut unread = Vec::new();
+        for (written, _) in entries.iter().filter(|(written, _)| written.len() <= 64) {
             let plain = normal(written);
-            let resembled = TELLING_KEYS.into_iter().find(|&key| !self.matches(written, key) && resembles(&plain, key));
-            let Some(key) = resembled else { continue };
-            let slip = plain == key && !entries.iter().any(|(other, _)| self.matches(other, key));
-            if slip {
-                let severity = crate::api::Severity::Warning;
-                let message = format!("{} in {} is not read; the key is `{key}`", quote(written), self.name);
-                self.notes.tell_as(severity, ProblemCode::LookalikeKey, message);
-            } else {
-                notes.push(quote(written));
+            let resembled = telling.iter().find(|(key, _)| !self.matches(written, key) && resembles(&plain, key));
+            match resembled {
+                // A slip of the pen, rather than a note or a value put aside.
+                Some((key, false)) if plain == *key => {
+                    let message = format!("{} in {} is not read; the key is `{key}`", quote(written), self.name);
+                    self.notes.tell_as(Severity::Warning, ProblemCode::LookalikeKey, message);
+                }
+                Some(_) if unread.len() < MAX_LOOKALIKES => unread.push(quote(written)),
+                _ => {}
             }
         }
-        if !notes.is_empty() {
-            notes.truncate(8);
-            self.notes.tell(ProblemCode::LookalikeKey, format!("not read in {}: {}", self.name, notes.join(", ")));
+        if !unread.is_empty() {
+            self.notes.tell(ProblemCode::LookalikeKey, format!("not read in {}: {}", self.name, unread.join(", ")));
         }
     }
 

@@ -54,6 +54,36 @@ fn too_deep_and_too_many_values_are_told() {
     assert_eq!(codes(&read_file("a.json", many.as_bytes())), ["config.too_large"]);
 }
 
+/// Each of these makes one step of the reader meet as many values as a document may have; quadratic work would take minutes.
+#[test]
+fn work_grows_with_the_size_of_a_file_only() {
+    let many = |item: &str, times: usize| vec![item; times].join(",");
+    let client = |connection: String, components: String| {
+        format!(r#"{{"connection": {{"ip_address": "10.0.0.1", {connection}}}, "components": [{components}]}}"#)
+    };
+    let point = r#"{"id": "x", "uri": "/a"}"#;
+    for text in [
+        client(many(r#""device id": 1"#, 200_000), String::new()),
+        client(many(r#""port": "1""#, 200_000), String::new()),
+        client(r#""device_id": 1"#.to_owned(), many(r#"{"id": 1, "heartbeat_enabled": true}"#, 100_000)),
+        client(
+            r#""device_id": 1"#.to_owned(),
+            format!(r#"{{"id": "a", "registers": [{}]}}"#, many(r#"{"device_id": 300}"#, 150_000)),
+        ),
+        format!(
+            r#"{{"system": {{"id": "a", "ip_address": "0.0.0.0"}}, "registers": [{}]}}"#,
+            many(r#"{"coils": [], "x": []}"#, 100_000)
+        ),
+        format!(r#"{{"system": {{"id": "a"}}, "objects": {{"analog": [{}]}}}}"#, many(point, 100_000)),
+    ] {
+        let started = std::time::Instant::now();
+        let report = read_file("config/a.json", text.as_bytes());
+        assert_ne!(report.kind, FileKind::Broken);
+        assert!(report.problems.len() < 100, "{}", report.problems.len());
+        assert!(started.elapsed().as_secs() < 20, "{:?} for {}", started.elapsed(), &text[..80]);
+    }
+}
+
 #[test]
 fn a_file_in_the_wrong_directory_is_told_and_read_as_what_it_is() {
     let report = read_file("modbus_server/n.json", CLIENT.as_bytes());
