@@ -1,1 +1,44 @@
 //! Config text to endpoints, hosts, heartbeats and problems. Pure, but for the one function that walks directories.
+//!
+//! A file goes through four steps: its bytes become text and the text a tree of values (`json`, `repair`); the
+//! tree says what kind of config it is (`kind`); one reader per kind makes an endpoint of it (`modbus_client`, `modbus_server`,
+//! `dnp3`); and [`assemble()`] joins what all files say into one topology, whose endpoints then get their place in this host's
+//! network ([`apply_network`]). Whatever is odd on the way becomes an [`api::Problem`](crate::api::Problem) with a code of
+//! [`ProblemCode`]; nothing stops a scan.
+//!
+//! The readers follow the installed processes rather than a schema: a value is what the process would make of it, and where two
+//! processes differ, the directory that the file lies in decides ([`Process`]).
+
+mod address;
+mod assemble;
+mod component;
+mod dnp3;
+mod file;
+mod heartbeat;
+mod json;
+mod kind;
+mod modbus_client;
+mod modbus_server;
+mod network;
+mod notes;
+mod place;
+mod port;
+mod problem;
+mod process;
+mod reading;
+mod repair;
+mod scan;
+mod section;
+mod serial;
+mod site;
+#[cfg(test)]
+mod tests;
+
+pub use assemble::assemble;
+pub use file::{FileReport, read_file, read_file_with};
+pub use kind::FileKind;
+pub use network::{RouteFacts, apply_network, resolve_names};
+pub use port::Services;
+pub use problem::ProblemCode;
+pub use process::Process;
+pub use scan::{ScanOptions, scan};

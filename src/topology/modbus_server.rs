@@ -1,0 +1,100 @@
+//! Modbus servers: what this controller listens on.
+
+use super::{
+    file::Found,
+    json::Json,
+    kind::SERVER_SECTIONS,
+    place::{Place, host},
+    port::modbus_port,
+    problem::{ProblemCode, clip, quote},
+    reading::Reading,
+    section::{Keys, Section, point_text},
+    serial::{modbus_device, modbus_line},
+};
+use crate::api::{Direction, Protocol, Severity};
+use std::collections::BTreeSet;
+
+/// The unit id under which a server answers for every other.
+const ANY_UNIT: u8 = 255;
+
+/// Reads a server with one register map (`registers` an object) or one for each unit (a list).
+pub(super) fn read<'t>(root: &'t Json<'t>, reading: &'t Reading<'t>) -> Option<Found> {
+    let notes = reading.notes;
+    let file = Section::new("the file", root, Keys::AnyCase, notes);
+    let system = Section::new("system", file.value("system")?, Keys::AnyCase, notes);
+    let registers = file.value("registers")?;
+    system.tell_lookalikes();
+    let id = system.name_text("id").map(|id| id.trim_start_matches('/').to_owned()).filter(|id| !id.is_empty());
+    if id.is_none() {
+        notes.tell(ProblemCode::MissingId, "`system` has no usable `id`");
+    }
+    let system_unit = system.unit_id();
+
+    let mut uris: BTreeSet<String> = id.iter().map(|id| format!("/interfaces/{id}")).collect();
+    let mut units = BTreeSet::new();
+    let mut any_unit = false;
+    match registers {
+        Json::List(maps) => {
+            for (index, map) in maps.iter().enumerate() {
+                let section = Section::new(format!("registers[{index}]"), map, Keys::AnyCase, notes);
+                match section.unit_id() {
+                    Some(unit) => drop(units.insert(unit)),
+                    None => any_unit = true,
+                }
+                collect_uris(&section, map, &mut uris);
+            }
+            if let Some(unit) = system_unit.filter(|unit| !units.contains(unit) && !units.is_empty()) {
+                let message = format!("`device_id` in system is {unit}, but the register sections serve {units:?}");
+                notes.tell(ProblemCode::ServerUnitDiffers, message);
+            }
+        }
+        map => {
+            units.extend(system_unit);
+            any_unit = system_unit.is_none();
+            collect_uris(&Section::new("registers", map, Keys::AnyCase, notes), map, &mut uris);
+        }
+    }
+
+    let mut endpoint = place(&system, reading)?.endpoint(Protocol::Modbus, Direction::Inbound, id, reading);
+    endpoint.accepts_any_unit = any_unit || units.contains(&ANY_UNIT);
+    endpoint.unit_ids = units.into_iter().collect();
+    endpoint.fims_uris = uris.into_iter().collect();
+    Some(Found { endpoint, heartbeats: Vec::new() })
+}
+
+/// The address to listen on, which wins over a serial device.
+fn place(system: &Section<'_>, reading: &Reading<'_>) -> Option<Place> {
+    let device = modbus_device(system);
+    let has_address = system.value("ip_address").and_then(Json::as_text).is_some_and(|text| !text.is_empty());
+    match device {
+        Some(device) if !has_address => return Some(Place::Serial(modbus_line(system, device))),
+        Some(device) => {
+            let message = format!("system has `ip_address` and `serial_device` {}; the server takes the address", quote(&device));
+            reading.notes.tell_as(Severity::Warning, ProblemCode::BothAddressAndSerial, message);
+        }
+        None => {}
+    }
+    let (port, port_source) = modbus_port(system, reading.services, reading.process);
+    let (host, address) = host(system, Direction::Inbound)?;
+    Some(Place::Network { host, address, port, port_source })
+}
+
+/// The uris of the points in the sections that are read; the other lists are told.
+fn collect_uris(section: &Section<'_>, map: &Json<'_>, uris: &mut BTreeSet<String>) {
+    for name in SERVER_SECTIONS {
+        for point in section.list(name) {
+            if let Some(uri) = point_text(point, "uri", Keys::AnyCase)
+                && !uris.contains(uri)
+            {
+                uris.insert(clip(uri, 256));
+            }
+        }
+    }
+    let is_unread = |name: &str| !SERVER_SECTIONS.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let unread = map.entries().iter().filter(|(name, value)| matches!(value, Json::List(_)) && is_unread(name));
+    let unread: Vec<String> = unread.take(8).map(|(name, _)| quote(name)).collect();
+    if !unread.is_empty() {
+        let message = format!("not read in {}: {}", section.name, unread.join(", "));
+        section.notes().tell(ProblemCode::UnknownSection, message);
+    }
+}

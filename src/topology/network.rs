@@ -1,0 +1,272 @@
+//! The place of the endpoints in this host's network: names, routes, interfaces, and what does not fit them.
+
+use super::{
+    assemble::sort_problems,
+    problem::{ProblemCode, quote},
+};
+use crate::api::{Direction, Endpoint, Host, Interface, Problem, Protocol, Topology};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+/// How the kernel would reach an address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RouteFacts {
+    /// By which interface.
+    pub interface: Option<String>,
+    /// From which source address.
+    pub source: Option<IpAddr>,
+    /// By which next hop, if the address is not on a connected network.
+    pub gateway: Option<IpAddr>,
+    /// Whether it is one of this host's own addresses.
+    pub is_local: bool,
+}
+
+/// Fills in the addresses of endpoints that configs name by host name, each name asked for once. A name that cannot be resolved
+/// becomes a problem; the error of `resolver` says why. An id made of a name stays as it is.
+pub fn resolve_names(topology: &mut Topology, resolver: &dyn Fn(&str) -> Result<IpAddr, String>) {
+    forget(topology, &[ProblemCode::NameUnresolved]);
+    let mut answers: HashMap<String, Result<IpAddr, String>> = HashMap::new();
+    for endpoint in &mut topology.endpoints {
+        let Some(name) = endpoint.host.as_deref().filter(|name| name.parse::<IpAddr>().is_err() && !name.contains('*')) else {
+            continue;
+        };
+        let answer = match answers.get(name) {
+            Some(answer) => answer.clone(),
+            None => {
+                let answer = resolver(name);
+                answers.insert(name.to_owned(), answer.clone());
+                answer
+            }
+        };
+        endpoint.address = answer.as_ref().ok().copied();
+        if let Err(reason) = answer {
+            let message = format!("the host name {} cannot be resolved: {reason}", quote(name));
+            topology.problems.push(about(endpoint, ProblemCode::NameUnresolved, message));
+        }
+    }
+    sort_problems(&mut topology.problems);
+    let local: BTreeSet<IpAddr> = topology.hosts.iter().filter(|host| host.is_local).map(|host| host.address).collect();
+    topology.hosts = hosts(&topology.endpoints, |endpoint, address| {
+        endpoint.direction == Direction::Inbound || address.is_loopback() || local.contains(&address)
+    });
+}
+
+/// Gives each endpoint its interface, source address and next hop, and looks for configs that do not fit this host. `routes` holds
+/// the way to each address; `interfaces` are this host's own. May be called again with newer facts.
+pub fn apply_network(topology: &mut Topology, routes: &HashMap<IpAddr, RouteFacts>, interfaces: Vec<Interface>) {
+    let owned: Vec<(IpAddr, &str)> = interfaces
+        .iter()
+        .flat_map(|interface| interface.addresses.iter().map(|address| (address, interface.name.as_str())))
+        .filter_map(|(address, name)| Some((address.split('/').next()?.parse().ok()?, name)))
+        .collect();
+    let owner = |address: IpAddr| owned.iter().find(|(own, _)| *own == address).map(|(_, name)| (*name).to_owned());
+    let is_local = |address: IpAddr| {
+        address.is_loopback() || owner(address).is_some() || routes.get(&address).is_some_and(|route| route.is_local)
+    };
+    for endpoint in &mut topology.endpoints {
+        let route = endpoint.address.and_then(|address| routes.get(&address)).cloned().unwrap_or_default();
+        if endpoint.direction == Direction::Inbound {
+            endpoint.interface = endpoint.address.and_then(owner);
+        } else {
+            (endpoint.interface, endpoint.source_address, endpoint.gateway) = (route.interface, route.source, route.gateway);
+        }
+    }
+    topology.hosts = hosts(&topology.endpoints, |_, address| is_local(address));
+
+    forget(
+        topology,
+        &[ProblemCode::NoListener, ProblemCode::BindAddress, ProblemCode::UnitMismatch, ProblemCode::LinkAddressMismatch],
+    );
+    let mut listeners: HashMap<Option<u16>, Vec<&Endpoint>> = HashMap::new();
+    for endpoint in topology.endpoints.iter().filter(|endpoint| endpoint.direction == Direction::Inbound) {
+        listeners.entry(endpoint.port).or_default().push(endpoint);
+    }
+    let mut problems = Vec::new();
+    for endpoint in &topology.endpoints {
+        match (endpoint.direction, endpoint.address) {
+            (Direction::Inbound, Some(address)) if !owned.is_empty() && !address.is_unspecified() && !is_local(address) => {
+                let message = format!("{address} is none of this host's addresses; the server cannot listen there");
+                problems.push(about(endpoint, ProblemCode::BindAddress, message));
+            }
+            (Direction::Outbound, Some(address)) if address.is_unspecified() || is_local(address) => {
+                let listeners = listeners.get(&endpoint.port).map(Vec::as_slice).unwrap_or_default();
+                problems.extend(check_pair(endpoint, address, listeners));
+            }
+            _ => {}
+        }
+    }
+    topology.problems.extend(problems);
+    sort_problems(&mut topology.problems);
+
+    topology.interfaces = interfaces;
+    for interface in &mut topology.interfaces {
+        let uses = |endpoint: &&Endpoint| endpoint.interface.as_deref() == Some(interface.name.as_str());
+        interface.endpoints = u32::try_from(topology.endpoints.iter().filter(uses).count()).unwrap_or(u32::MAX);
+    }
+}
+
+/// Compares a client whose target is on this host with the server there, one of those that listen on the port.
+fn check_pair(client: &Endpoint, target: IpAddr, listeners: &[&Endpoint]) -> Option<Problem> {
+    let listens = |server: &&&Endpoint| {
+        server.address.is_some_and(|bound| bound == target || bound.is_unspecified()) || target.is_unspecified()
+    };
+    let Some(server) = listeners.iter().find(listens) else {
+        let port = client.port?;
+        let message = format!("the target {target}:{port} is on this host, and no config listens there");
+        return Some(about(client, ProblemCode::NoListener, message));
+    };
+    let server_files = server.config_files.join(", ");
+    if client.protocol == Protocol::Modbus && server.protocol == Protocol::Modbus && !server.accepts_any_unit {
+        let missing: Vec<u8> = client.unit_ids.iter().copied().filter(|unit| !server.unit_ids.contains(unit)).collect();
+        let message = format!("asks units {missing:?}, but {server_files} serves {:?}", server.unit_ids);
+        return (!missing.is_empty()).then(|| about(client, ProblemCode::UnitMismatch, message));
+    }
+    if client.protocol == Protocol::Dnp3 && server.protocol == Protocol::Dnp3 {
+        let mirrored = |(local, remote)| server.dnp3_addresses.iter().any(|other| other.local == remote && other.remote == local);
+        let lost = client.dnp3_addresses.iter().find(|own| !mirrored((own.local, own.remote)))?;
+        let message = format!("link addresses local {}, remote {} have no counterpart in {server_files}", lost.local, lost.remote);
+        return Some(about(client, ProblemCode::LinkAddressMismatch, message));
+    }
+    None
+}
+
+/// The addresses that endpoints are on. A listener on all addresses is on none in particular.
+pub(super) fn hosts(endpoints: &[Endpoint], is_local: impl Fn(&Endpoint, IpAddr) -> bool) -> Vec<Host> {
+    let mut hosts: BTreeMap<IpAddr, Host> = BTreeMap::new();
+    for endpoint in endpoints {
+        let Some(address) = endpoint.address.filter(|address| !address.is_unspecified()) else { continue };
+        let is_local = is_local(endpoint, address);
+        let host = hosts.entry(address).or_insert_with(|| Host {
+            address,
+            names: Vec::new(),
+            is_local: false,
+            interface: None,
+            gateway: None,
+            endpoint_ids: Vec::new(),
+        });
+        host.is_local |= is_local;
+        host.interface = host.interface.take().or_else(|| endpoint.interface.clone());
+        host.gateway = host.gateway.or(endpoint.gateway);
+        host.endpoint_ids.push(endpoint.endpoint_id.clone());
+        if let Some(name) = endpoint.host.as_ref().filter(|name| name.parse::<IpAddr>().is_err())
+            && !host.names.contains(name)
+        {
+            host.names.push(name.clone());
+        }
+    }
+    hosts.into_values().collect()
+}
+
+fn about(endpoint: &Endpoint, code: ProblemCode, message: String) -> Problem {
+    let path = endpoint.config_files.first().map(String::as_str).unwrap_or_default();
+    Problem { endpoint_id: Some(endpoint.endpoint_id.clone()), ..code.at(path, message) }
+}
+
+/// Drops the problems of earlier facts.
+fn forget(topology: &mut Topology, codes: &[ProblemCode]) {
+    topology.problems.retain(|problem| !codes.iter().any(|code| code.code() == problem.code));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::UtcTime,
+        topology::{assemble, read_file},
+    };
+
+    fn topology(files: &[(&str, &str)]) -> Topology {
+        assemble(files.iter().map(|(path, text)| read_file(path, text.as_bytes())).collect(), UtcTime::from_unix_ns(0))
+    }
+
+    fn interface(name: &str, address: &str) -> Interface {
+        Interface {
+            name: name.to_owned(),
+            index: 2,
+            up: true,
+            running: true,
+            loopback: false,
+            mac: None,
+            mtu: None,
+            addresses: vec![address.to_owned()],
+            endpoints: 0,
+        }
+    }
+
+    fn codes(topology: &Topology) -> Vec<&str> {
+        topology.problems.iter().map(|problem| problem.code.as_str()).collect()
+    }
+
+    const NAMED: &str = r#"{"connection": {"name": "n", "ip_address": "bms.local", "device_id": 1}, "components": []}"#;
+
+    #[test]
+    fn a_name_is_resolved_once_and_its_failure_told_until_it_succeeds() {
+        let mut topology =
+            topology(&[("a.json", NAMED), ("b.json", &NAMED.replace(r#""device_id""#, r#""port": 503, "device_id""#))]);
+        let asked = std::cell::Cell::new(0);
+        resolve_names(&mut topology, &|name| {
+            asked.set(asked.get() + 1);
+            Err(format!("no {name}"))
+        });
+        assert_eq!((asked.get(), codes(&topology)), (1, vec!["config.name_unresolved"; 2]));
+        resolve_names(&mut topology, &|_| Ok("10.0.0.5".parse().unwrap()));
+        assert_eq!(codes(&topology), Vec::<&str>::new());
+        let [host] = topology.hosts.as_slice() else { panic!("{:?}", topology.hosts) };
+        assert_eq!((host.names.as_slice(), host.endpoint_ids.len()), (&["bms.local".to_owned()][..], 2));
+        assert_eq!(topology.endpoints[0].endpoint_id, "modbus_bms.local_502");
+    }
+
+    #[test]
+    fn routes_and_interfaces_are_filled_in() {
+        let client = r#"{"connection": {"name": "n", "ip_address": "10.9.0.5", "device_id": 1}, "components": []}"#;
+        let server = r#"{"system": {"id": "s", "ip_address": "10.0.0.2"}, "registers": {}}"#;
+        let mut topology = topology(&[("modbus_client/a.json", client), ("modbus_server/b.json", server)]);
+        let route = RouteFacts {
+            interface: Some("eth0".into()),
+            source: Some("10.0.0.2".parse().unwrap()),
+            gateway: Some("10.0.0.1".parse().unwrap()),
+            is_local: false,
+        };
+        let routes = HashMap::from([("10.9.0.5".parse().unwrap(), route.clone())]);
+        apply_network(&mut topology, &routes, vec![interface("eth0", "10.0.0.2/24")]);
+        let [outbound, inbound] = topology.endpoints.as_slice() else { panic!("{:?}", topology.endpoints) };
+        assert_eq!(
+            (&outbound.interface, outbound.source_address, outbound.gateway),
+            (&route.interface, route.source, route.gateway)
+        );
+        assert_eq!((inbound.interface.as_deref(), inbound.source_address), (Some("eth0"), None));
+        assert_eq!((topology.interfaces[0].endpoints, codes(&topology)), (2, vec![]));
+        let local: Vec<bool> = topology.hosts.iter().map(|host| host.is_local).collect();
+        assert_eq!(local, [true, false]);
+        apply_network(&mut topology, &HashMap::new(), vec![interface("eth0", "10.0.0.3/24")]);
+        assert_eq!((topology.endpoints[0].gateway, codes(&topology)), (None, vec!["config.bind_address"]));
+    }
+
+    #[test]
+    fn both_ends_on_this_host_are_compared() {
+        let client = r#"{"connection": {"name": "n", "ip_address": "127.0.0.1", "device_id": 98}, "components": [{"id": "c"}]}"#;
+        let server = r#"{"system": {"id": "s", "ip_address": "0.0.0.0", "device_id": 1}, "registers": {}}"#;
+        let master = r#"{"system": {"id": "m", "ip_address": "127.0.0.1", "master_address": 3}, "objects": {}}"#;
+        let outstation = r#"{"system": {"id": "o", "ip_address": "0.0.0.0"}, "objects": {}}"#;
+        let mut alone = topology(&[("modbus_client/a.json", client), ("dnp3_client/b.json", master)]);
+        apply_network(&mut alone, &HashMap::new(), Vec::new());
+        assert_eq!(codes(&alone), ["config.no_listener"; 2]);
+        let files = [
+            ("modbus_client/a.json", client),
+            ("modbus_server/b.json", server),
+            ("dnp3_client/c.json", master),
+            ("dnp3_server/d.json", outstation),
+        ];
+        let mut both = topology(&files);
+        for _ in 0..2 {
+            apply_network(&mut both, &HashMap::new(), Vec::new());
+            assert_eq!(codes(&both), ["config.link_address_mismatch", "config.unit_mismatch"]);
+        }
+        let agreeing = [(files[0].0, &*client.replace("98", "1")), files[1], (files[2].0, &*master.replace('3', "1")), files[3]];
+        let mut agreeing = topology(&agreeing);
+        apply_network(&mut agreeing, &HashMap::new(), Vec::new());
+        assert_eq!(codes(&agreeing), Vec::<&str>::new());
+    }
+}

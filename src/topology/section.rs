@@ -1,0 +1,255 @@
+//! Looking up keys the way the process that reads the file does.
+
+use super::{
+    json::Json,
+    notes::Notes,
+    problem::{ProblemCode, clip, quote},
+};
+use crate::api::Severity;
+use std::borrow::Cow;
+
+/// The longest name, id or uri that is kept of a file.
+const MAX_NAME: usize = 256;
+
+/// How a process finds a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    /// As the Modbus clients do: exact spelling, and of duplicates the last.
+    Exact,
+    /// As servers and DNP3 processes do: any capitals, and of duplicates the first.
+    AnyCase,
+}
+
+/// How many look-alikes of one object are named.
+const MAX_LOOKALIKES: usize = 8;
+
+/// Keys whose look-alikes are told, because they decide who talks to whom.
+const TELLING_KEYS: [&str; 8] =
+    ["ip_address", "port", "device_id", "serial_device", "master_address", "station_address", "local_uri", "max_num_connections"];
+
+/// An object of a config, with the name by which problems call it.
+#[derive(Clone)]
+pub(super) struct Section<'t> {
+    pub name: String,
+    value: &'t Json<'t>,
+    keys: Keys,
+    notes: &'t Notes<'t>,
+}
+
+impl<'t> Section<'t> {
+    pub fn new(name: impl Into<String>, value: &'t Json<'t>, keys: Keys, notes: &'t Notes<'t>) -> Self {
+        Self { name: name.into(), value, keys, notes }
+    }
+
+    /// The notes that its problems go to.
+    pub fn notes(&self) -> &'t Notes<'t> {
+        self.notes
+    }
+
+    fn matches(&self, written: &str, key: &str) -> bool {
+        match self.keys {
+            Keys::Exact => written == key,
+            Keys::AnyCase => written.eq_ignore_ascii_case(key),
+        }
+    }
+
+    /// The value that the process takes for a key; a duplicate or an odd spelling is told.
+    pub fn value(&self, key: &str) -> Option<&'t Json<'t>> {
+        let mut found = self.value.entries().iter().filter(|(written, _)| self.matches(written, key));
+        let (written, first) = found.next()?;
+        if written != key {
+            self.notes.tell(ProblemCode::KeyCase, format!("{} in {} is read as `{key}`", quote(written), self.name));
+        }
+        let Some((_, last)) = found.next_back() else { return Some(first) };
+        let (taken, which) = match self.keys {
+            Keys::Exact => (last, "last"),
+            Keys::AnyCase => (first, "first"),
+        };
+        self.notes
+            .tell(ProblemCode::DuplicateKey, format!("`{key}` stands more than once in {}; the {which} one was read", self.name));
+        Some(taken)
+    }
+
+    /// A text; anything else is told and counts as absent.
+    pub fn text(&self, key: &str) -> Option<&'t str> {
+        let value = self.value(key)?;
+        value.as_text().or_else(|| self.wrong(key, "a text in quotes", value))
+    }
+
+    /// A text, cut to the length that a name may have.
+    pub fn name_text(&self, key: &str) -> Option<String> {
+        self.text(key).map(|text| clip(text, MAX_NAME))
+    }
+
+    /// A whole number; anything else is told and counts as absent. Servers and DNP3 processes cut off a fraction.
+    pub fn integer(&self, key: &str) -> Option<i64> {
+        let value = self.value(key)?;
+        match (value, self.keys) {
+            (Json::Integer(number), _) => Some(*number),
+            (Json::Float(number), Keys::AnyCase) => Some(*number as i64),
+            _ => self.wrong(key, "a whole number", value),
+        }
+    }
+
+    /// A whole number from 0.
+    pub fn count(&self, key: &str) -> Option<u64> {
+        let number = self.integer(key)?;
+        u64::try_from(number).ok().or_else(|| {
+            self.notes.tell(ProblemCode::WrongType, format!("`{key}` in {} is {number}; it cannot be negative", self.name));
+            None
+        })
+    }
+
+    /// Whether a key is literally `true`.
+    pub fn is_true(&self, key: &str) -> bool {
+        self.flag(key) == Some(true)
+    }
+
+    /// True or false; anything else is told and counts as absent.
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        let value = self.value(key)?;
+        match value {
+            Json::Bool(flag) => Some(*flag),
+            _ => self.wrong(key, "true or false", value),
+        }
+    }
+
+    /// The elements of a list; anything else is told and counts as absent.
+    pub fn list(&self, key: &str) -> &'t [Json<'t>] {
+        match self.value(key) {
+            Some(Json::List(elements)) => elements,
+            Some(value) => {
+                self.wrong::<()>(key, "a list", value);
+                &[]
+            }
+            None => &[],
+        }
+    }
+
+    /// A Modbus unit id; one out of range is told and counts as absent.
+    pub fn unit_id(&self) -> Option<u8> {
+        let number = self.integer("device_id")?;
+        u8::try_from(number).ok().or_else(|| {
+            let message = format!("`device_id` in {} is {number}; a unit id is a number from 0 to 255", self.name);
+            self.notes.tell(ProblemCode::UnitIdInvalid, message);
+            None
+        })
+    }
+
+    /// Tells the keys that resemble one that matters and are not read.
+    pub fn tell_lookalikes(&self) {
+        let entries = self.value.entries();
+        let is_present = |key: &str| entries.iter().any(|(written, _)| self.matches(written, key));
+        let telling = TELLING_KEYS.map(|key| (key, is_present(key)));
+        let mut unread = Vec::new();
+        for (written, _) in entries.iter().filter(|(written, _)| written.len() <= 64) {
+            let plain = normal(written);
+            let resembled = telling.iter().find(|(key, _)| !self.matches(written, key) && resembles(&plain, key));
+            match resembled {
+                // A slip of the pen, rather than a note or a value put aside.
+                Some((key, false)) if plain == *key => {
+                    let message = format!("{} in {} is not read; the key is `{key}`", quote(written), self.name);
+                    self.notes.tell_as(Severity::Warning, ProblemCode::LookalikeKey, message);
+                }
+                Some(_) if unread.len() < MAX_LOOKALIKES => unread.push(quote(written)),
+                _ => {}
+            }
+        }
+        if !unread.is_empty() {
+            self.notes.tell(ProblemCode::LookalikeKey, format!("not read in {}: {}", self.name, unread.join(", ")));
+        }
+    }
+
+    fn wrong<T>(&self, key: &str, expected: &str, value: &Json<'_>) -> Option<T> {
+        self.notes.wrong_type(&self.name, key, expected, value.type_name());
+        None
+    }
+}
+
+/// A key in small letters with underscores for blanks.
+fn normal(written: &str) -> String {
+    written.trim().to_ascii_lowercase().replace([' ', '-'], "_")
+}
+
+/// Whether a key, in its normal form, looks like another: as a part of it, or, as `port` is part of many words, with a mark before
+/// or a digit behind it.
+fn resembles(plain: &str, key: &str) -> bool {
+    match key {
+        "port" => {
+            let bare = plain.trim_end_matches(|c: char| c.is_ascii_digit());
+            let bare = bare.strip_prefix("comment_").unwrap_or(bare).trim_start_matches(['x', 'y', '_']);
+            bare == key
+        }
+        // The ranges of templates are told as such.
+        _ => plain.contains(key) && !plain.ends_with("_range"),
+    }
+}
+
+/// A text of a point; silent about anything else.
+pub(super) fn point_text<'t>(point: &'t Json<'t>, key: &str, keys: Keys) -> Option<&'t str> {
+    point_value(point, key, keys)?.as_text()
+}
+
+/// A value of a point, found as the process would.
+pub(super) fn point_value<'t>(point: &'t Json<'t>, key: &str, keys: Keys) -> Option<&'t Json<'t>> {
+    match keys {
+        Keys::AnyCase => point.get_any_case(key),
+        Keys::Exact => {
+            point.entries().iter().rev().find(|(written, _): &&(Cow<'_, str>, Json<'_>)| written == key).map(|(_, value)| value)
+        }
+    }
+}
+
+/// A whole number from 0 of a point; silent about anything else.
+pub(super) fn point_number(point: &Json<'_>, key: &str, keys: Keys) -> Option<u32> {
+    match point_value(point, key, keys)? {
+        Json::Integer(number) => u32::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::json::first_value;
+
+    fn with_section<T>(text: &str, keys: Keys, read: impl Fn(&Section<'_>) -> T) -> (T, Vec<String>) {
+        let (root, _) = first_value(text).unwrap();
+        let notes = Notes::new("a.json");
+        let read = read(&Section::new("system", &root, keys, &notes));
+        let codes = notes.into_problems().into_iter().map(|problem| problem.code).collect();
+        (read, codes)
+    }
+
+    #[test]
+    fn duplicates_and_capitals_are_taken_as_the_process_takes_them() {
+        let text = r#"{"Port": 1, "port": 2}"#;
+        assert_eq!(with_section(text, Keys::Exact, |section| section.integer("port")), (Some(2), vec![]));
+        let (port, codes) = with_section(text, Keys::AnyCase, |section| section.integer("port"));
+        assert_eq!((port, codes), (Some(1), vec!["config.key_case".to_owned(), "config.duplicate_key".to_owned()]));
+        let (port, codes) = with_section(r#"{"port": 1, "port": 2}"#, Keys::Exact, |section| section.integer("port"));
+        assert_eq!((port, codes), (Some(2), vec!["config.duplicate_key".to_owned()]));
+    }
+
+    #[test]
+    fn a_wrong_type_is_told_and_counts_as_absent() {
+        for text in [r#"{"device_id": "1"}"#, r#"{"device_id": 1.0}"#, r#"{"device_id": null}"#, r#"{"device_id": 256}"#] {
+            let (unit, codes) = with_section(text, Keys::Exact, |section| section.unit_id());
+            assert_eq!((unit, codes.len()), (None, 1), "{text}");
+        }
+        assert_eq!(with_section(r#"{"device_id": 7.9}"#, Keys::AnyCase, |section| section.unit_id()), (Some(7), vec![]));
+        let (enabled, _) = with_section(r#"{"heartbeat_enabled": 1}"#, Keys::Exact, |section| section.is_true("heartbeat_enabled"));
+        assert!(!enabled);
+    }
+
+    #[test]
+    fn look_alikes_are_told_and_ordinary_words_are_not() {
+        let (_, codes) = with_section(r#"{"device id": 1, "xport": 2, "report": 3, "transport": 4}"#, Keys::Exact, |section| {
+            section.tell_lookalikes()
+        });
+        assert_eq!(codes.len(), 2);
+        let (_, codes) =
+            with_section(r#"{"port": 1, "support": 2, "port_name": 3}"#, Keys::Exact, |section| section.tell_lookalikes());
+        assert_eq!(codes, Vec::<String>::new());
+    }
+}
