@@ -14,7 +14,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use support::{Echo, ping, private_network, wait_until};
+use support::{Echo, peers::Peers, ping, private_network, wait_until};
 
 /// How long a device of the lab may take for what it does at once.
 const AT_ONCE: Duration = Duration::from_millis(500);
@@ -272,4 +272,113 @@ fn on_loopback_the_devices_are_the_same_and_what_cannot_be_is_named() {
     let second = Site::build(Placement::Loopback, vec![DeviceSpec::modbus("bms_1", Behaviour::Healthy)]).unwrap();
     assert_ne!(second.device("bms_1").unwrap().socket_address(), site.device("bms_1").unwrap().socket_address());
     assert!(connect(&second, "bms_1", Duration::from_secs(1)).0.is_ok());
+}
+
+#[test]
+fn an_outstation_throws_the_first_master_out_when_a_second_comes_and_counts_it() {
+    let settings = PollSettings { period: Duration::from_millis(100), ..PollSettings::default() };
+    private_network();
+    let site = SiteBuilder::new(Placement::Namespaces)
+        .device(DeviceSpec::dnp3("relay", Behaviour::Healthy).with_session())
+        .device(DeviceSpec::dnp3("left_alone", Behaviour::Healthy).reporting_every(Duration::from_millis(100)).with_session())
+        .polling(settings)
+        .build()
+        .unwrap();
+    assert!(site.wait_for_sessions(Duration::from_secs(2)));
+    let relay = site.device("relay").unwrap();
+    assert_eq!((relay.stats().connections, relay.stats().thrown_out), (1, 0));
+
+    let intruder = connect(&site, "relay", Duration::from_secs(1)).0.unwrap();
+    wait_until("the master is thrown out", Duration::from_secs(1), || relay.session().unwrap().disconnects == 1);
+    assert_eq!((relay.stats().connections, relay.stats().thrown_out), (2, 1));
+    drop(intruder);
+    wait_until("the master is back", Duration::from_secs(3), || {
+        let session = relay.session().unwrap();
+        session.connected && session.connects == 2 && relay.stats().open == 1
+    });
+
+    let (session, device) = (site.device("left_alone").unwrap().session().unwrap(), site.device("left_alone").unwrap().stats());
+    assert_eq!((session.connects, session.disconnects, session.timeouts), (1, 0, 0));
+    assert!(session.answers >= 3, "{session:?}");
+    assert_eq!((device.connections, device.open, device.thrown_out, device.broken), (1, 1, 0, 0));
+}
+
+#[test]
+fn the_outstation_satisfies_a_third_party_master() {
+    let Some(peers) = Peers::find() else { return };
+    let site = site(vec![DeviceSpec::dnp3("relay", Behaviour::Healthy).reporting_every(Duration::from_millis(300))]);
+    let relay = site.device("relay").unwrap();
+    let master = peers.start(site.controller(), "dnp3_master.py", relay.socket_address(), &["--period-ms", "200"]);
+    let limit = Duration::from_secs(5);
+    for kind in ["STARTUP_INTEGRITY_POLL", "CLEAR_RESTART", "ENABLE_UNSOLICITED", "USER_TASK"] {
+        let task = master.wait_for(kind, limit, |event| event["event"] == "task" && event["kind"] == kind);
+        assert_eq!(task["result"], "SUCCESS", "{task}");
+    }
+    let points = master.wait_for("points", limit, |event| event["event"] == "analogs");
+    let indexes: Vec<_> = points["values"].as_array().unwrap().iter().map(|point| point[0].as_u64().unwrap()).collect();
+    assert_eq!((indexes.as_slice(), &points["values"][3][1]), ([0, 1, 2, 3].as_slice(), &3000.0.into()));
+    master.wait_for("a report", limit, |event| event["event"] == "fragment" && event["unsolicited"] == true);
+    let status = master.wait_for("link status", limit, |event| event["event"] == "link_status");
+    assert_eq!(status["ok"], true);
+    assert_eq!((master.channel_states("OPEN"), master.channel_states("CLOSED")), (1, 0));
+    assert_eq!(master.count(|event| event["event"] == "task" && event["result"] != "SUCCESS"), 0, "{:#?}", master.events());
+    assert_eq!((relay.stats().connections, relay.stats().broken), (1, 0));
+
+    // A second connect is seen by the real master as a lost channel.
+    drop(connect(&site, "relay", Duration::from_secs(1)).0.unwrap());
+    master.wait_for("the loss of its channel", limit, |event| event["event"] == "channel" && event["state"] == "CLOSED");
+    assert_eq!(relay.stats().thrown_out, 1);
+}
+
+#[test]
+fn the_master_satisfies_a_third_party_outstation_and_its_session_stays_up() {
+    let Some(peers) = Peers::find() else { return };
+    private_network();
+    let site = SiteBuilder::new(Placement::Namespaces)
+        .device(DeviceSpec::dnp3("relay", Behaviour::Hosted).reporting_every(Duration::from_secs(1)).with_session())
+        .polling(PollSettings {
+            period: Duration::from_millis(100),
+            reconnect_after: Duration::from_millis(100),
+            ..PollSettings::default()
+        })
+        .build()
+        .unwrap();
+    let relay = site.device("relay").unwrap();
+    let host = relay.namespace().unwrap();
+    let outstation = peers.start(host, "dnp3_outstation.py", relay.socket_address(), &["--unsolicited"]);
+    wait_until("the master has had its answers", Duration::from_secs(5), || relay.session().unwrap().answers >= 5);
+    outstation.wait_for("a confirmed report", Duration::from_secs(5), |event| {
+        event["event"] == "confirmed" && event["unsolicited"] == true
+    });
+    let session = relay.session().unwrap();
+    assert!(session.connected, "{session:?}");
+    assert_eq!((session.connects, session.disconnects, session.timeouts), (1, 0, 0));
+    assert_eq!((outstation.channel_states("OPEN"), outstation.channel_states("CLOSED")), (1, 0));
+}
+
+#[test]
+fn the_poller_satisfies_a_third_party_modbus_server_and_a_peer_ends_with_its_handle() {
+    let Some(peers) = Peers::find() else { return };
+    private_network();
+    let site = SiteBuilder::new(Placement::Namespaces)
+        .device(DeviceSpec::modbus("meter", Behaviour::Hosted).with_units([1, 5]).with_session())
+        .polling(PollSettings {
+            period: Duration::from_millis(100),
+            reconnect_after: Duration::from_millis(100),
+            ..PollSettings::default()
+        })
+        .build()
+        .unwrap();
+    let meter = site.device("meter").unwrap();
+    let server =
+        peers.start(meter.namespace().unwrap(), "modbus_server.py", meter.socket_address(), &["--unit", "1", "--unit", "5"]);
+    wait_until("the poller has had its answers", Duration::from_secs(5), || meter.session().unwrap().answers >= 6);
+    server.wait_for("a request for unit 5", Duration::from_secs(2), |event| event["event"] == "request" && event["unit"] == 5);
+    assert_eq!((meter.session().unwrap().connects, meter.session().unwrap().exceptions), (1, 0));
+    let mut stream = connect(&site, "meter", Duration::from_secs(1)).0.unwrap();
+    assert_eq!(read_register(&mut stream, 5, 42), Ok(42));
+    let id = server.id();
+    assert!(support::peers::is_running(id));
+    drop(server);
+    assert!(!support::peers::is_running(id));
 }

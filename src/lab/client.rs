@@ -77,7 +77,8 @@ pub(super) enum Polls {
     /// Two blocks of holding registers of each unit.
     Modbus { unit_ids: Vec<u8> },
     /// Everything, by an integrity poll.
-    Dnp3 { master: u16, station: u16 },
+    /// With `reports`, after allowing the outstation to report unasked.
+    Dnp3 { master: u16, station: u16, reports: bool },
 }
 
 /// How one request went; a lost connection is an error beside it.
@@ -101,8 +102,8 @@ pub(super) async fn poll_for_ever(target: SocketAddr, polls: Polls, settings: Po
                 });
                 let lost = match &polls {
                     Polls::Modbus { unit_ids } => modbus_session(stream, unit_ids, &settings, &stats).await,
-                    Polls::Dnp3 { master, station } => {
-                        dnp3_session(Dnp3Session::new(stream, *master, *station), &settings, &stats).await
+                    Polls::Dnp3 { master, station, reports } => {
+                        dnp3_session(Dnp3Session::new(stream, *master, *station), *reports, &settings, &stats).await
                     }
                 };
                 tracing::debug!(%target, error = %lost, "a client of the lab lost its connection");
@@ -146,14 +147,23 @@ async fn modbus_poll(context: &mut Context, from: u16, count: u16, limit: Durati
     }
 }
 
-async fn dnp3_session(mut session: Dnp3Session, settings: &PollSettings, stats: &SharedStats) -> io::Error {
+async fn dnp3_session(mut session: Dnp3Session, reports: bool, settings: &PollSettings, stats: &SharedStats) -> io::Error {
+    let mut allowed = !reports;
     loop {
         stats.update(|stats| stats.polls += 1);
-        match session.integrity_poll(settings.timeout).await {
+        let polled = session.integrity_poll(settings.timeout).await;
+        let outcome = match polled {
+            Ok(PollOutcome::Answer) if !allowed => {
+                allowed = true;
+                session.enable_unsolicited(settings.timeout).await
+            }
+            polled => polled,
+        };
+        match outcome {
             Ok(outcome) => record(outcome, stats),
             Err(error) => return error,
         }
-        // What comes unsolicited in between must be confirmed, and a close must be seen at once.
+        // What comes unasked in between must be confirmed, and a close must be seen at once.
         if let Err(error) = session.listen(settings.period).await {
             return error;
         }

@@ -67,6 +67,8 @@ pub enum Behaviour {
     NoArp,
     /// It serves, and does not answer pings.
     BlocksPing,
+    /// There is only its host, with its address; who serves there is started in its namespace by the caller.
+    Hosted,
     /// It is behind the router, which rejects what is sent to it.
     Rejected(Rejection),
 }
@@ -86,6 +88,7 @@ impl Behaviour {
             Self::ResetsOnAccept => "resets every connection at once".to_owned(),
             Self::NoArp => "nobody has this address".to_owned(),
             Self::BlocksPing => "serves, but answers no ping".to_owned(),
+            Self::Hosted => "a host on which something else serves".to_owned(),
             Self::Rejected(Rejection::HostUnreachable) => "behind a router that says host unreachable".to_owned(),
             Self::Rejected(Rejection::Prohibited) => "behind a router that prohibits it".to_owned(),
             Self::Rejected(Rejection::Blackhole) => "behind a router that swallows what is sent to it".to_owned(),
@@ -100,6 +103,11 @@ impl Behaviour {
     /// Whether there is a host with that address.
     pub(super) const fn has_host(&self) -> bool {
         !matches!(self, Self::NoArp | Self::Rejected(_))
+    }
+
+    /// Whether the lab itself puts something on the device's port.
+    pub(super) const fn takes_port(&self) -> bool {
+        self.has_host() && !matches!(self, Self::Hosted)
     }
 }
 

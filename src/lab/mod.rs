@@ -16,6 +16,7 @@ mod client;
 mod config_files;
 mod counters;
 mod device;
+mod dnp3_link;
 mod dnp3_master;
 mod dnp3_outstation;
 mod error;

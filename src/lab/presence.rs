@@ -34,7 +34,7 @@ pub(super) enum Presence {
     Refusing { _bound: Socket },
     /// A socket listens whose queue is full of connections that nobody accepts: the kernel drops further SYNs.
     Full { _listener: Socket, _queued: Vec<TcpStream> },
-    /// There is no host at all.
+    /// There is no host, or none that the lab serves on.
     Absent,
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn start(
     any_port: bool,
     counters: Arc<Counters>,
 ) -> io::Result<(Presence, u16)> {
-    if !spec.behaviour.has_host() {
+    if !spec.behaviour.takes_port() {
         return Ok((Presence::Absent, port));
     }
     let socket = match bind(address, port) {

@@ -298,7 +298,9 @@ impl Session {
     fn start(namespace: &Namespace, target: SocketAddr, speaks: &Speaks, settings: &PollSettings) -> Self {
         let polls = match speaks {
             Speaks::Modbus { unit_ids } => Polls::Modbus { unit_ids: unit_ids.clone() },
-            Speaks::Dnp3 { master, station, .. } => Polls::Dnp3 { master: *master, station: *station },
+            Speaks::Dnp3 { master, station, unsolicited } => {
+                Polls::Dnp3 { master: *master, station: *station, reports: unsolicited.is_some() }
+            }
         };
         let stats = SharedStats::default();
         Self { task: namespace.spawn(poll_for_ever(target, polls, settings.clone(), stats.clone())), stats }
