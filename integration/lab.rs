@@ -1,5 +1,7 @@
 //! The simulated site is what it says: each behaviour looked at with plain sockets, each protocol with a third-party peer.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
 use netdiag::lab::{
@@ -8,9 +10,10 @@ use netdiag::lab::{
 };
 use std::{
     collections::BTreeSet,
-    fs,
-    io::{ErrorKind, Read, Write},
+    env, fs,
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -327,7 +330,8 @@ fn the_outstation_satisfies_a_third_party_master() {
     // A second connect is seen by the real master as a lost channel.
     drop(connect(&site, "relay", Duration::from_secs(1)).0.unwrap());
     master.wait_for("the loss of its channel", limit, |event| event["event"] == "channel" && event["state"] == "CLOSED");
-    assert_eq!(relay.stats().thrown_out, 1);
+    // Once for the master; once more for the intruder, if the master was back before it had left.
+    assert!(relay.stats().thrown_out >= 1, "{:?}", relay.stats());
 }
 
 #[test]
@@ -381,4 +385,36 @@ fn the_poller_satisfies_a_third_party_modbus_server_and_a_peer_ends_with_its_han
     assert!(support::peers::is_running(id));
     drop(server);
     assert!(!support::peers::is_running(id));
+}
+
+/// What the next test kills: not a test, but a process of this binary with a site and a peer in it.
+#[test]
+#[ignore = "the part of `a_killed_process_leaves_nothing_behind` that is killed"]
+fn a_process_to_be_killed() {
+    let peers = Peers::find().unwrap();
+    let site = site(vec![DeviceSpec::dnp3("relay", Behaviour::Hosted).behind_router().with_session()]);
+    let relay = site.device("relay").unwrap();
+    let outstation = peers.start(relay.namespace().unwrap(), "dnp3_outstation.py", relay.socket_address(), &[]);
+    println!("\npeer {}", outstation.id());
+    thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn a_killed_process_leaves_nothing_behind() {
+    if Peers::find().is_none() {
+        return;
+    }
+    let before = interfaces_here();
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "a_process_to_be_killed", "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let peer: u32 = lines.filter_map(|line| line.strip_prefix("peer ")?.parse().ok()).next().expect("the child tells its peer");
+    assert!(support::peers::is_running(peer));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("the peer ends by itself", Duration::from_secs(3), || !support::peers::is_running(peer));
+    assert_eq!(interfaces_here(), before);
 }

@@ -5,6 +5,7 @@ outlives the test that started it.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import threading
@@ -22,7 +23,7 @@ def arguments(description, default_port):
 def emit(event, **fields):
     """Prints one event; `fields` are what it carries."""
     line = json.dumps({"event": event, **fields})
-    with _printing:
+    with _printing, contextlib.suppress(BrokenPipeError):  # whoever listened may be gone already
         print(line, flush=True)
 
 

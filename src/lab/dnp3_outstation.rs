@@ -60,6 +60,8 @@ pub(super) async fn serve(listener: TcpListener, outstation: Outstation, counter
         let link = Link::new(counters.watch(stream), false, outstation.station, outstation.master);
         let mut session = Session { link, outstation: &outstation, state: &mut state, counters: &counters };
         stream = tokio::select! {
+            // A connection that has ended is not thrown out, even if the next one is there already.
+            biased;
             // A lost connection has been counted by the stream; the next one is waited for.
             _ = session.run() => listener.accept().await?.0,
             another = listener.accept() => {
