@@ -66,14 +66,14 @@ impl Store {
         Ok(dir)
     }
 
-    /// Writes a job as it stands.
+    /// Writes a job as it stands; what has ended also outlives a power cut.
     ///
     /// # Errors
     /// When the disk fails or is full; the former record is then still there.
     pub fn save(&self, job: &Job) -> Result<(), RecordError> {
         let path = self.create(&job.job_id)?.join("job.json");
         let json = serde_json::to_vec_pretty(job).map_err(|error| RecordError { path: path.clone(), source: error.into() })?;
-        write_atomically(&path, &json)
+        replace_file(&path, &json, job.state.is_final())
     }
 
     /// Writes a job's result.
@@ -171,14 +171,21 @@ impl Store {
 /// # Errors
 /// When the disk fails or is full; the former file is then untouched.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), RecordError> {
+    replace_file(path, content, true)
+}
+
+/// The same; without `sync` the end of the process does no harm, but a power cut may lose the change.
+fn replace_file(path: &Path, content: &[u8], sync: bool) -> Result<(), RecordError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
     let write = || -> io::Result<()> {
         let mut file = fs::File::create(&temporary)?;
         file.write_all(content)?;
-        file.sync_all()?;
+        if sync {
+            file.sync_all()?;
+        }
         fs::rename(&temporary, path)?;
-        if let Some(dir) = path.parent() {
+        if let Some(dir) = path.parent().filter(|_| sync) {
             fs::File::open(dir)?.sync_all()?;
         }
         Ok(())
