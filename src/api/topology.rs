@@ -133,8 +133,11 @@ pub struct Problem {
 /// Everything that is known of what should talk to what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Topology {
-    /// The endpoints, in the order of their ids.
+    /// The endpoints, in the order of their ids. Left empty when they would not fit a message; then `endpoint_uris` names them.
     pub endpoints: Vec<Endpoint>,
+    /// Where to `get` the endpoints one by one, when they would not fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoint_uris: Vec<String>,
     /// The addresses they are on.
     pub hosts: Vec<Host>,
     /// The controller's own interfaces.
@@ -168,13 +171,15 @@ pub struct TopologySummary {
     pub files_scanned: u32,
     /// When.
     pub scanned_at: UtcTime,
+    /// Whether the configs are being read just now, so that these numbers are those of the scan before.
+    pub scanning: bool,
     /// Where the whole is to be had.
     pub uri: String,
 }
 
 impl Topology {
-    /// The numbers of this topology; `uri` is where the whole is to be had.
-    pub fn summary(&self, uri: impl Into<String>) -> TopologySummary {
+    /// The numbers of this topology; `uri` is where the whole is to be had, `scanning` whether a newer one is being made.
+    pub fn summary(&self, uri: impl Into<String>, scanning: bool) -> TopologySummary {
         let count = |direction| len(self.endpoints.iter().filter(|endpoint| endpoint.direction == direction).count());
         TopologySummary {
             endpoints: len(self.endpoints.len()),
@@ -185,6 +190,7 @@ impl Topology {
             problems: len(self.problems.len()),
             files_scanned: self.files_scanned,
             scanned_at: self.scanned_at,
+            scanning,
             uri: uri.into(),
         }
     }

@@ -31,7 +31,16 @@ pub fn assemble(mut reports: Vec<FileReport>, scanned_at: UtcTime) -> Topology {
     sort_problems(&mut problems);
     let endpoints: Vec<Endpoint> = endpoints.into_values().filter_map(merge).collect();
     let hosts = hosts(&endpoints, |endpoint, address| endpoint.direction == Direction::Inbound || address.is_loopback());
-    Topology { endpoints, hosts, interfaces: Vec::new(), heartbeats, problems, files_scanned, scanned_at }
+    Topology {
+        endpoints,
+        endpoint_uris: Vec::new(),
+        hosts,
+        interfaces: Vec::new(),
+        heartbeats,
+        problems,
+        files_scanned,
+        scanned_at,
+    }
 }
 
 /// By file, place and code, each once.
