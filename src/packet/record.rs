@@ -11,6 +11,8 @@ impl LinkType {
     pub const ETHERNET: Self = Self(1);
     /// Raw IP, version told by the first nibble.
     pub const RAW: Self = Self(101);
+    /// OpenBSD loopback: a 4-byte address family in network order.
+    pub const LOOP: Self = Self(108);
     /// Linux cooked capture, version 1.
     pub const LINUX_SLL: Self = Self(113);
     /// Linux cooked capture, version 2.
