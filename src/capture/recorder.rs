@@ -12,6 +12,8 @@ use crate::{
 };
 use nix::{
     errno::Errno,
+    ifaddrs::getifaddrs,
+    net::if_::InterfaceFlags,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 use std::{
@@ -119,9 +121,28 @@ impl Lane {
         self.closed_losses = self.losses();
         self.live = None;
         self.error = Some(reason);
-        self.lost_at = Some(Instant::now());
+        self.lost_at = self.lost_at.or(Some(Instant::now()));
         self.retry_at = Some(Instant::now() + RETRY_AFTER);
         self.mute_errors = 0;
+    }
+
+    /// Notes that the interface is down. The handle stays open: packets come again when the interface is up.
+    fn went_down(&mut self, now: Instant) {
+        if self.lost_at.is_none() {
+            tracing::warn!(interface = self.name, "interface down");
+            self.error = Some("the interface went down".into());
+            self.lost_at = Some(now);
+        }
+        self.retry_at = Some(now + RETRY_AFTER);
+    }
+
+    /// Notes that packets come again.
+    fn came_back(&mut self, now: Instant) {
+        let away = self.lost_at.take().map_or(Duration::ZERO, |lost_at| now.saturating_duration_since(lost_at));
+        let reason = self.error.take().unwrap_or_default();
+        tracing::info!(interface = self.name, ?away, "captured again");
+        self.error = Some(format!("{reason} (captured again after {} s)", away.as_secs().max(1)));
+        self.retry_at = None;
     }
 }
 
@@ -258,22 +279,36 @@ impl Recorder {
         self.progress.packets.store(self.packets, Ordering::Relaxed);
         match taken {
             Err(reason) => lane.close(reason),
-            Ok(0) if flags.intersects(PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL) => {
-                lane.mute_errors += 1;
+            Ok(taken) if flags.intersects(PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL) => {
+                lane.went_down(Instant::now());
+                lane.mute_errors = if taken == 0 { lane.mute_errors + 1 } else { 0 };
                 if lane.mute_errors >= MUTE_ERRORS {
                     lane.close("the interface went down or is gone".into());
                 }
             }
-            Ok(_) => lane.mute_errors = 0,
+            Ok(taken) => {
+                lane.mute_errors = 0;
+                if taken > 0 && lane.lost_at.is_some() {
+                    lane.came_back(Instant::now());
+                }
+            }
         }
     }
 
-    /// Tries the interfaces again that are due.
+    /// Looks again at the interfaces that are due: those that are open and down, and those that could not be opened.
     fn retry(&mut self, now: Instant) {
         for index in 0..self.lanes.len() {
             let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.retry_at.is_some_and(|retry_at| retry_at <= now)) else {
                 continue;
             };
+            if lane.live.is_some() {
+                if is_up(&lane.name) {
+                    lane.came_back(now)
+                } else {
+                    lane.retry_at = Some(now + RETRY_AFTER)
+                }
+                continue;
+            }
             let settings = OpenSettings {
                 filter: &self.options.filter,
                 snaplen: self.options.snaplen,
@@ -281,12 +316,8 @@ impl Recorder {
             };
             match Live::open(&lane.name, &settings) {
                 Ok(live) => {
-                    tracing::info!(interface = lane.name, "captured again");
                     lane.live = Some(live);
-                    lane.retry_at = None;
-                    let away = lane.lost_at.take().map_or(Duration::ZERO, |lost_at| now.saturating_duration_since(lost_at));
-                    let reason = lane.error.take().unwrap_or_default();
-                    lane.error = Some(format!("{reason} (captured again after {} s)", away.as_secs().max(1)));
+                    lane.came_back(now);
                     self.describe(index);
                 }
                 Err(error) => lane.retry_at = error.may_pass().then(|| now + RETRY_AFTER),
@@ -363,6 +394,15 @@ struct Ready {
     /// Interfaces with something to tell.
     lanes: Vec<(usize, PollFlags)>,
     stopped: bool,
+}
+
+/// Whether an interface is switched on and has a link. One that cannot be looked up is taken for up: its handle will tell.
+fn is_up(name: &str) -> bool {
+    getifaddrs().map_or(true, |mut addresses| {
+        addresses.any(|address| {
+            address.interface_name == name && address.flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING)
+        })
+    })
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
