@@ -1,5 +1,7 @@
 //! How many packets a second are decoded, read from a file and written to one. Run with `cargo bench --bench packet`.
 
+#![allow(clippy::unwrap_used)]
+
 use divan::{Bencher, black_box, counter::ItemsCount};
 use netdiag::packet::{InterfaceDescription, LinkType, Packet, Reader, SectionDescription, Writer, decode};
 

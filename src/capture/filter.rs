@@ -125,7 +125,7 @@ mod tests {
             .map(|n| match v6 {
                 false => outbound(&std::net::Ipv4Addr::from(0x0a00_0001 + n * 7).to_string(), port(n)),
                 true => {
-                    outbound(&std::net::Ipv6Addr::from(0xfd00_u128 << 112 | u128::from(n) * 0x1_0000_0007).to_string(), port(n))
+                    outbound(&std::net::Ipv6Addr::from((0xfd00_u128 << 112) + u128::from(n) * 0x1_0000_0007).to_string(), port(n))
                 }
             })
             .collect()

@@ -1,6 +1,6 @@
 //! Live capture through libpcap: the only file that knows it.
 
-use super::{OpenError, error::OpenSettings, filter::without_vlan_part, recorder::Losses, rights};
+use super::{OpenError, error::OpenSettings, filter::without_vlan_part, lane::Losses, rights};
 use crate::packet::LinkType;
 use nix::net::if_::if_nametoindex;
 use pcap::{Active, Capture, Inactive, Precision, Stat};

@@ -11,6 +11,7 @@
 mod error;
 mod file;
 mod filter;
+mod lane;
 #[cfg(feature = "libpcap")]
 mod live;
 #[cfg(not(feature = "libpcap"))]

@@ -1,9 +1,10 @@
 //! The capture thread: it waits on all interfaces at once, and hands each packet to the file and to the sink.
 
 use super::{
-    OpenError, RecordingOptions,
+    RecordingOptions,
     error::OpenSettings,
     file::{CaptureFile, FileReport},
+    lane::{Lane, RETRY_AFTER, is_up},
     live::Live,
 };
 use crate::{
@@ -30,31 +31,10 @@ use std::{
 const BATCH: usize = 256;
 /// How long packets may wait in memory before they are written.
 const FLUSH_AFTER: Duration = Duration::from_secs(1);
-/// How often an interface that is down or gone is tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long, once the word to stop has come, packets are taken that the kernel held back: longer than it may (`live::HOLD`).
 const DRAIN: Duration = Duration::from_millis(50);
 /// How often in a row an interface may signal an error without telling one.
 const MUTE_ERRORS: u32 = 3;
-
-/// What was received and lost at an interface.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Losses {
-    /// Packets that passed the filter.
-    pub received: u64,
-    /// Packets that the kernel dropped because they were not read in time.
-    pub kernel_dropped: u64,
-    /// Packets that the interface dropped.
-    pub interface_dropped: u64,
-}
-
-impl Losses {
-    fn add(&mut self, other: Self) {
-        self.received += other.received;
-        self.kernel_dropped += other.kernel_dropped;
-        self.interface_dropped += other.interface_dropped;
-    }
-}
 
 /// How far a recording is, for others to read while it goes on.
 #[derive(Debug, Default)]
@@ -63,66 +43,6 @@ pub struct Progress {
     pub packets: AtomicU64,
     /// Bytes of file.
     pub bytes: AtomicU64,
-}
-
-/// One interface of a recording.
-pub struct Lane {
-    pub name: String,
-    /// The open handle, while there is one.
-    pub live: Option<Live>,
-    /// Why it could not be opened at the start.
-    pub open_error: Option<OpenError>,
-    /// What went wrong, in words; it stays when the interface is captured again.
-    error: Option<String>,
-    /// When it is to be tried again; never, if that would not help.
-    retry_at: Option<Instant>,
-    lost_at: Option<Instant>,
-    /// Its numbers in the file: more than one if it came back as another kind of interface.
-    file_interfaces: Vec<u32>,
-    /// What was lost through handles that are closed.
-    closed_losses: Losses,
-    mute_errors: u32,
-}
-
-impl Lane {
-    pub fn new(name: String, opened: Result<Live, OpenError>) -> Self {
-        let (live, open_error) = match opened {
-            Ok(live) => (Some(live), None),
-            Err(error) => (None, Some(error)),
-        };
-        let now = Instant::now();
-        let may_retry = open_error.as_ref().is_some_and(OpenError::may_pass);
-        Self {
-            name,
-            live,
-            error: open_error.as_ref().map(ToString::to_string),
-            retry_at: may_retry.then(|| now + RETRY_AFTER),
-            lost_at: open_error.is_some().then_some(now),
-            open_error,
-            file_interfaces: Vec::new(),
-            closed_losses: Losses::default(),
-            mute_errors: 0,
-        }
-    }
-
-    /// What was lost so far, through all handles.
-    fn losses(&mut self) -> Losses {
-        let mut losses = self.closed_losses;
-        if let Some(live) = &mut self.live {
-            losses.add(live.losses());
-        }
-        losses
-    }
-
-    fn close(&mut self, reason: String) {
-        tracing::warn!(interface = self.name, "capture interrupted: {reason}");
-        self.closed_losses = self.losses();
-        self.live = None;
-        self.error = Some(reason);
-        self.lost_at = Some(Instant::now());
-        self.retry_at = Some(Instant::now() + RETRY_AFTER);
-        self.mute_errors = 0;
-    }
 }
 
 /// What the capture thread owns.
@@ -258,22 +178,36 @@ impl Recorder {
         self.progress.packets.store(self.packets, Ordering::Relaxed);
         match taken {
             Err(reason) => lane.close(reason),
-            Ok(0) if flags.intersects(PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL) => {
-                lane.mute_errors += 1;
+            Ok(taken) if flags.intersects(PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL) => {
+                lane.went_down(Instant::now());
+                lane.mute_errors = if taken == 0 { lane.mute_errors + 1 } else { 0 };
                 if lane.mute_errors >= MUTE_ERRORS {
                     lane.close("the interface went down or is gone".into());
                 }
             }
-            Ok(_) => lane.mute_errors = 0,
+            Ok(taken) => {
+                lane.mute_errors = 0;
+                if taken > 0 && lane.lost_at.is_some() {
+                    lane.came_back(Instant::now());
+                }
+            }
         }
     }
 
-    /// Tries the interfaces again that are due.
+    /// Looks again at the interfaces that are due: those that are open and down, and those that could not be opened.
     fn retry(&mut self, now: Instant) {
         for index in 0..self.lanes.len() {
             let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.retry_at.is_some_and(|retry_at| retry_at <= now)) else {
                 continue;
             };
+            if lane.live.is_some() {
+                if is_up(&lane.name) {
+                    lane.came_back(now)
+                } else {
+                    lane.retry_at = Some(now + RETRY_AFTER)
+                }
+                continue;
+            }
             let settings = OpenSettings {
                 filter: &self.options.filter,
                 snaplen: self.options.snaplen,
@@ -281,12 +215,8 @@ impl Recorder {
             };
             match Live::open(&lane.name, &settings) {
                 Ok(live) => {
-                    tracing::info!(interface = lane.name, "captured again");
                     lane.live = Some(live);
-                    lane.retry_at = None;
-                    let away = lane.lost_at.take().map_or(Duration::ZERO, |lost_at| now.saturating_duration_since(lost_at));
-                    let reason = lane.error.take().unwrap_or_default();
-                    lane.error = Some(format!("{reason} (captured again after {} s)", away.as_secs().max(1)));
+                    lane.came_back(now);
                     self.describe(index);
                 }
                 Err(error) => lane.retry_at = error.may_pass().then(|| now + RETRY_AFTER),

@@ -4,8 +4,9 @@ use super::{
     CaptureError, OpenError,
     error::OpenSettings,
     file::CaptureFile,
+    lane::Lane,
     live::{LIBRARY, Live},
-    recorder::{Lane, Progress, Recorder},
+    recorder::{Progress, Recorder},
 };
 use crate::{api::CaptureReport, packet::PacketSink};
 use std::{

@@ -28,7 +28,7 @@ impl Live {
         match *self {}
     }
 
-    pub fn losses(&mut self) -> super::recorder::Losses {
+    pub fn losses(&mut self) -> super::lane::Losses {
         match *self {}
     }
 }

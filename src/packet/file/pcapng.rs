@@ -64,7 +64,7 @@ impl Default for Clock {
 impl Clock {
     /// Nanoseconds since 1970 of a time stamp.
     pub fn unix_ns(self, high: u32, low: u32) -> i64 {
-        let stamp = u64::from(high) << 32 | u64::from(low);
+        let stamp = (u64::from(high) << 32) | u64::from(low);
         let since_offset = match self.units_per_second {
             Some(1_000_000_000) => i64::try_from(stamp).unwrap_or(i64::MAX),
             Some(1_000_000) => i64::try_from(stamp).unwrap_or(i64::MAX).saturating_mul(1000),

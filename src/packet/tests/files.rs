@@ -86,7 +86,7 @@ fn both_byte_orders_of_pcapng_are_read_with_unknown_blocks_skipped() {
         let n4 = |number: u32| if big { number.to_be_bytes() } else { number.to_le_bytes() };
         let eth = [&n2(1)[..], &n2(0), &n4(96), &n2(9), &n2(1), &[6, 0, 0, 0], &n4(0)].concat();
         let raw = [&n2(101)[..], &n2(0), &n4(0), &n2(9), &n2(1), &[0x80 | 10, 0, 0, 0]].concat();
-        let enhanced = [&n4(1)[..], &n4(0), &n4(3 << 10 | 512), &n4(3), &n4(9), b"abc\0"].concat();
+        let enhanced = [&n4(1)[..], &n4(0), &n4((3 << 10) | 512), &n4(3), &n4(9), b"abc\0"].concat();
         let obsolete = [&n2(0)[..], &n2(7), &n4(0), &n4(5), &n4(2), &n4(2), b"de\0\0"].concat();
         let simple = [&n4(100)[..], &[7; 96]].concat();
         let file = [
