@@ -78,6 +78,11 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         (slot, forgotten)
     }
 
+    /// The slot that the next insertion takes from its owner, if the map is full.
+    pub fn oldest_if_full(&self) -> Option<Slot> {
+        (self.slots.len() >= self.capacity).then_some(self.oldest)
+    }
+
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let slot = *self.slots.get(key)?;
         self.remove_slot(slot)

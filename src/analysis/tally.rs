@@ -159,7 +159,10 @@ mod tests {
             tally.add(Stamp { number, at: number as i64 * 10 });
         }
         assert_eq!(tally.packets(), [1, 2, 3, 7, 8]);
-        assert_eq!((tally.count, tally.first_at(), tally.last_at()), (7, Some(UtcTime::from_unix_ns(10)), Some(UtcTime::from_unix_ns(90))));
+        assert_eq!(
+            (tally.count, tally.first_at(), tally.last_at()),
+            (7, Some(UtcTime::from_unix_ns(10)), Some(UtcTime::from_unix_ns(90)))
+        );
     }
 
     #[test]
@@ -167,7 +170,11 @@ mod tests {
         let (mut left, mut right, mut both) = (Tally::default(), Tally::default(), Tally::default());
         for number in 1..20 {
             let stamp = Stamp { number, at: 100 - number as i64 };
-            if number % 3 == 0 { left.add(stamp) } else { right.add(stamp) }
+            if number % 3 == 0 {
+                left.add(stamp)
+            } else {
+                right.add(stamp)
+            }
             both.add(stamp);
         }
         left.merge(&right);
