@@ -18,13 +18,20 @@
 //! Every length is checked against the bytes that are there. What breaks a rule is a [`Reject`] that says which; what the snap
 //! length cut off is no rule broken: it is decoded as far as it goes and marked `cut`. Check sums are not verified, because packets
 //! that this host sends are captured before its network card has filled them in.
+//!
+//! [`Reader`] gives the packets of a capture file, [`Writer`] makes one.
 
 mod decode;
+mod file;
 mod header;
 mod record;
 mod reject;
 
 pub use decode::{Decoded, Net, decode};
+pub use file::{
+    Damage, DamageKind, InterfaceDescription, InterfaceStatistics, MAX_PACKET_BYTES, Reader, RecordedInterface, SectionDescription,
+    Writer,
+};
 pub use header::{
     arp::{Arp, ArpOperation},
     icmp::{Icmp, IcmpBody, Quoted},
@@ -35,3 +42,6 @@ pub use header::{
 pub use pnet::util::MacAddr;
 pub use record::{LinkType, Packet, PacketSink};
 pub use reject::Reject;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,500 @@
+//! Real captures on interfaces that each test makes for itself, in a network namespace of its own. They need root.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use netdiag::{
+    api::CaptureReport,
+    capture::{CaptureError, OpenError, Recording, RecordingOptions, capability, endpoints_filter, start},
+    packet::{Damage, LinkType, Packet, PacketSink, Reader, RecordedInterface},
+};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    unistd::Uid,
+};
+use pcap::{Active, Capture};
+use std::{
+    fs::File,
+    net::UdpSocket,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime},
+};
+use tempfile::TempDir;
+
+/// An EtherType for experiments (IEEE 802), which nothing else on the link speaks.
+const EXPERIMENT: &str = "ether proto 0x88b5";
+
+/// Everything that came, as it came.
+#[derive(Default)]
+struct Seen(Vec<(u64, i64, u32, Vec<u8>)>);
+
+impl PacketSink for Seen {
+    fn packet(&mut self, packet: &Packet<'_>) {
+        self.0.push((packet.number, packet.unix_ns, packet.interface, packet.data.to_vec()));
+    }
+}
+
+/// A network namespace with `lo` and the veth pair `near` and `far`, all up; gone when the test's thread is.
+struct Site {
+    folder: TempDir,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Site {
+    fn new() -> Option<Self> {
+        if !Uid::effective().is_root() {
+            eprintln!("SKIPPED: not root, so no network namespace can be made and nothing was tested");
+            return None;
+        }
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        ip("link add near type veth peer name far");
+        for name in ["lo", "near", "far"] {
+            ip(&format!("link set {name} up"));
+        }
+        Some(Self { folder: tempfile::tempdir().unwrap(), seen: Arc::default() })
+    }
+
+    fn options(&self, interfaces: &[&str], filter: &str) -> RecordingOptions {
+        let interfaces = interfaces.iter().map(|name| (*name).to_owned()).collect();
+        RecordingOptions::new(interfaces, filter.into(), self.folder.path().join("recording.pcapng"))
+    }
+
+    fn start(&self, options: RecordingOptions) -> Recording {
+        start(options, Arc::clone(&self.seen)).unwrap()
+    }
+
+    fn seen(&self) -> usize {
+        self.seen.lock().unwrap().0.len()
+    }
+
+    fn wait_for(&self, packets: usize) {
+        wait_until(|| self.seen() >= packets, || format!("only {} of {packets} packets came", self.seen()));
+    }
+}
+
+fn wait_until(condition: impl Fn() -> bool, otherwise: impl Fn() -> String) {
+    let limit = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < limit, "{}", otherwise());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn ip(arguments: &str) {
+    let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2 is not installed");
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Sends frames into one end of the pair.
+fn wire(name: &str) -> Capture<Active> {
+    Capture::from_device(name).unwrap().open().unwrap()
+}
+
+fn experiment(number: u32) -> Vec<u8> {
+    let mut frame = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 9], &[0x88, 0xb5], &number.to_be_bytes()].concat();
+    frame.resize(60 + (number % 1000) as usize, 0);
+    frame
+}
+
+fn now_ns() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as i64
+}
+
+struct InFile {
+    packets: Vec<(u64, i64, u32, Vec<u8>)>,
+    interfaces: Vec<RecordedInterface>,
+    damage: Option<Damage>,
+}
+
+fn read(path: &Path) -> InFile {
+    let mut reader = Reader::new(File::open(path).unwrap()).unwrap();
+    let mut packets = Vec::new();
+    while let Some(packet) = reader.next_packet().unwrap() {
+        packets.push((packet.number, packet.unix_ns, packet.interface, packet.data.to_vec()));
+    }
+    InFile { packets, interfaces: reader.interfaces().to_vec(), damage: reader.damage() }
+}
+
+fn file_of(report: &CaptureReport) -> PathBuf {
+    report.file.clone().expect("no file").into()
+}
+
+#[test]
+fn every_packet_sent_is_in_the_file_and_reached_the_sink_in_order() {
+    let Some(site) = Site::new() else { return };
+    const PACKETS: u32 = 20_000;
+    let mut near = wire("near");
+    let before = now_ns();
+    let recording = site.start(site.options(&["far"], EXPERIMENT));
+    for number in 0..PACKETS {
+        near.sendpacket(experiment(number)).unwrap();
+    }
+    let after = now_ns();
+    // Those that the kernel still holds back are taken before the recording ends.
+    let report = recording.stop();
+    assert_eq!((report.packets, report.not_written, report.kernel_dropped), (PACKETS.into(), 0, 0), "{report:?}");
+    assert_eq!((report.problem.as_deref(), report.cut, report.filter.as_deref()), (None, 0, Some(EXPERIMENT)));
+    assert_eq!(report.interfaces[0].packets, u64::from(PACKETS));
+    assert_eq!(report.file_bytes, std::fs::metadata(file_of(&report)).unwrap().len());
+
+    let seen = std::mem::take(&mut site.seen.lock().unwrap().0);
+    assert_eq!(seen.len(), PACKETS as usize);
+    let mut last_ns = before;
+    for (number, (packet_number, unix_ns, interface, data)) in (0..).zip(&seen) {
+        assert_eq!((*packet_number, *interface), (u64::from(number) + 1, 0));
+        assert_eq!(*data, experiment(number));
+        assert!((last_ns..=after).contains(unix_ns), "{last_ns} {unix_ns} {after}");
+        last_ns = *unix_ns;
+    }
+    // Nanoseconds, not microseconds three digits longer.
+    assert!(seen.iter().any(|(_, unix_ns, ..)| unix_ns % 1000 != 0));
+    let file = read(&file_of(&report));
+    assert_eq!(file.damage, None);
+    assert_eq!(file.packets, seen);
+    let [far] = &file.interfaces[..] else { panic!("{:?}", file.interfaces) };
+    assert_eq!((far.name.as_deref(), far.link_type, far.filter.as_deref()), (Some("far"), LinkType::ETHERNET, Some(EXPERIMENT)));
+    assert_eq!((far.received, far.kernel_dropped), (Some(PACKETS.into()), Some(0)));
+}
+
+#[test]
+fn a_packet_reaches_the_sink_while_the_recording_goes_on() {
+    let Some(site) = Site::new() else { return };
+    let mut near = wire("near");
+    let recording = site.start(site.options(&["far"], EXPERIMENT));
+    let mut delays = Vec::new();
+    for number in 0..20 {
+        let sent = Instant::now();
+        near.sendpacket(experiment(number)).unwrap();
+        site.wait_for(number as usize + 1);
+        delays.push(sent.elapsed());
+    }
+    delays.sort();
+    assert!(delays[10] < Duration::from_millis(100), "{delays:?}");
+    assert_eq!(recording.progress().0, 20);
+    assert_eq!(recording.stop().packets, 20);
+}
+
+#[test]
+fn stopping_on_an_idle_link_takes_less_than_200_ms() {
+    let Some(site) = Site::new() else { return };
+    let recording = site.start(site.options(&["far", "lo"], EXPERIMENT));
+    std::thread::sleep(Duration::from_millis(300));
+    let begun = Instant::now();
+    let report = recording.stop();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_millis(200), "{took:?}");
+    assert_eq!((report.packets, report.problem), (0, None));
+}
+
+#[test]
+fn two_interfaces_in_one_file_are_read_by_wireshark() {
+    let Some(site) = Site::new() else { return };
+    let mut near = wire("near");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let recording = site.start(site.options(&["far", "lo"], &format!("{EXPERIMENT} or udp")));
+    for number in 0..100 {
+        near.sendpacket(experiment(number)).unwrap();
+        socket.send_to(b"to myself", socket.local_addr().unwrap()).unwrap();
+    }
+    site.wait_for(200);
+    let report = recording.stop();
+    assert_eq!(report.interfaces.iter().map(|interface| interface.packets).collect::<Vec<_>>(), [100, 100], "{report:?}");
+    let file = file_of(&report);
+
+    let fields = ["frame.number", "frame.interface_name", "frame.protocols"].map(|field| ["-e", field]).concat();
+    let tshark = Command::new("tshark").args(["-r", file.to_str().unwrap(), "-T", "fields"]).args(fields).output();
+    let (Ok(tshark), Ok(capinfos)) = (tshark, Command::new("capinfos").args(["-T", "-r", "-c", "-F"]).arg(&file).output()) else {
+        eprintln!("SKIPPED: tshark and capinfos are not installed, so nobody else read the file");
+        return;
+    };
+    assert!(tshark.status.success(), "{tshark:?}");
+    let lines = String::from_utf8(tshark.stdout).unwrap();
+    let seen = &site.seen.lock().unwrap().0;
+    assert_eq!(lines.lines().count(), seen.len());
+    for (line, (number, _, interface, _)) in lines.lines().zip(seen) {
+        let expected = if *interface == 0 { "far" } else { "lo" };
+        assert!(line.starts_with(&format!("{number}\t{expected}\teth:")), "{line}");
+    }
+    // Drops are where Wireshark looks for them.
+    assert!(capinfos.status.success(), "{capinfos:?}");
+    let statistics = Command::new("capinfos").arg(&file).output().unwrap();
+    let statistics = String::from_utf8_lossy(&statistics.stdout).into_owned();
+    for expected in ["Capture application: netdiag", "Number of interfaces in file: 2", "Number of stat entries = 1", "nanoseconds"]
+    {
+        assert!(statistics.contains(expected), "{expected} is not in {statistics}");
+    }
+}
+
+#[test]
+fn an_interface_that_is_removed_is_told_and_the_others_go_on() {
+    let Some(site) = Site::new() else { return };
+    let mut near = wire("near");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let recording = site.start(site.options(&["far", "lo"], &format!("{EXPERIMENT} or udp")));
+    near.sendpacket(experiment(0)).unwrap();
+    site.wait_for(1);
+    drop(near);
+    ip("link del near");
+    // Long enough for the removed one to be tried again.
+    std::thread::sleep(Duration::from_millis(1300));
+    socket.send_to(b"still here", socket.local_addr().unwrap()).unwrap();
+    site.wait_for(2);
+
+    ip("link add near type veth peer name far");
+    ip("link set far up");
+    ip("link set near up");
+    let mut near = wire("near");
+    let limit = Instant::now() + Duration::from_secs(10);
+    while site.seen() < 3 {
+        near.sendpacket(experiment(7)).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(Instant::now() < limit, "the interface that came back is not captured");
+    }
+    let report = recording.stop();
+    let error = report.interfaces[0].error.clone().expect("nothing told");
+    assert!(error.contains("captured again"), "{error}");
+    assert_eq!((report.interfaces[1].packets, report.interfaces[1].error.as_deref()), (1, None));
+    let file = read(&file_of(&report));
+    assert_eq!((file.damage, file.interfaces.len()), (None, 2));
+    assert_eq!(file.packets.len(), site.seen());
+}
+
+#[test]
+fn an_interface_that_goes_down_and_up_is_captured_again() {
+    let Some(site) = Site::new() else { return };
+    let mut near = wire("near");
+    let recording = site.start(site.options(&["far"], EXPERIMENT));
+    near.sendpacket(experiment(0)).unwrap();
+    site.wait_for(1);
+    ip("link set far down");
+    std::thread::sleep(Duration::from_millis(100));
+    ip("link set far up");
+    let limit = Instant::now() + Duration::from_secs(10);
+    while site.seen() < 2 {
+        let _ = near.sendpacket(experiment(1));
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(Instant::now() < limit, "not captured again");
+    }
+    let report = recording.stop();
+    let error = report.interfaces[0].error.as_deref().expect("nothing told");
+    assert!(error.starts_with("the interface went down"), "{error}");
+    assert_eq!(report.packets, site.seen() as u64);
+}
+
+#[test]
+fn interfaces_that_cannot_be_opened_are_told_while_the_others_are_recorded() {
+    let Some(site) = Site::new() else { return };
+    let recording = site.start(site.options(&["absent", "lo"], "udp"));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+    site.wait_for(1);
+    let report = recording.stop();
+    assert_eq!(report.interfaces[0].error.as_deref(), Some("there is no such interface"));
+    assert_eq!((report.interfaces[1].packets, report.interfaces[1].error.as_deref()), (1, None));
+
+    let refused = |options: RecordingOptions| start(options, Arc::clone(&site.seen)).expect_err("it started");
+    let CaptureError::Interfaces(errors) = refused(site.options(&["absent"], "")) else { panic!() };
+    assert_eq!(errors, [("absent".to_owned(), OpenError::NoSuchInterface)]);
+    let CaptureError::Interfaces(errors) = refused(site.options(&["lo"], "tcp port banana")) else { panic!() };
+    assert!(matches!(&errors[0].1, OpenError::Filter { filter, .. } if filter == "tcp port banana"), "{errors:?}");
+    assert!(matches!(refused(site.options(&[], "")), CaptureError::NoInterface));
+}
+
+#[test]
+fn what_exceeds_the_file_limit_still_reaches_the_sink_and_is_counted() {
+    let Some(site) = Site::new() else { return };
+    let mut near = wire("near");
+    let recording = site.start(RecordingOptions { max_bytes: 50_000, ..site.options(&["far"], EXPERIMENT) });
+    for number in 0..1000 {
+        near.sendpacket(experiment(number)).unwrap();
+    }
+    site.wait_for(1000);
+    let report = recording.stop();
+    assert!(report.file_bytes <= 50_000 && report.packets > 50, "{report:?}");
+    assert_eq!(report.packets + report.not_written, 1000);
+    assert!(report.problem.as_ref().is_some_and(|problem| problem.contains("limit of 50000 bytes")), "{report:?}");
+    let file = read(&file_of(&report));
+    assert_eq!((file.damage, file.packets.len() as u64), (None, report.packets));
+    assert_eq!(file.packets[..], site.seen.lock().unwrap().0[..file.packets.len()]);
+}
+
+#[test]
+fn a_full_disk_ends_the_file_with_a_whole_packet_and_not_the_analysis() {
+    let Some(site) = Site::new() else { return };
+    let disk = site.folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    mount(Some("tmpfs"), &disk, Some("tmpfs"), MsFlags::empty(), Some("size=1m")).unwrap();
+    let mut near = wire("near");
+    let recording = site.start(RecordingOptions { file: disk.join("a.pcapng"), ..site.options(&["far"], EXPERIMENT) });
+    for number in 0..4000 {
+        near.sendpacket(experiment(number)).unwrap();
+    }
+    site.wait_for(4000);
+    let report = recording.stop();
+    assert!(report.problem.as_ref().is_some_and(|problem| problem.contains("No space left")), "{report:?}");
+    assert_eq!(report.packets + report.not_written, 4000);
+    let file = read(&file_of(&report));
+    assert_eq!((file.damage, file.packets.len() as u64), (None, report.packets));
+    assert!(report.packets > 1000, "{report:?}");
+    assert_eq!(report.file_bytes, std::fs::metadata(file_of(&report)).unwrap().len());
+}
+
+#[test]
+fn a_folder_that_does_not_exist_costs_the_file_and_not_the_analysis() {
+    let Some(site) = Site::new() else { return };
+    let mut near = wire("near");
+    let file = site.folder.path().join("absent/a.pcapng");
+    let recording = site.start(RecordingOptions { file, ..site.options(&["far"], EXPERIMENT) });
+    near.sendpacket(experiment(0)).unwrap();
+    site.wait_for(1);
+    let report = recording.stop();
+    assert_eq!((report.file, report.packets, report.not_written), (None, 0, 1));
+    assert!(report.problem.unwrap().contains("absent/a.pcapng"));
+}
+
+#[test]
+fn the_snap_length_cuts_packets_and_counts_them() {
+    let Some(site) = Site::new() else { return };
+    let mut near = wire("near");
+    let recording = site.start(RecordingOptions { snaplen: 64, ..site.options(&["far"], EXPERIMENT) });
+    near.sendpacket(experiment(0)).unwrap();
+    near.sendpacket(experiment(500)).unwrap();
+    site.wait_for(2);
+    let report = recording.stop();
+    assert_eq!((report.packets, report.cut), (2, 1));
+    assert_eq!(read(&file_of(&report)).packets[1].3, experiment(500)[..64]);
+}
+
+#[test]
+fn the_filter_of_a_topology_lets_through_its_endpoints_and_nothing_else() {
+    let Some(site) = Site::new() else { return };
+    let endpoint = |direction: &str, address: &str, port: u16| {
+        let json = serde_json::json!({
+            "endpoint_id": "e", "protocol": "modbus", "direction": direction, "transport": "tcp", "name": null, "host": address,
+            "address": address, "port": port, "port_source": "explicit", "serial": null, "config_files": [], "process": null,
+            "max_connections": null, "interface": null, "source_address": null, "gateway": null,
+        });
+        serde_json::from_value(json).unwrap()
+    };
+    let filter = endpoints_filter(&[endpoint("outbound", "10.0.0.2", 502), endpoint("inbound", "0.0.0.0", 1502)]);
+    let mut near = wire("near");
+    let recording = site.start(site.options(&["far"], &filter));
+    let mut expected = Vec::new();
+    for tag in [&[][..], &[0x81, 0, 0, 7]] {
+        for (host, port, wanted) in [(2, 502, true), (3, 502, false), (9, 1502, true), (2, 80, false)] {
+            let mut frame = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 9], tag, &[8, 0]].concat();
+            frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, host, 0x9c, 0x40]);
+            frame.extend(u16::to_be_bytes(port));
+            frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 2, 0, 0, 0, 0, 0]);
+            frame.resize(60, 0);
+            near.sendpacket(&*frame).unwrap();
+            if wanted {
+                expected.push(frame);
+            }
+        }
+    }
+    site.wait_for(expected.len());
+    let report = recording.stop();
+    assert_eq!(report.packets as usize, expected.len());
+    let seen = &site.seen.lock().unwrap().0;
+    assert_eq!(seen.iter().map(|(.., data)| data.clone()).collect::<Vec<_>>(), expected);
+
+    // Live, libpcap asks the kernel for stripped VLAN tags too, which takes more instructions than the unit tests see.
+    let live = wire("lo");
+    for count in [0, 50, 83, 250, 277, 280, 1000] {
+        for ports in [1, 10, 60, 1000] {
+            let endpoints: Vec<_> =
+                (0..count).map(|n| endpoint("outbound", &format!("10.1.{}.{}", n / 250, n % 250 + 1), 502 + n % ports)).collect();
+            let instructions = live.compile(&endpoints_filter(&endpoints), true).unwrap().get_instructions().len();
+            assert!(instructions < 4096, "{count} endpoints, {ports} ports: {instructions} instructions");
+        }
+    }
+}
+
+#[test]
+fn dropping_a_recording_ends_it_and_keeps_the_file() {
+    let Some(site) = Site::new() else { return };
+    let mut near = wire("near");
+    let options = site.options(&["far"], EXPERIMENT);
+    let recording = site.start(options.clone());
+    near.sendpacket(experiment(0)).unwrap();
+    site.wait_for(1);
+    drop(recording);
+    wait_until(|| options.file.exists(), || "the file was not finished".into());
+    assert_eq!(read(&options.file).packets.len(), 1);
+    wait_until(|| Arc::strong_count(&site.seen) == 1, || "the thread still holds the sink".into());
+}
+
+struct Broken;
+
+impl PacketSink for Broken {
+    fn packet(&mut self, packet: &Packet<'_>) {
+        assert!(packet.number < 3, "this sink breaks at packet 3");
+    }
+}
+
+#[test]
+fn a_sink_that_panics_ends_the_recording_and_keeps_the_file() {
+    let Some(site) = Site::new() else { return };
+    let mut near = wire("near");
+    let recording = start(site.options(&["far"], EXPERIMENT), Arc::new(Mutex::new(Broken))).unwrap();
+    for number in 0..5 {
+        near.sendpacket(experiment(number)).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let report = recording.stop();
+    assert!(report.problem.as_ref().is_some_and(|problem| problem.contains("breaks at packet 3")), "{report:?}");
+    assert_eq!(read(&file_of(&report)).packets.len() as u64, report.packets);
+    assert_eq!(report.packets, 3);
+}
+
+#[test]
+fn a_stuck_sink_does_not_hold_up_the_stop_for_ever() {
+    let Some(site) = Site::new() else { return };
+    let mut near = wire("near");
+    let recording = site.start(site.options(&["far"], EXPERIMENT));
+    let seen = Arc::clone(&site.seen);
+    let held = seen.lock().unwrap();
+    near.sendpacket(experiment(0)).unwrap();
+    let begun = Instant::now();
+    let report = recording.stop();
+    drop(held);
+    assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+    assert!(report.problem.as_ref().is_some_and(|problem| problem.contains("did not end")), "{report:?}");
+}
+
+#[test]
+fn without_the_right_the_reason_says_what_to_do() {
+    if Site::new().is_none() {
+        return;
+    }
+    assert!(capability().available, "{:?}", capability());
+    let child = Command::new("setpriv")
+        .args(["--bounding-set", "-net_raw", "--inh-caps", "-net_raw"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "--nocapture", "child_without_the_right"])
+        .output();
+    let Ok(child) = child else {
+        eprintln!("SKIPPED: setpriv (util-linux) is not installed, so the right could not be dropped");
+        return;
+    };
+    let text = String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+#[ignore = "run by `without_the_right_the_reason_says_what_to_do`, without CAP_NET_RAW"]
+fn child_without_the_right() {
+    let capability = capability();
+    assert!(!capability.available);
+    let reason = capability.reason.unwrap();
+    assert!(reason.contains("CAP_NET_RAW") && reason.contains("setcap cap_net_raw+ep"), "{reason}");
+    let folder = tempfile::tempdir().unwrap();
+    let options = RecordingOptions::new(vec!["lo".into()], String::new(), folder.path().join("a.pcapng"));
+    let error = start(options, Arc::new(Mutex::new(Seen::default()))).expect_err("it may capture after all");
+    assert!(matches!(&error, CaptureError::Unavailable(text) if *text == reason), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a file was left behind");
+}

@@ -1,0 +1,271 @@
+//! One capture file on disk: a temporary name while it grows, a limit, and whole packets only, whatever happens to the disk.
+
+use crate::packet::{InterfaceDescription, InterfaceStatistics, Packet, SectionDescription, Writer};
+use nix::{fcntl::OFlag, sys::utsname::uname};
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// Blocks are handed to the system together, when they are this many bytes.
+const FLUSH_BYTES: usize = 256 * 1024;
+/// Room that is kept for the statistics of one interface at the end.
+const STATISTICS_BYTES: u64 = 128;
+
+/// A pcapng file that is being written.
+///
+/// While it grows its name ends in `.partial`; [`CaptureFile::finish`] gives it its own. Blocks are collected in memory and written
+/// together, and a write that fails is taken back, so the file on disk always ends with a whole block.
+pub struct CaptureFile {
+    path: PathBuf,
+    partial: PathBuf,
+    file: File,
+    writer: Writer<Vec<u8>>,
+    max_bytes: u64,
+    /// Bytes that are safely with the system.
+    flushed_bytes: u64,
+    counts: Vec<Counts>,
+    not_written: u64,
+    end: Option<End>,
+}
+
+/// Packets of one interface.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    flushed: u64,
+    pending: u64,
+}
+
+/// Why no more packets are written.
+#[derive(Debug)]
+enum End {
+    Full,
+    Failed(String),
+}
+
+/// What became of a capture file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileReport {
+    /// Where it is; none if it could not be given its name.
+    pub path: Option<PathBuf>,
+    /// Its size.
+    pub bytes: u64,
+    /// Packets in it, by interface.
+    pub packets: Vec<u64>,
+    /// Packets that were to be written and are not in it.
+    pub not_written: u64,
+    /// What went wrong: the limit was reached, or the disk failed.
+    pub problem: Option<String>,
+}
+
+impl CaptureFile {
+    /// Begins a file that will be at most `max_bytes` long. A file of the same name is replaced when this one is finished.
+    pub fn create(path: &Path, max_bytes: u64) -> io::Result<Self> {
+        const OWNER_AND_GROUP: u32 = 0o640;
+        let mut partial = OsString::from(path);
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(OWNER_AND_GROUP)
+            // What lies under the temporary name may be replaced, but never written through.
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(&partial)?;
+        Ok(Self {
+            path: path.to_owned(),
+            partial,
+            file,
+            writer: Writer::new(Vec::new(), &section())?,
+            max_bytes,
+            flushed_bytes: 0,
+            counts: Vec::new(),
+            not_written: 0,
+            end: None,
+        })
+    }
+
+    /// Describes the next interface; packets name it by its position.
+    pub fn interface(&mut self, interface: &InterfaceDescription) {
+        self.counts.push(Counts::default());
+        // Writing to memory does not fail.
+        let _ = self.writer.interface(interface);
+    }
+
+    /// Takes a packet; one that cannot be written any more is counted.
+    pub fn packet(&mut self, packet: &Packet<'_>) {
+        let reserved = STATISTICS_BYTES * self.counts.len() as u64;
+        let len = Writer::<Vec<u8>>::packet_bytes(packet.data.len());
+        if self.end.is_none() && self.writer.bytes() + len + reserved > self.max_bytes {
+            self.end = Some(End::Full);
+        }
+        let written = self.end.is_none() && self.writer.packet(packet).is_ok();
+        match self.counts.get_mut(packet.interface as usize) {
+            Some(counts) if written => counts.pending += 1,
+            _ => self.not_written += 1,
+        }
+    }
+
+    /// Whether so much waits to be written that it should be.
+    pub fn wants_flush(&self) -> bool {
+        self.pending() >= FLUSH_BYTES
+    }
+
+    /// Bytes that wait to be written.
+    pub fn pending(&self) -> usize {
+        usize::try_from(self.writer.bytes().saturating_sub(self.flushed_bytes)).unwrap_or(usize::MAX)
+    }
+
+    /// Size of the file when all that waits is written.
+    pub fn bytes(&self) -> u64 {
+        if matches!(self.end, Some(End::Failed(_))) { self.flushed_bytes } else { self.writer.bytes() }
+    }
+
+    /// Hands all that waits to the system.
+    pub fn flush(&mut self) {
+        if matches!(self.end, Some(End::Failed(_))) {
+            self.writer.sink_mut().clear();
+            return;
+        }
+        match self.file.write_all(self.writer.sink_mut()) {
+            Ok(()) => {
+                self.flushed_bytes = self.writer.bytes();
+                for counts in &mut self.counts {
+                    counts.flushed += std::mem::take(&mut counts.pending);
+                }
+            }
+            Err(error) => {
+                // Part of it may have been written: back to the last whole block.
+                let _ = self.file.set_len(self.flushed_bytes);
+                self.fail(format!("the capture file could not be written after {} bytes: {error}", self.flushed_bytes));
+            }
+        }
+        self.writer.sink_mut().clear();
+    }
+
+    fn fail(&mut self, problem: String) {
+        for counts in &mut self.counts {
+            self.not_written += std::mem::take(&mut counts.pending);
+        }
+        self.end = Some(End::Failed(problem));
+    }
+
+    /// Ends the file with what was lost at each interface, makes sure that it is on the disk, and gives it its name.
+    pub fn finish(mut self, unix_ns: i64, statistics: &[InterfaceStatistics]) -> FileReport {
+        for (interface, statistics) in (0..).zip(statistics.iter().take(self.counts.len())) {
+            let _ = self.writer.statistics(interface, unix_ns, *statistics);
+        }
+        self.flush();
+        let synced = self.file.sync_all();
+        let named = fs::rename(&self.partial, &self.path);
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let kept = synced.and_then(|()| File::open(folder)?.sync_all());
+        let problem = match (self.end, named.as_ref(), kept) {
+            (Some(End::Failed(problem)), ..) => Some(problem),
+            (_, Err(error), _) => Some(format!("the capture file stays `{}`: {error}", self.partial.display())),
+            (_, _, Err(error)) => Some(format!("the capture file may not be on the disk: {error}")),
+            (Some(End::Full), ..) => Some(format!("the capture file reached its limit of {} bytes", self.max_bytes)),
+            (None, ..) => None,
+        };
+        FileReport {
+            path: named.is_ok().then_some(self.path),
+            bytes: self.flushed_bytes,
+            packets: self.counts.iter().map(|counts| counts.flushed).collect(),
+            not_written: self.not_written,
+            problem,
+        }
+    }
+}
+
+fn section() -> SectionDescription {
+    let host = uname().ok();
+    let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+    SectionDescription {
+        hardware: host.as_ref().map(|host| text(host.machine())),
+        os: host.as_ref().map(|host| format!("{} {}", text(host.sysname()), text(host.release()))),
+        application: Some(concat!("netdiag ", env!("CARGO_PKG_VERSION")).into()),
+        comment: host.as_ref().map(|host| format!("captured on {}", text(host.nodename()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{LinkType, Reader};
+
+    fn interface() -> InterfaceDescription {
+        InterfaceDescription { name: "eth0".into(), link_type: LinkType::ETHERNET, snaplen: 65535, filter: None }
+    }
+
+    fn packet(number: u64, data: &[u8]) -> Packet<'_> {
+        Packet {
+            number,
+            unix_ns: 1_000 + number as i64,
+            interface: 0,
+            link_type: LinkType::ETHERNET,
+            wire_len: data.len() as u32,
+            data,
+        }
+    }
+
+    fn count(path: &Path) -> u64 {
+        let mut reader = Reader::new(File::open(path).unwrap()).unwrap();
+        while reader.next_packet().unwrap().is_some() {}
+        assert_eq!(reader.damage(), None);
+        reader.packets()
+    }
+
+    #[test]
+    fn it_has_its_name_only_when_it_is_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pcapng");
+        let mut file = CaptureFile::create(&path, 1 << 20).unwrap();
+        file.interface(&interface());
+        file.packet(&packet(1, &[1; 60]));
+        file.flush();
+        assert!(!path.exists());
+        assert_eq!(count(&folder.path().join("a.pcapng.partial")), 1);
+        file.packet(&packet(2, &[2; 60]));
+        let report = file.finish(5, &[InterfaceStatistics { received: 9, interface_dropped: 1, kernel_dropped: 6 }]);
+        assert_eq!((report.problem, report.not_written, report.packets), (None, 0, vec![2]));
+        assert_eq!(report.path.as_deref(), Some(&*path));
+        assert_eq!(report.bytes, fs::metadata(&path).unwrap().len());
+        assert_eq!(count(&path), 2);
+        let mut reader = Reader::new(File::open(&path).unwrap()).unwrap();
+        while reader.next_packet().unwrap().is_some() {}
+        assert_eq!(reader.interfaces()[0].kernel_dropped, Some(6));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn it_never_grows_beyond_its_limit_and_counts_what_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pcapng");
+        let mut file = CaptureFile::create(&path, 10_000).unwrap();
+        file.interface(&interface());
+        for number in 1..=200 {
+            file.packet(&packet(number, &[1; 1000]));
+            // A small one would fit again, but numbers must stay those of the file.
+            file.packet(&packet(number, &[]));
+        }
+        let report = file.finish(5, &[InterfaceStatistics::default()]);
+        assert!(report.bytes <= 10_000 && report.bytes > 8_000, "{report:?}");
+        assert_eq!(report.packets[0] + report.not_written, 400);
+        assert_eq!(count(&path), report.packets[0]);
+        assert!(report.problem.unwrap().contains("10000"));
+    }
+
+    #[test]
+    fn a_link_under_its_temporary_name_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "untouched").unwrap();
+        std::os::unix::fs::symlink(&victim, folder.path().join("a.pcapng.partial")).unwrap();
+        assert!(CaptureFile::create(&folder.path().join("a.pcapng"), 1000).is_err());
+        assert_eq!(fs::read(&victim).unwrap(), b"untouched");
+    }
+}

@@ -1,0 +1,119 @@
+//! Live capture through libpcap: the only file that knows it.
+
+use super::{OpenError, error::OpenSettings, filter::without_vlan_part, lane::Losses, rights};
+use crate::packet::LinkType;
+use nix::net::if_::if_nametoindex;
+use pcap::{Active, Capture, Inactive, Precision, Stat};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
+
+/// What captures here, or why nothing does.
+pub const LIBRARY: Result<&str, &str> = Ok("libpcap");
+
+/// How long the kernel may hold packets back to hand them over together. Every packet reaches the sink within about this time.
+pub const HOLD: Duration = Duration::from_millis(20);
+
+/// The name under which Linux gives all interfaces at once.
+const ALL_INTERFACES: &str = "any";
+
+/// An open interface.
+pub struct Live {
+    capture: Capture<Active>,
+    link_type: LinkType,
+    /// The kernel's counters as they were last read; they are 32 bits wide and begin anew.
+    read: Stat,
+    losses: Losses,
+}
+
+impl Live {
+    /// Begins to capture. Promiscuous mode stays off: what is for others is none of our concern.
+    pub fn open(interface: &str, settings: &OpenSettings<'_>) -> Result<Self, OpenError> {
+        if interface != ALL_INTERFACES && if_nametoindex(interface).is_err() {
+            return Err(OpenError::NoSuchInterface);
+        }
+        let other = |error: pcap::Error| OpenError::Other(words(&error));
+        let signed = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let capture = Capture::<Inactive>::from_device(interface)
+            .map_err(other)?
+            .promisc(false)
+            .snaplen(signed(settings.snaplen))
+            .buffer_size(signed(settings.buffer_bytes))
+            .timeout(signed(u32::try_from(HOLD.as_millis()).unwrap_or(u32::MAX)))
+            .precision(Precision::Nano)
+            .open()
+            .map_err(|error| activation_error(&error))?;
+        // With the handle non-blocking, an idle link holds nobody up: the thread waits on the descriptor instead.
+        let mut capture = capture.setnonblock().map_err(other)?;
+        set_filter(&mut capture, settings.filter)?;
+        let link_type = match capture.get_datalink().0 {
+            // Raw IP, which the kernel's headers and capture files number differently.
+            12 | 14 => LinkType::RAW,
+            other => LinkType(u16::try_from(other).unwrap_or(u16::MAX)),
+        };
+        let read = Stat { received: 0, dropped: 0, if_dropped: 0 };
+        Ok(Self { capture, link_type, read, losses: Losses::default() })
+    }
+
+    pub fn link_type(&self) -> LinkType {
+        self.link_type
+    }
+
+    /// Becomes readable when there are packets.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.capture.as_fd()
+    }
+
+    /// Gives up to `most` packets that are here (time in nanoseconds since 1970, length on the wire, bytes) without waiting, and
+    /// tells how many. An error says in words why the interface is of no more use.
+    pub fn dispatch(&mut self, most: usize, mut take: impl FnMut(i64, u32, &[u8])) -> Result<usize, String> {
+        self.capture
+            .dispatch(Some(most), |packet| {
+                // With nanosecond precision, the field for microseconds holds nanoseconds.
+                let unix_ns = packet.header.ts.tv_sec.saturating_mul(1_000_000_000).saturating_add(packet.header.ts.tv_usec);
+                take(unix_ns, packet.header.len, packet.data);
+            })
+            .map_err(|error| words(&error))
+    }
+
+    /// What was received and lost since it was opened.
+    pub fn losses(&mut self) -> Losses {
+        if let Ok(now) = self.capture.stats() {
+            self.losses.received += u64::from(now.received.wrapping_sub(self.read.received));
+            self.losses.kernel_dropped += u64::from(now.dropped.wrapping_sub(self.read.dropped));
+            self.losses.interface_dropped += u64::from(now.if_dropped.wrapping_sub(self.read.if_dropped));
+            self.read = now;
+        }
+        self.losses
+    }
+}
+
+fn set_filter(capture: &mut Capture<Active>, filter: &str) -> Result<(), OpenError> {
+    const OPTIMIZE: bool = true;
+    let Err(error) = capture.filter(filter, OPTIMIZE) else { return Ok(()) };
+    let untagged = without_vlan_part(filter);
+    if untagged != filter && capture.filter(untagged, OPTIMIZE).is_ok() {
+        return Ok(());
+    }
+    Err(OpenError::Filter { filter: filter.into(), reason: words(&error) })
+}
+
+/// libpcap tells only in words why it could not begin, so the two causes that a person can mend are looked up.
+fn activation_error(error: &pcap::Error) -> OpenError {
+    if let Some(reason) = rights::missing_right() {
+        return OpenError::NoRight(reason);
+    }
+    match words(error) {
+        text if text.contains("not up") || text.contains("Network is down") => OpenError::Down,
+        text => OpenError::Other(text),
+    }
+}
+
+fn words(error: &pcap::Error) -> String {
+    match error {
+        pcap::Error::PcapError(text) if text.is_empty() => "libpcap failed without a word".into(),
+        pcap::Error::PcapError(text) => text.trim_start_matches("libpcap error: ").to_owned(),
+        other => other.to_string(),
+    }
+}

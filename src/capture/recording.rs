@@ -1,0 +1,130 @@
+//! A recording, from the outside: started, looked at, stopped.
+
+use super::{
+    CaptureError, OpenError,
+    error::OpenSettings,
+    file::CaptureFile,
+    lane::Lane,
+    live::{LIBRARY, Live},
+    recorder::{Progress, Recorder},
+};
+use crate::{api::CaptureReport, packet::PacketSink};
+use std::{
+    io::{PipeWriter, pipe},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+/// How long [`Recording::stop`] waits for the capture thread before it reports without it.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// What to record, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordingOptions {
+    /// Names of interfaces.
+    pub interfaces: Vec<String>,
+    /// BPF expression; empty records everything.
+    pub filter: String,
+    /// The most bytes that are kept of a packet.
+    pub snaplen: u32,
+    /// The kernel's buffer for each interface, in bytes.
+    pub buffer_bytes: u32,
+    /// Where the file will be; until the recording ends it has `.partial` behind its name.
+    pub file: PathBuf,
+    /// The most bytes that the file may have. Packets beyond are analysed but not written.
+    pub max_bytes: u64,
+}
+
+impl RecordingOptions {
+    /// Whole packets, 8 MiB of buffer for each interface, and at most 256 MiB of file.
+    pub fn new(interfaces: Vec<String>, filter: String, file: PathBuf) -> Self {
+        Self { interfaces, filter, snaplen: 262_144, buffer_bytes: 8 << 20, file, max_bytes: 256 << 20 }
+    }
+}
+
+/// A recording that is going on. Dropping it ends it, without waiting and without a report.
+#[derive(Debug)]
+pub struct Recording {
+    /// The capture thread ends when this end of the pipe is closed.
+    stop: PipeWriter,
+    report: Receiver<CaptureReport>,
+    progress: Arc<Progress>,
+    options: RecordingOptions,
+}
+
+/// Begins to record, and returns when every interface is captured or what is wrong with it is noted. It is an error only if none
+/// can be captured. Blocks for some milliseconds.
+///
+/// The interfaces are those of the calling thread's network namespace.
+pub fn start<S: PacketSink + 'static>(options: RecordingOptions, sink: Arc<Mutex<S>>) -> Result<Recording, CaptureError> {
+    LIBRARY.map_err(|reason| CaptureError::Unavailable(reason.into()))?;
+    if options.interfaces.is_empty() {
+        return Err(CaptureError::NoInterface);
+    }
+    let settings = OpenSettings { filter: &options.filter, snaplen: options.snaplen, buffer_bytes: options.buffer_bytes };
+    let opened = options.interfaces.iter().map(|name| (name.clone(), Live::open(name, &settings)));
+    let lanes: Vec<Lane> = opened.map(|(name, opened)| Lane::new(name, opened)).collect();
+    if lanes.iter().all(|lane| lane.live.is_none()) {
+        return Err(no_interface(lanes));
+    }
+
+    let (stopped, stop) = pipe().map_err(CaptureError::Thread)?;
+    let (report_sender, report) = sync_channel(1);
+    let progress = Arc::new(Progress::default());
+    let recorder = Recorder::new(
+        options.clone(),
+        lanes,
+        CaptureFile::create(&options.file, options.max_bytes),
+        stopped,
+        Arc::clone(&progress),
+    );
+    thread::Builder::new()
+        .name("netdiag-capture".into())
+        .spawn(move || {
+            let _ = report_sender.send(recorder.run(&sink));
+        })
+        .map_err(CaptureError::Thread)?;
+    Ok(Recording { stop, report, progress, options })
+}
+
+/// The error when no interface could be opened; a missing right is the same for all and told once.
+fn no_interface(lanes: Vec<Lane>) -> CaptureError {
+    let errors: Vec<_> = lanes.into_iter().filter_map(|lane| lane.open_error.map(|error| (lane.name, error))).collect();
+    match errors.iter().find_map(|(_, error)| if let OpenError::NoRight(reason) = error { Some(reason) } else { None }) {
+        Some(reason) => CaptureError::Unavailable(reason.clone()),
+        None => CaptureError::Interfaces(errors),
+    }
+}
+
+impl Recording {
+    /// Packets captured and bytes of file so far.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.progress.packets.load(Ordering::Relaxed), self.progress.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Ends the recording and tells what became of it. What the kernel still holds is taken first. Blocks, normally well under
+    /// 200 ms and never longer than a few seconds, even if the capture thread is stuck.
+    pub fn stop(self) -> CaptureReport {
+        let Self { stop, report, progress, options } = self;
+        drop(stop);
+        let problem = match report.recv_timeout(STOP_LIMIT) {
+            Ok(report) => return report,
+            Err(RecvTimeoutError::Timeout) => format!("the capture thread did not end within {} s", STOP_LIMIT.as_secs()),
+            Err(RecvTimeoutError::Disconnected) => "the capture thread ended without a report".into(),
+        };
+        tracing::error!(file = %options.file.display(), "{problem}");
+        CaptureReport {
+            packets: progress.packets.load(Ordering::Relaxed),
+            file_bytes: progress.bytes.load(Ordering::Relaxed),
+            filter: Some(options.filter),
+            problem: Some(problem),
+            ..CaptureReport::default()
+        }
+    }
+}
