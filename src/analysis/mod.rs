@@ -1,1 +1,41 @@
 //! Packets to flows to transactions to findings: one pass, bounded memory, no I/O and no clock but the packets' own.
+//!
+//! [`Analysis`] takes packets one by one ([`crate::packet::PacketSink`]) and can be asked at any time what it has seen: of a watched endpoint
+//! ([`Analysis::evidence`]), of everything else ([`Analysis::findings`]), and in numbers ([`Analysis::counters`]).
+//!
+//! A packet goes this way: `packet::decode` checks its headers; a TCP segment finds its `flow` (the connection), which counts
+//! handshake and end, puts the bytes of each direction in order (`stream`), and hands them to the protocol (`modbus`, `dnp3`), whose
+//! frames (`lane`) become requests and answers (`transactions`). What came of it is counted at the `service`: the server's address
+//! and port. ARP, neighbour discovery and pings are counted at the `host`: the address. A `tally` keeps number, times and first
+//! packets of each thing that was seen, so that `findings` can say it in words and name the evidence; `catalogue` explains the words.
+
+pub mod catalogue;
+mod collect;
+mod dnp3;
+mod evidence;
+mod findings;
+mod flow;
+mod hasher;
+mod host;
+mod icmp;
+mod lane;
+mod lru;
+mod modbus;
+mod queries;
+mod service;
+mod services;
+mod settings;
+mod shared;
+mod sink;
+mod stats;
+mod stream;
+mod tally;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod transactions;
+
+pub use evidence::{AttemptView, Counters, Evidence, SessionView};
+pub use settings::{AnalysisSettings, Watch};
+pub use sink::Analysis;

@@ -88,11 +88,13 @@ pub fn step(bytes: &[u8]) -> Step<Adu<'_>, FrameError> {
     match decode(bytes) {
         Ok(Some((frame, length))) => Step::Frame { frame, length },
         Ok(None) => Step::NeedMore,
-        Err(error) => {
-            let length = (1..bytes.len()).find(|&at| bytes.get(at..).is_some_and(looks_like_adu)).unwrap_or(bytes.len());
-            Step::Skip { length, error }
-        }
+        Err(error) => Step::Skip { length: next_start(bytes), error },
     }
+}
+
+/// How many bytes, at least one of those that are there, to the next place that [looks like](looks_like_adu) a frame's beginning.
+pub fn next_start(bytes: &[u8]) -> usize {
+    (1..bytes.len()).find(|&at| bytes.get(at..).is_some_and(looks_like_adu)).unwrap_or(bytes.len())
 }
 
 /// Whether `bytes` begin like a frame whose length fits its function code: a stronger check than [`decode`] makes, for a stream

@@ -5,7 +5,7 @@ mod adu;
 mod query;
 mod words;
 
-pub use adu::{Adu, FrameError, HEADER_LENGTH, MAX_ADU_LENGTH, decode, looks_like_adu, step};
+pub use adu::{Adu, FrameError, HEADER_LENGTH, MAX_ADU_LENGTH, decode, looks_like_adu, next_start, step};
 pub use query::Query;
 pub use words::{EXCEPTION_FLAG, exception_name, exception_text, function_name};
 

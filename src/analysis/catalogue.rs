@@ -1,0 +1,221 @@
+//! What each finding means, what usually causes it, and what to check first. `docs/findings.md` is this catalogue in print.
+
+use std::fmt::Write as _;
+
+/// One kind of finding.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The stable code.
+    pub code: &'static str,
+    /// The finding in a few words.
+    pub title: &'static str,
+    /// What was seen, and what that means.
+    pub meaning: &'static str,
+    /// What usually causes it, the most frequent first.
+    pub causes: &'static [&'static str],
+    /// What to look at, in this order.
+    pub check: &'static [&'static str],
+}
+
+/// The entry of a code; `None` for a code that does not exist.
+pub fn explain(code: &str) -> Option<&'static Entry> {
+    ENTRIES.iter().copied().find(|entry| entry.code == code)
+}
+
+/// The catalogue as `docs/findings.md` has it.
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# Findings\n\nWhat netdiag can find on the wire, by code. `netdiag explain CODE` prints one of these. Codes are stable: programs may rely on \
+         them.\n",
+    );
+    for entry in ENTRIES {
+        let _ = write!(page, "\n## `{}`: {}\n\n{}\n\nUsual causes:\n\n", entry.code, entry.title, entry.meaning);
+        entry.causes.iter().for_each(|cause| drop(writeln!(page, "- {cause}")));
+        page.push_str("\nCheck first:\n\n");
+        (1..).zip(entry.check).for_each(|(number, check)| drop(writeln!(page, "{number}. {check}")));
+    }
+    page
+}
+
+/// Each entry as a constant, and all of them as [`ENTRIES`]: no code without an explanation.
+macro_rules! catalogue {
+    ($($name:ident = $code:literal, $title:literal, $meaning:literal, [$($cause:literal),+ $(,)?], [$($check:literal),+ $(,)?];)+) => {
+        $(
+            pub(super) const $name: &Entry =
+                &Entry { code: $code, title: $title, meaning: $meaning, causes: &[$($cause),+], check: &[$($check),+] };
+        )+
+
+        /// All entries, in the order of their rooms: TCP, ARP, ICMP, Modbus, DNP3, the capture itself.
+        pub const ENTRIES: &[&Entry] = &[$($name),+];
+    };
+}
+
+catalogue! {
+    TCP_SYN_UNANSWERED = "tcp.syn_unanswered", "connection attempts without any answer",
+        "SYNs were sent to the server's port and nothing came back: no acceptance, no reset, no ICMP message. The network delivered nothing, or the server stays silent on purpose.",
+        [
+            "A firewall drops the packets.",
+            "The device is off, restarting, or hangs, and its ARP entry is still known.",
+            "The device has reached its limit of connections and does not answer further ones.",
+            "The way back is wrong: the device has no route, or a wrong gateway, to this controller.",
+        ],
+        [
+            "Whether other connections to the same port are open: then the device has probably no free connection left.",
+            "Whether the address answers to ping or ARP: if so the host is up, and a firewall or the service itself is to blame.",
+            "Gateway and netmask in the device, and the firewall rules for this port.",
+        ];
+    TCP_SYN_RETRIED = "tcp.syn_retried", "connection attempts had to be repeated",
+        "A SYN was sent again because the first one was not answered within about a second; the attempt was accepted in the end, or is still open.",
+        ["Packets are lost on the way.", "The device was busy, or was just starting.", "An ARP entry had to be resolved first, by a slow device."],
+        ["Whether retransmissions were found too: then packets are lost.", "The load of the device and how many clients it has."];
+    TCP_REFUSED = "tcp.refused", "connection refused",
+        "The host answered a SYN with a reset: it is up and reachable, and nothing listens on this port.",
+        ["The service is not running or is switched off in the device.", "The port in the config is wrong.", "The device takes connections from certain addresses only."],
+        ["The port in the config against the device's settings.", "Whether the service (Modbus TCP server, DNP3 outstation) is switched on.", "The list of allowed clients in the device."];
+    TCP_RESET = "tcp.reset", "open connections were reset",
+        "A connection that was open, or of which only the middle was seen, was torn down by a reset instead of being closed.",
+        [
+            "The process or the device restarted and knows nothing of the connection any more.",
+            "The device threw one client out to take another.",
+            "A firewall or gateway between the two dropped its state.",
+            "A program closes without reading what was sent to it.",
+        ],
+        ["Which side sent the reset (the packets named here).", "The logs of that side at that time.", "How many clients are connected to the device."];
+    TCP_RETRANSMISSIONS = "tcp.retransmissions", "payload was sent again",
+        "A range of bytes with payload was sent more than once, because its acknowledgement did not come in time. Keep-alives, pure acknowledgements and copies made by a mirror port are not counted.",
+        ["Packets are lost: a bad cable, a duplex mismatch, an overloaded or wireless link.", "The receiver is so slow that its acknowledgement comes too late."],
+        ["Error counters of the switch ports and interfaces on the way.", "Whether all endpoints behind one switch or link show it.", "Which side repeats: losses are often in one direction only."];
+    ARP_UNANSWERED = "arp.unanswered", "nobody answered for the address",
+        "Hosts asked for the hardware address of an address (ARP, or neighbour discovery for IPv6) and nobody answered: no device with this address is on this network.",
+        ["The device is off, or its cable or switch port is down.", "The address in the config or in the device is wrong.", "The device is in another network or VLAN, so that the question never reaches it."],
+        ["Power and link light of the device.", "The address in the device against the config.", "The VLAN of the switch port; netmask and gateway of this controller."];
+    ARP_TWO_MACS = "arp.two_macs", "two hardware addresses claim one address",
+        "More than one hardware address said that it has this address. Traffic goes now to the one, now to the other.",
+        ["Two devices are configured with the same address, often after one was replaced or copied.", "Redundant devices that share an address have switched over (then once, not again and again)."],
+        ["The makers' parts of the hardware addresses, to find the two devices.", "Whether one of them is a spare or a newly installed one.", "The address tables of the switches, for the ports of both."];
+    ICMP_UNREACHABLE = "icmp.unreachable", "a router or host says that it cannot be reached",
+        "Packets to the endpoint were answered by an ICMP message that names the reason and comes from whoever gave up on them.",
+        ["A firewall or access list rejects the packets (administratively prohibited).", "The router in question has no route, or gets no ARP answer from the device (host unreachable).", "Nothing listens on the port (port unreachable)."],
+        ["The sender of the message: that is the box to look at.", "The code: prohibited means a rule, host unreachable a missing device, network unreachable a missing route."];
+    MODBUS_UNANSWERED = "modbus.unanswered", "Modbus requests without an answer",
+        "Requests were delivered on an open connection, and no response with their transaction id and unit came within the response time-out. Requests at the end of the capture are not counted.",
+        ["The device or the gateway hangs or is overloaded.", "The unit behind a gateway does not exist or does not answer.", "The server answers with another transaction id or unit id than it was asked with."],
+        ["Whether all units or only one are concerned: one points to a serial device behind a gateway.", "Whether other connections to the same host stalled at the same time: then it is the host or the network, not the service.", "Unit ids in the config against the device."];
+    MODBUS_LATE = "modbus.late", "Modbus answers after the time-out",
+        "Responses came, but later than the response time-out: a client has given up by then and may take the answer for that to a later request.",
+        ["The device or its gateway stalls from time to time.", "Too many clients, or polling that is faster than the device can answer."],
+        ["Whether several endpoints on one host stalled at the same moment.", "The poll rate and the number of clients."];
+    MODBUS_SLOW = "modbus.slow", "slow Modbus answers",
+        "Responses took longer than the threshold for slow answers, but came within the time-out.",
+        ["A gateway with a slow serial line, or many units behind it.", "A device near its limits.", "A slow or congested network."],
+        ["Whether the handshake of TCP is slow too: then it is the network.", "Poll rate, number of registers per request, number of clients."];
+    MODBUS_EXCEPTIONS = "modbus.exceptions", "Modbus exceptions",
+        "The device answered requests with an exception: it understood the frame and refuses or cannot do what it asks. The same query failing at every poll is a fault of the config.",
+        [
+            "The register map in the config does not fit the device or its firmware (exception 2, illegal data address).",
+            "A value outside the allowed range was written (exception 3, illegal data value).",
+            "The function is not supported (exception 1).",
+            "A gateway does not reach the unit (exceptions 10 and 11).",
+        ],
+        ["The query that the finding names, against the device's register list: offset (one off?), count, function.", "The unit id, when the exception is 10 or 11.", "The firmware version of the device."];
+    MODBUS_UNEXPECTED = "modbus.unexpected", "Modbus answers to no request",
+        "Responses came that belong to no request that was seen: another transaction id, unit or function, or a second answer.",
+        ["The server counts transaction ids by itself instead of repeating the client's.", "It answers twice, or so late that the request was forgotten.", "The capture missed the requests."],
+        ["Whether unanswered requests were found too: then the ids do not match.", "Whether the capture lost packets or shows one direction only."];
+    MODBUS_MALFORMED = "modbus.malformed", "bytes that are no Modbus TCP frame",
+        "Where a frame should begin, the protocol id is not 0 or the length is impossible.",
+        ["Another protocol is spoken on this port.", "Modbus RTU frames are sent over TCP without the TCP header (a transparent serial server).", "A faulty device or gateway."],
+        ["The mode of the gateway or serial server: Modbus TCP, not RTU over TCP.", "The bytes, in Wireshark at the packets named here."];
+    DNP3_UNANSWERED = "dnp3.unanswered", "DNP3 requests without an answer",
+        "Requests of the master had no response with their sequence number within the response time-out. Requests at the end of the capture are not counted.",
+        ["The outstation hangs or restarts.", "The link addresses of master or outstation are wrong: frames for another address are ignored.", "Two masters with the same address talk to one outstation."],
+        ["Link addresses in the config against the outstation.", "Whether check sum errors were found.", "Whether other masters are connected."];
+    DNP3_LATE = "dnp3.late", "DNP3 answers after the time-out",
+        "Responses came, but later than the response time-out; a master may have given up by then.",
+        ["An outstation near its limits, or one that collects data from a slow line first.", "Large responses over a slow link."],
+        ["What is asked for: all of class 0 takes longest.", "The time-out of the master against the response times."];
+    DNP3_SLOW = "dnp3.slow", "slow DNP3 answers",
+        "Responses took longer than the threshold for slow answers, but came within the time-out.",
+        ["An outstation near its limits.", "Large responses over a slow link."],
+        ["Poll rates, and what is polled.", "Whether the handshake of TCP is slow too: then it is the network."];
+    DNP3_UNCONFIRMED = "dnp3.unconfirmed", "DNP3 messages that nobody confirmed",
+        "An outstation asked to have a response or an unsolicited report confirmed, and the master did not. The outstation keeps the events and sends them again until its buffer overflows.",
+        ["The master does not take unsolicited reports from this outstation, or not from this address.", "The master has stopped, or another one is connected in its place."],
+        ["Whether the master is set to enable unsolicited reports.", "The link addresses on both sides."];
+    DNP3_CRC_ERRORS = "dnp3.crc_errors", "DNP3 check sum errors",
+        "Frames came with a wrong check sum. Over TCP, whose own check sum guards the way, the damage was done before: on a serial line or in the device.",
+        ["A serial line behind a converter: noise, wrong speed, missing termination.", "A serial server that mixes the bytes of two clients.", "A faulty device."],
+        ["The serial line behind the converter and its settings.", "Whether more than one client is connected to the serial server."];
+    DNP3_SEGMENTS_LOST = "dnp3.segments_lost", "DNP3 transport segments missing",
+        "The segments of a message do not follow on one another: a part of it is missing and the message is lost.",
+        ["A serial line behind a converter loses frames.", "Two masters share one connection or one address.", "The capture lost packets."],
+        ["Whether the capture itself lost packets.", "Whether check sum errors were found."];
+    DNP3_DEVICE_RESTART = "dnp3.device_restart", "the outstation reports a restart",
+        "The outstation sets the bit *device restart* in its responses: it restarted, and no master has cleared the bit since. When the bit stays set, the master does not clear it.",
+        ["The outstation lost power or was restarted.", "The master does not write the restart bit to zero, or is not allowed to."],
+        ["Whether the restart was intended.", "Whether the bit is still set at the end: then the master's settings (clear restart, disable or enable unsolicited)."];
+    DNP3_NEED_TIME = "dnp3.need_time", "the outstation wants its clock set",
+        "The outstation sets the bit *need time* in its responses. Its time stamps are not to be trusted until a master sets its clock.",
+        ["The master is not set to synchronise time.", "The outstation restarted, or its clock source (GPS, NTP) failed."],
+        ["Time synchronisation in the master's settings.", "The outstation's own clock source."];
+    DNP3_DEVICE_TROUBLE = "dnp3.device_trouble", "the outstation reports trouble",
+        "The outstation sets the bit *device trouble*: something is wrong with the device itself.",
+        ["A fault of the hardware, or of a device behind the outstation."],
+        ["The outstation's own display or log."];
+    DNP3_EVENTS_LOST = "dnp3.event_buffer_overflow", "the outstation lost events",
+        "The outstation sets the bit *event buffer overflow*: events were lost because nobody fetched them in time.",
+        ["No master polls the events, or too rarely.", "Unsolicited reports are not confirmed.", "A value that changes all the time fills the buffer: its deadband is too small."],
+        ["Event polls (classes 1, 2, 3) and unsolicited reports in the master's settings.", "Deadbands and the size of the buffer in the outstation."];
+    DNP3_CONFIG_CORRUPT = "dnp3.config_corrupt", "the outstation's configuration is corrupt",
+        "The outstation sets the bit *configuration corrupt*.",
+        ["An interrupted download of its configuration, or a fault of its memory."],
+        ["The outstation's configuration, by the maker's tool."];
+    DNP3_REFUSED = "dnp3.request_refused", "the outstation refuses requests",
+        "The outstation answered that it does not support a function, does not know an object, or finds a parameter wrong.",
+        ["The master asks for points or object groups that the outstation does not have.", "The point maps of the two sides differ."],
+        ["The point list of the master against that of the outstation.", "The request before the responses named here."];
+    CAPTURE_UNDECODABLE = "capture.undecodable", "packets that could not be decoded",
+        "Packets whose headers break a rule (impossible lengths, unknown link type) were left out.",
+        ["Damaged packets or a damaged capture file.", "An unknown kind of link."],
+        ["The packets, in Wireshark.", "The error counters of the interface."];
+    CAPTURE_CUT = "capture.cut", "packets were cut by the snap length",
+        "The capture kept only the beginning of some packets. Frames in what is missing could not be read.",
+        ["A snap length smaller than the packets."],
+        ["The snap length of the capture (0 or 262144 keeps all)."];
+    CAPTURE_COPIES = "capture.copies", "packets were captured twice",
+        "The same segments are in the capture twice within a fraction of a millisecond, as when a mirror port or an interface and its bridge are captured together. Copies are left out of all counts.",
+        ["A mirror port that copies both ingress and egress.", "Several interfaces captured on which the same packet passes."],
+        ["The settings of the mirror port; capture one interface only."];
+    CAPTURE_FORGOTTEN = "capture.forgotten", "more was going on than could be remembered",
+        "The analysis keeps a bounded number of connections, addresses and requests in mind; the ones that were silent longest were forgotten. Counts may be too low.",
+        ["A scan of many addresses or ports is in the capture.", "Limits that are too small for the site."],
+        ["Whether a scan is going on.", "The limits in the settings."];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::HashSet, fs, path::Path};
+
+    #[test]
+    fn every_code_is_explained_once() {
+        let codes: HashSet<_> = ENTRIES.iter().map(|entry| entry.code).collect();
+        assert_eq!(codes.len(), ENTRIES.len());
+        for entry in ENTRIES {
+            assert_eq!(explain(entry.code), Some(*entry));
+            assert!(entry.code.split_once('.').is_some_and(|(room, name)| !room.is_empty() && !name.is_empty()), "{}", entry.code);
+        }
+        assert_eq!(explain("tcp.nonsense"), None);
+    }
+
+    /// Run with `UPDATE_DOCS=1` to write the page anew.
+    #[test]
+    fn the_printed_catalogue_is_this_one() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/findings.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, markdown()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap_or_default(), markdown(), "run this test with UPDATE_DOCS=1");
+    }
+}

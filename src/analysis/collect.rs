@@ -1,0 +1,80 @@
+//! From services to what the bus carries: sums over connections and servers.
+
+use super::{flow::Flow, service::Service, shared::Shared, stats::FlowStats, tally::Times};
+use crate::api::{Dnp3View, ModbusView, WireView};
+use std::net::SocketAddr;
+
+/// Sums over several services.
+#[derive(Debug, Default)]
+pub(super) struct Sum {
+    pub wire: WireView,
+    pub modbus_unexpected: u64,
+    pub dnp3_unconfirmed: u64,
+    pub dnp3_header_crc_errors: u64,
+    pub dnp3_data_crc_errors: u64,
+    modbus_times: Times,
+    dnp3_times: Times,
+}
+
+impl Sum {
+    /// Adds a service; `flows` are its connections that are remembered.
+    pub fn add<'a>(&mut self, service: &Service, flows: impl Iterator<Item = &'a Flow> + Clone, shared: &Shared) {
+        let wire = &mut self.wire;
+        wire.packets += service.packets;
+        wire.syn += service.syn;
+        wire.syn_retries += service.syn_retries.count;
+        wire.syn_ack += service.syn_ack;
+        wire.rst += service.rst;
+        wire.fin += service.fin;
+        wire.icmp_unreachable += service.icmp.tally.count;
+        wire.retransmissions += service.retransmissions.count;
+        if let Some(modbus) = &service.modbus {
+            let overdue = flows.clone().filter_map(Flow::modbus).map(|flow| flow.overdue(shared).count() as u64).sum();
+            let (view, sum) = (modbus.view(overdue), wire.modbus.get_or_insert_with(ModbusView::default));
+            sum.requests += view.requests;
+            sum.responses += view.responses;
+            sum.exceptions += view.exceptions;
+            sum.unanswered += view.unanswered;
+            self.modbus_times.merge(&modbus.times);
+            sum.response_ms = self.modbus_times.response_times();
+            self.modbus_unexpected += modbus.unexpected.count;
+        }
+        if let Some(dnp3) = &service.dnp3 {
+            let flows = flows.filter_map(Flow::dnp3);
+            let overdue = flows.clone().map(|flow| flow.overdue(shared).count() as u64).sum();
+            let (view, sum) = (dnp3.view(overdue), wire.dnp3.get_or_insert_with(Dnp3View::default));
+            sum.frames += view.frames;
+            sum.requests += view.requests;
+            sum.responses += view.responses;
+            sum.unsolicited += view.unsolicited;
+            sum.unanswered += view.unanswered;
+            sum.crc_errors += view.crc_errors;
+            self.dnp3_times.merge(&dnp3.times);
+            sum.response_ms = self.dnp3_times.response_times();
+            self.dnp3_unconfirmed +=
+                dnp3.unconfirmed.count() + flows.map(|flow| flow.unconfirmed(shared).count() as u64).sum::<u64>();
+            self.dnp3_header_crc_errors += dnp3.header_crc_errors.count;
+            self.dnp3_data_crc_errors += dnp3.data_crc_errors.count;
+        }
+    }
+}
+
+/// The connections of some services, the test's own apart from those of others.
+#[derive(Debug, Default)]
+pub(super) struct Split {
+    pub own: FlowStats,
+    pub others: FlowStats,
+}
+
+impl Split {
+    /// Adds a service's connections. `own` are the local ends of the test's own.
+    pub fn add<'a>(&mut self, service: &Service, flows: impl Iterator<Item = &'a Flow>, own: &[SocketAddr], shared: &Shared) {
+        let mut add = |client: &SocketAddr, stats: &FlowStats| {
+            if own.contains(client) { self.own.merge(stats) } else { self.others.merge(stats) }
+        };
+        let (retired, past) = service.retired();
+        retired.for_each(|(client, stats)| add(client, stats));
+        flows.for_each(|flow| add(&flow.client, &flow.stats(shared)));
+        self.others.merge(past);
+    }
+}

@@ -1,0 +1,388 @@
+//! One connection: its handshake and end, its two streams, and the protocol in them.
+
+use super::{
+    dnp3::{Dnp3Flow, Dnp3Service},
+    modbus::{ModbusFlow, ModbusService},
+    service::{Service, ServiceIndex},
+    shared::Shared,
+    stats::FlowStats,
+    stream::{Arrival, Place, Stream},
+    tally::{Stamp, Tally},
+};
+use crate::{
+    api::Protocol,
+    packet::{Tcp, TcpFlags},
+};
+use std::net::SocketAddr;
+
+/// The two ends of a connection, in an order that does not depend on who sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct FlowKey {
+    low: (u128, u16),
+    high: (u128, u16),
+    /// The IP protocol number.
+    protocol: u8,
+}
+
+impl FlowKey {
+    pub fn new(source: SocketAddr, destination: SocketAddr, protocol: u8) -> Self {
+        let end = |address: SocketAddr| match address {
+            SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped().to_bits(), v4.port()),
+            SocketAddr::V6(v6) => (v6.ip().to_bits(), v6.port()),
+        };
+        let (source, destination) = (end(source), end(destination));
+        Self { low: source.min(destination), high: source.max(destination), protocol }
+    }
+}
+
+/// The protocol that is read in a connection's streams.
+#[derive(Debug)]
+enum Reader {
+    None,
+    Modbus(Box<ModbusFlow>),
+    Dnp3(Box<Dnp3Flow>),
+}
+
+/// What tells a segment from another of the same side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    seq: u32,
+    ack: u32,
+    flags: TcpFlags,
+    payload_len: u32,
+}
+
+/// What one side sends.
+#[derive(Debug, Default)]
+struct Side {
+    stream: Stream,
+    /// The latest segment that was no pure acknowledgement, and when it came.
+    latest: Option<(Mark, i64)>,
+}
+
+/// The latest connection attempt.
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    initial: u32,
+    first: Stamp,
+    latest_at: i64,
+    answered: bool,
+}
+
+/// One TCP connection, or the datagrams between two UDP ports.
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub client: SocketAddr,
+    pub server: SocketAddr,
+    /// The server's place in the list of services ...
+    pub service: ServiceIndex,
+    /// ... and this connection's place in the service's list.
+    pub place: usize,
+    attempt: Option<Attempt>,
+    /// Packets of the client and of the server seen after the handshake.
+    seen: [bool; 2],
+    reset: bool,
+    sides: [Side; 2],
+    reader: Reader,
+    stats: FlowStats,
+}
+
+impl Flow {
+    /// A connection of which nothing was seen yet; `from_beginning` if its SYN comes now.
+    pub fn new(
+        client: SocketAddr,
+        server: SocketAddr,
+        service: ServiceIndex,
+        protocol: Option<Protocol>,
+        from_beginning: bool,
+    ) -> Self {
+        Self {
+            client,
+            server,
+            service,
+            place: 0,
+            attempt: None,
+            seen: [false; 2],
+            reset: false,
+            sides: Default::default(),
+            reader: match protocol {
+                Some(Protocol::Modbus) => Reader::Modbus(Box::new(ModbusFlow::new(from_beginning))),
+                Some(Protocol::Dnp3) => Reader::Dnp3(Box::new(Dnp3Flow::new(from_beginning))),
+                _ => Reader::None,
+            },
+            stats: FlowStats { connections: 1, ..FlowStats::default() },
+        }
+    }
+
+    /// Whether a SYN (without ACK) of `source` begins another connection on the same ports.
+    pub fn is_new_connection(&self, source: SocketAddr, seq: u32) -> bool {
+        match self.attempt {
+            Some(attempt) => source != self.client || attempt.initial != seq,
+            // Of a connection entered in the middle the initial number is not known.
+            None => self.stats.syn_ack == 0 || source != self.client,
+        }
+    }
+
+    /// Takes a segment of the client or of the server.
+    pub fn segment(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service, shared: &mut Shared) {
+        let flags = tcp.flags;
+        let special = flags.0 & (TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) != 0;
+        if special || tcp.payload_len > 0 {
+            let mark = Mark { seq: tcp.seq, ack: tcp.ack, flags, payload_len: tcp.payload_len };
+            let side = &mut self.sides[usize::from(from_server)];
+            if let Some((latest, at)) = side.latest
+                && latest == mark
+                && stamp.at.saturating_sub(at).abs() <= shared.limits.copy_window
+            {
+                shared.copies += 1;
+                return;
+            }
+            side.latest = Some((mark, stamp.at));
+        }
+        service.packets += 1;
+        if special {
+            self.stats.packets.add(stamp.number);
+            self.handshake_or_end(from_server, tcp, stamp, service);
+        }
+        if !flags.syn() && !flags.rst() {
+            self.seen[usize::from(from_server)] = true;
+        }
+        if flags.ack() && !flags.rst() {
+            self.sides[usize::from(!from_server)].stream.acknowledge(tcp.ack);
+        }
+        if tcp.payload_len == 0 || flags.rst() {
+            // The bytes of a reset, if it has any, are its reason in words (RFC 9293, 3.5.3).
+            if !special && self.sides[usize::from(from_server)].stream.touch(tcp.seq) {
+                shared.keep_alives += 1;
+            }
+        } else {
+            self.payload(from_server, tcp, stamp, service, shared);
+        }
+        self.give_up_gaps(stamp.at, false, service, shared);
+    }
+
+    fn handshake_or_end(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service) {
+        let flags = tcp.flags;
+        if flags.rst() {
+            service.rst += 1;
+            match &mut self.attempt {
+                Some(attempt) if from_server && !attempt.answered => {
+                    attempt.answered = true;
+                    self.stats.refused += 1;
+                    service.refused.add(stamp);
+                }
+                _ => {
+                    let resets = if from_server { &mut self.stats.reset_server } else { &mut self.stats.reset_client };
+                    *resets += 1;
+                    // A side may reset more than once, for each segment that comes after.
+                    if !self.reset {
+                        service.resets.add(stamp);
+                    }
+                }
+            }
+            self.reset = true;
+        } else if flags.syn() && flags.ack() {
+            if self.stats.syn_ack == 0 {
+                self.sides[usize::from(from_server)].stream.begin(tcp.seq);
+            }
+            self.stats.syn_ack += 1;
+            service.syn_ack += 1;
+            if let Some(attempt) = self.attempt.as_mut().filter(|attempt| !attempt.answered) {
+                attempt.answered = true;
+                self.stats.handshake_ns = Some(stamp.at.saturating_sub(attempt.first.at)).filter(|ns| *ns >= 0);
+            }
+        } else if flags.syn() {
+            match &mut self.attempt {
+                Some(attempt) => {
+                    attempt.latest_at = stamp.at;
+                    self.stats.syn_retries += 1;
+                    service.syn_retries.add(stamp);
+                }
+                None => {
+                    self.sides[usize::from(from_server)].stream.begin(tcp.seq);
+                    self.attempt =
+                        Some(Attempt { initial: tcp.seq, first: stamp, latest_at: stamp.at, answered: self.stats.syn_ack > 0 });
+                    self.stats.syn += 1;
+                    service.syn += 1;
+                }
+            }
+        }
+        if flags.fin() {
+            service.fin += 1;
+            let fins = if from_server { &mut self.stats.fin_server } else { &mut self.stats.fin_client };
+            *fins += 1;
+        }
+    }
+
+    fn payload(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service, shared: &mut Shared) {
+        let seq = if tcp.flags.syn() { tcp.seq.wrapping_add(1) } else { tcp.seq };
+        let arrival = Arrival { stamp, seq_end: seq.wrapping_add(tcp.payload_len), ack: tcp.flags.ack().then_some(tcp.ack) };
+        let stream = &mut self.sides[usize::from(from_server)].stream;
+        let waiting = stream.waiting_bytes();
+        let place = stream.segment(seq, tcp.payload, tcp.payload_len, arrival);
+        shared.gap_bytes = (shared.gap_bytes + stream.waiting_bytes()).saturating_sub(waiting);
+        let late = match place {
+            Place::Again => {
+                service.retransmissions.add(stamp);
+                return;
+            }
+            Place::KeepAlive => {
+                shared.keep_alives += 1;
+                return;
+            }
+            Place::InOrder { skip: 1.., .. } => {
+                // New bytes behind old ones: what was sent again was joined with what followed.
+                service.retransmissions.add(stamp);
+                false
+            }
+            Place::InOrder { late, .. } | Place::Ahead { late } => late,
+            Place::Restart => false,
+        };
+        shared.out_of_order += u64::from(late);
+        service.payload_segments += 1;
+        let payload_segments = if from_server { &mut self.stats.server_payload } else { &mut self.stats.client_payload };
+        *payload_segments += 1;
+        match place {
+            Place::InOrder { skip, .. } => {
+                self.read(from_server, tcp.payload.get(skip..).unwrap_or_default(), arrival, service, shared)
+            }
+            Place::Restart => {
+                self.lost(from_server);
+                self.read(from_server, tcp.payload, arrival, service, shared);
+            }
+            _ => return,
+        }
+        if tcp.payload.len() < tcp.payload_len as usize {
+            self.lost(from_server);
+        }
+        self.read_ready(from_server, service, shared);
+    }
+
+    fn read_ready(&mut self, from_server: bool, service: &mut Service, shared: &mut Shared) {
+        loop {
+            let stream = &mut self.sides[usize::from(from_server)].stream;
+            let waiting = stream.waiting_bytes();
+            let ready = stream.ready();
+            shared.gap_bytes = shared.gap_bytes.saturating_sub(waiting.saturating_sub(stream.waiting_bytes()));
+            let Some(ready) = ready else { return };
+            self.read(from_server, ready.bytes(), ready.arrival, service, shared);
+            if ready.cut {
+                self.lost(from_server);
+            }
+        }
+    }
+
+    fn give_up_gaps(&mut self, now: i64, must: bool, service: &mut Service, shared: &mut Shared) {
+        for from_server in [false, true] {
+            loop {
+                let limits = shared.limits;
+                let full = shared.gap_bytes > limits.max_gap_bytes_total;
+                let stream = &mut self.sides[usize::from(from_server)].stream;
+                if !stream.give_up_gap(now, limits.gap_patience, limits.max_gap_bytes, must || full) {
+                    break;
+                }
+                shared.gaps += 1;
+                self.lost(from_server);
+                self.read_ready(from_server, service, shared);
+            }
+        }
+    }
+
+    fn read(&mut self, from_server: bool, bytes: &[u8], arrival: Arrival, service: &mut Service, shared: &mut Shared) {
+        match &mut self.reader {
+            Reader::None => {}
+            Reader::Modbus(flow) => flow.feed(from_server, bytes, arrival, modbus_of(service), shared),
+            Reader::Dnp3(flow) => flow.feed(from_server, bytes, arrival, dnp3_of(service), shared),
+        }
+    }
+
+    fn lost(&mut self, from_server: bool) {
+        match &mut self.reader {
+            Reader::None => {}
+            Reader::Modbus(flow) => flow.lost(from_server),
+            Reader::Dnp3(flow) => flow.lost(from_server),
+        }
+    }
+
+    /// Takes a datagram: frames do not go over its end.
+    pub fn datagram(&mut self, from_server: bool, payload: &[u8], stamp: Stamp, service: &mut Service, shared: &mut Shared) {
+        service.packets += 1;
+        service.payload_segments += 1;
+        self.seen[usize::from(from_server)] = true;
+        let segments = if from_server { &mut self.stats.server_payload } else { &mut self.stats.client_payload };
+        *segments += 1;
+        self.read(from_server, payload, Arrival { stamp, seq_end: 0, ack: None }, service, shared);
+        self.lost(from_server);
+    }
+
+    /// The attempt, if its SYN has waited too long for any answer.
+    pub fn unanswered_attempt(&self, shared: &Shared) -> Option<Stamp> {
+        let attempt = self.attempt.filter(|attempt| !attempt.answered && self.stats.syn_ack == 0)?;
+        let waited = shared.now.saturating_sub(attempt.latest_at);
+        (waited > shared.limits.attempt_timeout || self.stats.syn_retries > 0).then_some(attempt.first)
+    }
+
+    /// This connection in numbers, as of now.
+    pub fn stats(&self, shared: &Shared) -> FlowStats {
+        let (unanswered, stalled) = match &self.reader {
+            Reader::None => (0, false),
+            Reader::Modbus(flow) => (flow.unanswered + flow.overdue(shared).count() as u64, flow.stalled(shared)),
+            Reader::Dnp3(flow) => (flow.unanswered() + flow.overdue(shared).count() as u64, flow.stalled(shared)),
+        };
+        FlowStats {
+            unanswered_attempts: u64::from(self.unanswered_attempt(shared).is_some()),
+            unanswered_requests: unanswered,
+            answered: u64::from(self.stats.server_payload > 0 && !stalled),
+            alive: u64::from(self.seen == [true; 2] && !self.reset),
+            ..self.stats
+        }
+    }
+
+    /// What waits for an answer on a Modbus connection.
+    pub fn modbus(&self) -> Option<&ModbusFlow> {
+        if let Reader::Modbus(flow) = &self.reader { Some(flow) } else { None }
+    }
+
+    /// What waits for an answer on a DNP3 connection.
+    pub fn dnp3(&self) -> Option<&Dnp3Flow> {
+        if let Reader::Dnp3(flow) = &self.reader { Some(flow) } else { None }
+    }
+
+    /// Reads what still waits for gaps to be filled: no more packets come.
+    pub fn flush(&mut self, service: &mut Service, shared: &mut Shared) {
+        self.give_up_gaps(shared.now, true, service, shared);
+    }
+
+    /// The connection is forgotten, because it has `ended` (another begins on its ports) or because room is needed; what is known of it
+    /// goes to its service.
+    pub fn retire(mut self, ended: bool, service: &mut Service, shared: &mut Shared) {
+        self.flush(service, shared);
+        if let Some(stamp) = self.unanswered_attempt(shared) {
+            service.syn_unanswered.add(stamp);
+        }
+        let answered = self.stats(shared);
+        match &mut self.reader {
+            Reader::None => {}
+            Reader::Modbus(flow) => flow.retire(ended, modbus_of(service), shared),
+            Reader::Dnp3(flow) => flow.retire(ended, dnp3_of(service), shared),
+        }
+        let stats =
+            FlowStats { answered: answered.answered, unanswered_attempts: answered.unanswered_attempts, ..self.stats(shared) };
+        service.retire(self.client, FlowStats { alive: 0, ..stats });
+    }
+}
+
+fn modbus_of(service: &mut Service) -> &mut ModbusService {
+    service.modbus.get_or_insert_default()
+}
+
+fn dnp3_of(service: &mut Service) -> &mut Dnp3Service {
+    service.dnp3.get_or_insert_default()
+}
+
+/// The attempts of these connections that nobody answered in time.
+pub(super) fn unanswered_attempts<'a>(flows: impl Iterator<Item = &'a Flow>, shared: &Shared) -> Tally {
+    let mut tally = Tally::default();
+    flows.filter_map(|flow| flow.unanswered_attempt(shared)).for_each(|stamp| tally.add(stamp));
+    tally
+}

@@ -1,0 +1,66 @@
+//! A server (address and port), and what was seen of it over all its connections.
+
+use super::{dnp3::Dnp3Service, icmp::IcmpLog, lru::Slot, modbus::ModbusService, stats::FlowStats, tally::Tally};
+use crate::api::Protocol;
+use std::{collections::VecDeque, net::SocketAddr};
+
+/// Forgotten connections whose client is still known, so that they can be told to be the test's own.
+const MAX_RETIRED: usize = 32;
+
+/// Where a service's index lies in the list of services. The first is for all that belongs to none.
+pub(super) type ServiceIndex = usize;
+
+/// One server.
+#[derive(Debug, Default)]
+pub(super) struct Service {
+    /// Its address and port; `None` for all the servers that are not told apart.
+    pub address: Option<SocketAddr>,
+    /// What is spoken there, as far as a watch or the port says.
+    pub protocol: Option<Protocol>,
+    /// Whether some watch is about it.
+    pub watched: bool,
+    /// Its connections that are remembered.
+    pub flows: Vec<Slot>,
+    /// Connections that were forgotten, the latest of them by client ...
+    retired: VecDeque<(SocketAddr, FlowStats)>,
+    /// ... and the others together.
+    past: FlowStats,
+    pub packets: u64,
+    pub syn: u64,
+    pub syn_ack: u64,
+    pub rst: u64,
+    pub fin: u64,
+    /// Segments with new payload, of either side.
+    pub payload_segments: u64,
+    pub syn_retries: Tally,
+    /// Attempts that were forgotten and had no answer.
+    pub syn_unanswered: Tally,
+    pub refused: Tally,
+    pub resets: Tally,
+    pub retransmissions: Tally,
+    pub icmp: IcmpLog,
+    pub modbus: Option<Box<ModbusService>>,
+    pub dnp3: Option<Box<Dnp3Service>>,
+}
+
+impl Service {
+    /// A server of which nothing was seen yet.
+    pub fn new(address: Option<SocketAddr>, protocol: Option<Protocol>) -> Self {
+        Self { address, protocol, ..Self::default() }
+    }
+
+    /// Remembers a connection that the table has forgotten.
+    pub fn retire(&mut self, client: SocketAddr, stats: FlowStats) {
+        if self.retired.len() == MAX_RETIRED
+            && let Some((_, oldest)) = self.retired.pop_front()
+        {
+            self.past.merge(&oldest);
+        }
+        self.retired.push_back((client, stats));
+    }
+
+    /// The forgotten connections: those whose client is still known, and the others together.
+    pub fn retired(&self) -> (impl Iterator<Item = &(SocketAddr, FlowStats)>, &FlowStats) {
+        (self.retired.iter(), &self.past)
+    }
+}

@@ -1,0 +1,81 @@
+//! What the analysis is told: whom to watch, when to wait no longer, and how much to remember.
+
+use crate::api::{Direction, Protocol};
+use std::{net::IpAddr, time::Duration};
+
+/// An endpoint that evidence is wanted for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// Its name, by which [`super::Analysis::evidence`] is asked.
+    pub endpoint_id: String,
+    /// What is spoken there; this decides how its streams are read, whatever the port.
+    pub protocol: Protocol,
+    /// Who opens the connection.
+    pub direction: Direction,
+    /// The address that serves: a device's, or for an inbound endpoint the local address that is listened on (unspecified or
+    /// `None` is any local one).
+    pub address: Option<IpAddr>,
+    /// The port that serves; without one only the address is watched.
+    pub port: Option<u16>,
+    /// The next hop, when the address is not on a connected network.
+    pub gateway: Option<IpAddr>,
+}
+
+/// Thresholds and limits. Every limit bounds memory; what is forgotten because of one is counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnalysisSettings {
+    /// A request that has waited this long is unanswered; an answer that comes after it is late.
+    pub response_timeout: Duration,
+    /// An answer that takes this long is slow.
+    pub slow_response: Duration,
+    /// A SYN, or a question for a hardware address, that has waited this long is unanswered.
+    pub attempt_timeout: Duration,
+    /// Two segments alike within this time are one segment, captured twice.
+    pub copy_window: Duration,
+    /// How long a gap in a stream, acknowledged by the receiver, is waited for: the capture lost it, or has it out of order.
+    pub gap_patience: Duration,
+    /// The server ports on which Modbus TCP is read without a watch that says so.
+    pub modbus_ports: Vec<u16>,
+    /// The ports on which DNP3 is read without a watch that says so.
+    pub dnp3_ports: Vec<u16>,
+    /// Connections remembered at once; the one that was silent longest is forgotten first.
+    pub max_flows: usize,
+    /// Servers (address and port) told apart, besides the watched ones; the rest are counted together.
+    pub max_services: usize,
+    /// Addresses remembered at once, besides the watched ones.
+    pub max_hosts: usize,
+    /// Requests that wait for an answer, per connection.
+    pub max_pending_per_flow: usize,
+    /// Requests that wait for an answer, over all connections.
+    pub max_pending: usize,
+    /// Bytes that wait for a gap to be filled, per direction of a connection.
+    pub max_gap_bytes: usize,
+    /// Bytes that wait for gaps to be filled, over all connections.
+    pub max_gap_bytes_total: usize,
+}
+
+impl Default for AnalysisSettings {
+    fn default() -> Self {
+        Self {
+            response_timeout: Duration::from_secs(2),
+            slow_response: Duration::from_secs(1),
+            attempt_timeout: Duration::from_secs(1),
+            copy_window: Duration::from_micros(100),
+            gap_patience: Duration::from_millis(200),
+            modbus_ports: vec![crate::protocol::modbus::PORT],
+            dnp3_ports: vec![crate::protocol::dnp3::PORT],
+            max_flows: 32_768,
+            max_services: 4_096,
+            max_hosts: 4_096,
+            max_pending_per_flow: 64,
+            max_pending: 65_536,
+            max_gap_bytes: 256 * 1024,
+            max_gap_bytes_total: 8 * 1024 * 1024,
+        }
+    }
+}
+
+/// Nanoseconds of a duration, as packet times count.
+pub(super) fn ns(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}

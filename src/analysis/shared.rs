@@ -1,0 +1,76 @@
+//! What all connections share: limits, what is remembered in all, and what was forgotten because of a limit.
+
+use super::settings::{AnalysisSettings, ns};
+
+/// Times in nanoseconds, and limits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub response_timeout: i64,
+    pub slow_response: i64,
+    pub attempt_timeout: i64,
+    pub copy_window: i64,
+    pub gap_patience: i64,
+    pub max_pending_per_flow: usize,
+    pub max_pending: usize,
+    pub max_gap_bytes: usize,
+    pub max_gap_bytes_total: usize,
+}
+
+impl Limits {
+    pub fn new(settings: &AnalysisSettings) -> Self {
+        Self {
+            response_timeout: ns(settings.response_timeout),
+            slow_response: ns(settings.slow_response),
+            attempt_timeout: ns(settings.attempt_timeout),
+            copy_window: ns(settings.copy_window),
+            gap_patience: ns(settings.gap_patience),
+            max_pending_per_flow: settings.max_pending_per_flow.max(1),
+            max_pending: settings.max_pending.max(1),
+            max_gap_bytes: settings.max_gap_bytes,
+            max_gap_bytes_total: settings.max_gap_bytes_total,
+        }
+    }
+}
+
+/// The limits, and counts over all connections.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shared {
+    pub limits: Limits,
+    /// The latest packet time.
+    pub now: i64,
+    /// Requests that wait for an answer.
+    pub pending: usize,
+    /// Bytes that wait for a gap to be filled.
+    pub gap_bytes: usize,
+    /// Requests forgotten because too many waited.
+    pub requests_forgotten: u64,
+    /// Segments that were captured twice.
+    pub copies: u64,
+    /// Segments that came after later ones and brought new bytes.
+    pub out_of_order: u64,
+    /// Segments that only ask whether the peer is still there.
+    pub keep_alives: u64,
+    /// Gaps in streams that were never filled.
+    pub gaps: u64,
+}
+
+impl Shared {
+    pub fn new(settings: &AnalysisSettings) -> Self {
+        Self {
+            limits: Limits::new(settings),
+            now: i64::MIN,
+            pending: 0,
+            gap_bytes: 0,
+            requests_forgotten: 0,
+            copies: 0,
+            out_of_order: 0,
+            keep_alives: 0,
+            gaps: 0,
+        }
+    }
+
+    /// Whether a connection on which `waiting` requests wait already must forget its oldest before it takes another.
+    pub fn pending_is_full(&self, waiting: usize) -> bool {
+        waiting >= self.limits.max_pending_per_flow || (self.pending >= self.limits.max_pending && waiting > 0)
+    }
+}

@@ -1,0 +1,431 @@
+//! The analysis itself: takes packets, and answers questions about them.
+
+use super::{
+    collect::{Split, Sum},
+    evidence::{Counters, Evidence},
+    findings,
+    flow::{Flow, FlowKey},
+    host::{EchoKey, Host},
+    icmp::{IcmpLog, is_unreachable},
+    lru::{Lru, Slot},
+    service::{Service, ServiceIndex},
+    services::Services,
+    settings::{AnalysisSettings, Watch},
+    shared::Shared,
+    tally::{Stamp, Tally},
+};
+use crate::{
+    api::{Finding, Protocol},
+    packet::{self, Arp, ArpOperation, Decoded, Icmp, IcmpBody, Ip, MacAddr, Net, Packet, PacketSink, Quoted, Tcp, Transport, Udp},
+};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// Echo requests that wait for their reply.
+const MAX_ECHOES: usize = 4_096;
+/// An echo request of the same numbers after this time is a new one, and no copy.
+const ECHO_AGE_NS: i64 = 10_000_000_000;
+
+/// One pass over packets. See the [module](super) for what is on the way.
+#[derive(Debug)]
+pub struct Analysis {
+    watches: Vec<Watch>,
+    watch_of: HashMap<String, usize>,
+    shared: Shared,
+    services: Services,
+    flows: Lru<FlowKey, Flow>,
+    watched_hosts: HashMap<IpAddr, Host>,
+    other_hosts: Lru<IpAddr, Host>,
+    echoes: Lru<EchoKey, Stamp>,
+    /// All ICMP messages that say something cannot be reached.
+    icmp: IcmpLog,
+    packets: u64,
+    undecodable: Tally,
+    cut: Tally,
+    flows_evicted: u64,
+    hosts_evicted: u64,
+    arp_asked: u64,
+}
+
+impl Analysis {
+    /// An analysis that has seen nothing yet. `watches` are the endpoints that evidence will be wanted for; `local_addresses` are this
+    /// host's own, which a watch on all local addresses stands for (none: any address).
+    pub fn new(settings: AnalysisSettings, watches: Vec<Watch>, local_addresses: Vec<IpAddr>) -> Self {
+        let addresses = watches.iter().flat_map(|watch| [watch.address, watch.gateway]).flatten();
+        Self {
+            watch_of: watches.iter().enumerate().map(|(index, watch)| (watch.endpoint_id.clone(), index)).collect(),
+            shared: Shared::new(&settings),
+            services: Services::new(&settings, &watches, &local_addresses),
+            flows: Lru::new(settings.max_flows),
+            watched_hosts: addresses.map(|address| (address.to_canonical(), Host::default())).collect(),
+            other_hosts: Lru::new(settings.max_hosts),
+            echoes: Lru::new(MAX_ECHOES),
+            icmp: IcmpLog::default(),
+            packets: 0,
+            undecodable: Tally::default(),
+            cut: Tally::default(),
+            flows_evicted: 0,
+            hosts_evicted: 0,
+            arp_asked: 0,
+            watches,
+        }
+    }
+
+    /// What was seen of a watched endpoint so far; `None` if no watch has this id. `own` are the local addresses that the test's own
+    /// connections used.
+    pub fn evidence(&self, endpoint_id: &str, own: &[SocketAddr]) -> Option<Evidence> {
+        let index = *self.watch_of.get(endpoint_id)?;
+        let watch = self.watches.get(index)?;
+        let own: Vec<SocketAddr> = own.iter().map(|own| SocketAddr::new(own.ip().to_canonical(), own.port())).collect();
+        let (mut sum, mut split, mut found) = (Sum::default(), Split::default(), Vec::new());
+        let mut attempt_icmp = Vec::new();
+        for service in self.services.of_watch(index) {
+            sum.add(service, self.flows_of(service), &self.shared);
+            split.add(service, self.flows_of(service), &own, &self.shared);
+            sum.wire.icmp.extend(service.icmp.list(|_| true));
+            attempt_icmp.extend(service.icmp.list(|client| client.is_some_and(|client| own.contains(&client))));
+            found.extend(findings::of_service(service, self.flows_of(service), &self.shared));
+        }
+        let mut evidence =
+            Evidence { wire: sum.wire, attempt: split.own.attempt(), session: split.others.session(), ..Evidence::default() };
+        evidence.attempt.icmp = attempt_icmp;
+        if let Some(address) = watch.address.filter(|address| !address.is_unspecified()).map(|address| address.to_canonical()) {
+            let next_hop = watch.gateway.map_or(address, |gateway| gateway.to_canonical());
+            if let Some(host) = self.watched_hosts.get(&next_hop) {
+                let unanswered = host.unanswered(&self.shared);
+                evidence.arp = host.arp_view(next_hop);
+                evidence.wire.arp_unanswered = unanswered.count;
+                found.extend(findings::arp(next_hop, evidence.arp.as_ref(), &unanswered, watch.gateway.map(|_| address)));
+            }
+            if let Some(host) = self.watched_hosts.get(&address) {
+                evidence.ping_rtt = host.round_trips.round_trip();
+                evidence.ping_icmp = host.echo_errors.list(|_| true);
+                found.extend(host.conflict().map(|conflict| findings::two_macs(address, conflict)));
+            }
+        }
+        found.iter_mut().for_each(|finding| finding.endpoint_id = Some(watch.endpoint_id.clone()));
+        evidence.findings = worst_first(found);
+        Some(evidence)
+    }
+
+    /// What is wrong with what nobody watches, and with the capture itself; worst first.
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut found = Vec::new();
+        for service in self.services.iter().filter(|service| !service.watched) {
+            found.extend(findings::of_service(service, self.flows_of(service), &self.shared));
+        }
+        let mut silent = Vec::new();
+        for (address, host) in self.other_hosts.iter() {
+            let unanswered = host.unanswered(&self.shared);
+            if unanswered.count > 0 {
+                silent.push((*address, unanswered));
+            }
+            findings::icmp(&host.other_errors.list(|_| true), &host.other_errors.tally, &address.to_string(), &mut found);
+        }
+        found.extend(findings::arp_of_many(&mut silent));
+        let gateways = self.watches.iter().filter_map(|watch| watch.gateway).map(|gateway| gateway.to_canonical());
+        let gateways = gateways.filter_map(|gateway| self.watched_hosts.get_key_value(&gateway));
+        let mut conflicts: Vec<_> =
+            gateways.chain(self.other_hosts.iter()).filter_map(|(address, host)| Some((*address, host.conflict()?))).collect();
+        conflicts.sort_by_key(|(address, _)| *address);
+        conflicts.dedup_by_key(|(address, _)| *address);
+        found.extend(conflicts.into_iter().map(|(address, conflict)| findings::two_macs(address, conflict)));
+        found.extend(findings::of_capture(&self.counters(), &self.undecodable, &self.cut));
+        worst_first(found)
+    }
+
+    /// What was seen in all, and what was lost.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Sum::default();
+        self.services.iter().for_each(|service| sum.add(service, self.flows_of(service), &self.shared));
+        let hosts = self.watched_hosts.values().chain(self.other_hosts.iter().map(|(_, host)| host));
+        sum.wire.arp_unanswered = hosts.map(|host| host.unanswered(&self.shared).count).sum();
+        sum.wire.icmp_unreachable = self.icmp.tally.count;
+        sum.wire.icmp = self.icmp.list(|_| true);
+        Counters {
+            packets: self.packets,
+            undecodable: self.undecodable.count,
+            cut: self.cut.count,
+            flows_evicted: self.flows_evicted,
+            hosts_evicted: self.hosts_evicted,
+            requests_evicted: self.shared.requests_forgotten,
+            flows: self.flows.len() as u64,
+            copies: self.shared.copies,
+            out_of_order: self.shared.out_of_order,
+            keep_alives: self.shared.keep_alives,
+            gaps: self.shared.gaps,
+            arp_asked: self.arp_asked,
+            modbus_unexpected: sum.modbus_unexpected,
+            dnp3_unconfirmed: sum.dnp3_unconfirmed,
+            dnp3_header_crc_errors: sum.dnp3_header_crc_errors,
+            dnp3_data_crc_errors: sum.dnp3_data_crc_errors,
+            wire: sum.wire,
+        }
+    }
+
+    /// No more packets come: bytes that wait for a gap to be filled are read as they are.
+    pub fn finish(&mut self) {
+        for slot in self.flows.occupied().collect::<Vec<_>>() {
+            let Some(flow) = self.flows.get_mut(slot) else { continue };
+            if let Some(service) = self.services.get_mut(flow.service) {
+                flow.flush(service, &mut self.shared);
+            }
+        }
+    }
+
+    fn flows_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Flow> + Clone {
+        service.flows.iter().filter_map(|&slot| self.flows.get(slot))
+    }
+
+    fn host(&mut self, address: IpAddr) -> Option<&mut Host> {
+        if self.watched_hosts.contains_key(&address) {
+            return self.watched_hosts.get_mut(&address);
+        }
+        let slot = match self.other_hosts.find(&address) {
+            Some(slot) => slot,
+            None => {
+                let (slot, forgotten) = self.other_hosts.insert(address, Host::default());
+                self.hosts_evicted += u64::from(forgotten.is_some());
+                slot
+            }
+        };
+        self.other_hosts.get_mut(slot)
+    }
+
+    fn decoded(&mut self, decoded: &Decoded<'_>, stamp: Stamp) {
+        match &decoded.net {
+            Net::Arp(arp) => self.arp(arp, stamp),
+            Net::Ip(ip) => match &ip.transport {
+                Transport::Tcp(tcp) => self.tcp(ip, tcp, stamp),
+                Transport::Udp(udp) => self.udp(ip, udp, stamp),
+                Transport::Icmp(icmp) => self.icmp(ip, icmp, decoded.src_mac, stamp),
+                Transport::Fragment | Transport::Cut | Transport::Other(_) => {}
+            },
+            Net::Llc(_) | Net::Other { .. } => {}
+        }
+    }
+
+    fn tcp(&mut self, ip: &Ip<'_>, tcp: &Tcp<'_>, stamp: Stamp) {
+        let source = SocketAddr::new(ip.src, tcp.src_port);
+        let destination = SocketAddr::new(ip.dst, tcp.dst_port);
+        let key = FlowKey::new(source, destination, TCP);
+        let begins = tcp.flags.syn() && !tcp.flags.ack();
+        let mut slot = self.flows.find(&key);
+        if begins && slot.and_then(|slot| self.flows.get(slot)).is_some_and(|flow| flow.is_new_connection(source, tcp.seq)) {
+            if let Some(flow) = slot.and_then(|slot| self.detach(slot)).and_then(|()| self.flows.remove(&key)) {
+                self.retire(flow, true);
+            }
+            slot = None;
+        }
+        let slot = match slot {
+            Some(slot) => slot,
+            None => {
+                let to_server = if tcp.flags.syn() { begins } else { self.services.second_is_server(source, destination) };
+                let (client, server) = if to_server { (source, destination) } else { (destination, source) };
+                self.open(key, client, server, tcp.flags.syn())
+            }
+        };
+        let Some(flow) = self.flows.get_mut(slot) else { return };
+        let Some(service) = self.services.get_mut(flow.service) else { return };
+        flow.segment(source == flow.server, tcp, stamp, service, &mut self.shared);
+    }
+
+    fn udp(&mut self, ip: &Ip<'_>, udp: &Udp<'_>, stamp: Stamp) {
+        let source = SocketAddr::new(ip.src, udp.src_port);
+        let destination = SocketAddr::new(ip.dst, udp.dst_port);
+        let key = FlowKey::new(source, destination, UDP);
+        let slot = match self.flows.find(&key) {
+            Some(slot) => slot,
+            None => {
+                let to_server = self.services.second_is_server(source, destination);
+                let (client, server) = if to_server { (source, destination) } else { (destination, source) };
+                if self.protocol_of(server) != Some(Protocol::Dnp3) {
+                    return;
+                }
+                self.open(key, client, server, false)
+            }
+        };
+        let Some(flow) = self.flows.get_mut(slot) else { return };
+        let Some(service) = self.services.get_mut(flow.service) else { return };
+        flow.datagram(source == flow.server, udp.payload, stamp, service, &mut self.shared);
+    }
+
+    fn protocol_of(&self, server: SocketAddr) -> Option<Protocol> {
+        let known = self.services.find(server).and_then(|index| self.services.get(index)).and_then(|service| service.protocol);
+        known.or_else(|| self.services.protocol_of_port(server.port()))
+    }
+
+    /// Remembers a new connection, and forgets the one that was silent longest if there are too many.
+    fn open(&mut self, key: FlowKey, client: SocketAddr, server: SocketAddr, from_beginning: bool) -> Slot {
+        let service = self.services.of(server, from_beginning);
+        if let Some(oldest) = self.flows.oldest_if_full() {
+            self.detach(oldest);
+        }
+        let flow = Flow::new(client, server, service, self.protocol_of(server), from_beginning);
+        let (slot, forgotten) = self.flows.insert(key, flow);
+        if let Some(forgotten) = forgotten {
+            self.flows_evicted += 1;
+            self.retire(forgotten, false);
+        }
+        self.attach(slot, service);
+        slot
+    }
+
+    /// Puts a connection on its service's list.
+    fn attach(&mut self, slot: Slot, service: ServiceIndex) {
+        let Some(service) = self.services.get_mut(service) else { return };
+        if let Some(flow) = self.flows.get_mut(slot) {
+            flow.place = service.flows.len();
+            service.flows.push(slot);
+        }
+    }
+
+    /// Takes a connection off its service's list.
+    fn detach(&mut self, slot: Slot) -> Option<()> {
+        let (service, place) = self.flows.get(slot).map(|flow| (flow.service, flow.place))?;
+        let service = self.services.get_mut(service)?;
+        if place < service.flows.len() {
+            service.flows.swap_remove(place);
+        }
+        let moved = service.flows.get(place).copied();
+        if let Some(flow) = moved.and_then(|moved| self.flows.get_mut(moved)) {
+            flow.place = place;
+        }
+        Some(())
+    }
+
+    fn retire(&mut self, flow: Flow, ended: bool) {
+        if let Some(service) = self.services.get_mut(flow.service) {
+            flow.retire(ended, service, &mut self.shared);
+        }
+    }
+
+    fn arp(&mut self, arp: &Arp, stamp: Stamp) {
+        let (sender, target) = (IpAddr::V4(arp.sender_ip), IpAddr::V4(arp.target_ip));
+        let announces = arp.sender_ip == arp.target_ip;
+        match arp.operation {
+            // A probe asks whether an address is free (RFC 5227): that nobody answers is as it should be.
+            ArpOperation::Request if arp.sender_ip.is_unspecified() => {}
+            ArpOperation::Request => {
+                if !announces {
+                    self.ask(target, stamp);
+                }
+                self.claim(sender, arp.sender_mac, stamp);
+            }
+            ArpOperation::Reply if announces => self.claim(sender, arp.sender_mac, stamp),
+            ArpOperation::Reply => self.answer(sender, Some(arp.sender_mac), stamp),
+            ArpOperation::Other(_) => {}
+        }
+    }
+
+    fn ask(&mut self, address: IpAddr, stamp: Stamp) {
+        let timeout = self.shared.limits.attempt_timeout;
+        self.arp_asked += 1;
+        if let Some(host) = self.host(address) {
+            host.ask(stamp, timeout);
+        }
+    }
+
+    fn answer(&mut self, address: IpAddr, mac: Option<MacAddr>, stamp: Stamp) {
+        let timeout = self.shared.limits.attempt_timeout;
+        if let Some(host) = self.host(address) {
+            host.answer(mac, stamp, timeout);
+        }
+    }
+
+    fn claim(&mut self, address: IpAddr, mac: MacAddr, stamp: Stamp) {
+        if let Some(host) = self.host(address) {
+            host.claim(mac, false, stamp);
+        }
+    }
+
+    fn icmp(&mut self, ip: &Ip<'_>, icmp: &Icmp<'_>, src_mac: Option<MacAddr>, stamp: Stamp) {
+        match icmp.body {
+            IcmpBody::Echo { reply: false, identifier, sequence } => {
+                let key = EchoKey { source: ip.src, destination: ip.dst, identifier, sequence };
+                match self.echoes.peek(&key) {
+                    // A copy of the same request, on another interface: the first one counts.
+                    Some(sent) if stamp.at.saturating_sub(sent.at) < ECHO_AGE_NS => {}
+                    known => {
+                        if known.is_some() {
+                            self.echoes.remove(&key);
+                        }
+                        self.echoes.insert(key, stamp);
+                    }
+                }
+            }
+            IcmpBody::Echo { reply: true, identifier, sequence } => {
+                let key = EchoKey { source: ip.dst, destination: ip.src, identifier, sequence };
+                if let Some(sent) = self.echoes.remove(&key)
+                    && let Some(host) = self.host(ip.src)
+                {
+                    host.round_trips.add(stamp.at.saturating_sub(sent.at));
+                }
+            }
+            IcmpBody::Error { quoted, .. } if is_unreachable(icmp) => {
+                self.icmp.add(ip.src, icmp, None, stamp);
+                if let Some(quoted) = quoted {
+                    self.unreachable(ip.src, icmp, &quoted, stamp);
+                }
+            }
+            // From no address: asks whether the target is free (RFC 4862).
+            IcmpBody::NeighborSolicit { .. } if ip.src.is_unspecified() => {}
+            IcmpBody::NeighborSolicit { target, source_mac } => {
+                self.ask(IpAddr::V6(target), stamp);
+                if let Some(mac) = source_mac {
+                    self.claim(ip.src, mac, stamp);
+                }
+            }
+            IcmpBody::NeighborAdvert { target, target_mac, solicited } => match (solicited, target_mac.or(src_mac)) {
+                (true, mac) => self.answer(IpAddr::V6(target), mac, stamp),
+                (false, Some(mac)) => self.claim(IpAddr::V6(target), mac, stamp),
+                (false, None) => {}
+            },
+            _ => {}
+        }
+    }
+
+    /// Puts a message down to the server, or else to the address, that the quoted packet was for.
+    fn unreachable(&mut self, from: IpAddr, icmp: &Icmp<'_>, quoted: &Quoted, stamp: Stamp) {
+        if let (TCP, Some((source_port, destination_port))) = (quoted.protocol, quoted.ports) {
+            let client = SocketAddr::new(quoted.src, source_port);
+            let server = SocketAddr::new(quoted.dst, destination_port);
+            if let Some(service) = self.services.find(server).and_then(|index| self.services.get_mut(index)) {
+                service.icmp.add(from, icmp, Some(client), stamp);
+                return;
+            }
+        }
+        if let Some(host) = self.host(quoted.dst) {
+            let log = if quoted.echo.is_some() { &mut host.echo_errors } else { &mut host.other_errors };
+            log.add(from, icmp, None, stamp);
+        }
+    }
+}
+
+impl PacketSink for Analysis {
+    fn packet(&mut self, packet: &Packet<'_>) {
+        let stamp = Stamp { number: packet.number, at: packet.unix_ns };
+        self.packets += 1;
+        self.shared.now = self.shared.now.max(packet.unix_ns);
+        match packet::decode(packet.link_type, packet.data) {
+            Ok(decoded) => {
+                if decoded.cut {
+                    self.cut.add(stamp);
+                }
+                self.decoded(&decoded, stamp);
+            }
+            // What the snap length cut in the middle of a header breaks no rule.
+            Err(_) if packet.data.len() < packet.wire_len as usize => self.cut.add(stamp),
+            Err(_) => self.undecodable.add(stamp),
+        }
+    }
+}
+
+fn worst_first(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings
+}
