@@ -30,9 +30,13 @@ pub fn markdown() -> String {
     );
     for entry in ENTRIES {
         let _ = write!(page, "\n## `{}`: {}\n\n{}\n\nUsual causes:\n\n", entry.code, entry.title, entry.meaning);
-        entry.causes.iter().for_each(|cause| drop(writeln!(page, "- {cause}")));
+        for cause in entry.causes {
+            let _ = writeln!(page, "- {cause}");
+        }
         page.push_str("\nCheck first:\n\n");
-        (1..).zip(entry.check).for_each(|(number, check)| drop(writeln!(page, "{number}. {check}")));
+        for (number, check) in (1..).zip(entry.check) {
+            let _ = writeln!(page, "{number}. {check}");
+        }
     }
     page
 }
@@ -41,7 +45,8 @@ pub fn markdown() -> String {
 macro_rules! catalogue {
     ($($name:ident = $code:literal, $title:literal, $meaning:literal, [$($cause:literal),+ $(,)?], [$($check:literal),+ $(,)?];)+) => {
         $(
-            pub(super) const $name: &Entry =
+            #[doc = $title]
+            pub const $name: &Entry =
                 &Entry { code: $code, title: $title, meaning: $meaning, causes: &[$($cause),+], check: &[$($check),+] };
         )+
 
@@ -190,6 +195,16 @@ catalogue! {
         "The analysis keeps a bounded number of connections, addresses and requests in mind; the ones that were silent longest were forgotten. Counts may be too low.",
         ["A scan of many addresses or ports is in the capture.", "Limits that are too small for the site."],
         ["Whether a scan is going on.", "The limits in the settings."];
+    KERNEL_SESSION_LOST = "kernel.session_lost", "a session went away while the test ran",
+        "A connection that this host's sockets showed as established when a connectivity test began was gone when the endpoint was judged.",
+        [
+            "The device takes one connection only and dropped the old one for the test's own, as old DNP3 outstations do.",
+            "The device, or the local process, restarted or closed the connection just then.",
+        ],
+        [
+            "Whether the test connected to this port: then repeat it without (`connect: false`, `dnp3_connect: false`).",
+            "Whether the session is back: the local process connects again by itself.",
+        ];
 }
 
 #[cfg(test)]

@@ -299,7 +299,7 @@ pub(super) fn of_capture(counters: &Counters, undecodable: &Tally, cut: &Tally) 
         cut,
         format!("{} of {of} {} cut by the snap length", cut.count, were(cut.count)),
     );
-    let counted = |count| Tally { count, ..Tally::default() };
+    let counted = Tally::counted;
     let copies = format!("{} captured twice and counted once", many(counters.copies, "segment"));
     add(catalogue::CAPTURE_COPIES, Severity::Info, &counted(counters.copies), copies);
     let forgotten = counters.flows_evicted + counters.hosts_evicted + counters.requests_evicted;

@@ -57,6 +57,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// A mere number, of what was not noted one by one.
+    pub fn counted(count: u64) -> Self {
+        Self { count, ..Self::default() }
+    }
+
     pub fn add(&mut self, stamp: Stamp) {
         if self.count == 0 {
             (self.first_ns, self.last_ns) = (stamp.at, stamp.at);
