@@ -1,0 +1,394 @@
+//! What is to be done with each endpoint: a plain function of the request and the topology.
+
+use crate::api::{
+    ApiError, ConnectState, ConnectivityRequest, Direction, Endpoint, ExtraEndpoint, Interface, PortSource, Protocol, Transport,
+    endpoint_id,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
+
+/// What is to be done with one endpoint's port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConnectPlan {
+    /// Connect to it.
+    Connect(SocketAddr),
+    /// Do not, and say so: `Skipped` or `NotRequested`, and why.
+    Leave(ConnectState, String),
+}
+
+/// One endpoint of the test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedEndpoint {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// What to do with its port.
+    pub connect: ConnectPlan,
+}
+
+/// One address, and what to do there: its ping and then its connects, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether to ping it.
+    pub ping: bool,
+    /// Its endpoints, as indices into [`Plan::endpoints`].
+    pub endpoints: Vec<usize>,
+}
+
+/// The whole test.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Every endpoint of the test, in the order of the topology; extra ones last.
+    pub endpoints: Vec<PlannedEndpoint>,
+    /// The addresses to probe.
+    pub devices: Vec<Device>,
+    /// The endpoints that are not probed, as indices.
+    pub watched_only: Vec<usize>,
+    /// What of the request could not be met.
+    pub problems: Vec<String>,
+}
+
+/// Plans a test.
+///
+/// # Errors
+/// A `bad_request` naming `targets` or `protocols` when nothing at all is left to test although something was asked for by name.
+pub fn plan(request: &ConnectivityRequest, topology: &[Endpoint]) -> Result<Plan, ApiError> {
+    let mut plan = Plan::default();
+    let mut endpoints: Vec<Endpoint> = topology.to_vec();
+    for extra in &request.extra {
+        let endpoint = extra_endpoint(extra);
+        if !endpoints.iter().any(|known| known.endpoint_id == endpoint.endpoint_id) {
+            endpoints.push(endpoint);
+        }
+    }
+    if let Some(targets) = &request.targets {
+        let unmatched: Vec<&String> = targets.iter().filter(|target| !endpoints.iter().any(|e| matches(target, e))).collect();
+        if unmatched.len() == targets.len() && request.extra.is_empty() {
+            let message = format!(
+                "no endpoint matches {}; a target is an endpoint id, an address, `address:port`, a config file name or a CIDR \
+                 block; an address that is in no config goes into `extra`",
+                targets.iter().take(3).map(|target| format!("`{target}`")).collect::<Vec<_>>().join(", ")
+            );
+            return Err(ApiError::bad_field("targets", message));
+        }
+        plan.problems.extend(unmatched.iter().take(20).map(|target| format!("the target `{target}` matches no endpoint")));
+        // What `extra` names is asked for by that.
+        endpoints.retain(|endpoint| {
+            matches_any(targets, endpoint)
+                || request.extra.iter().any(|extra| extra_endpoint(extra).endpoint_id == endpoint.endpoint_id)
+        });
+    }
+    if let Some(protocols) = &request.protocols {
+        endpoints.retain(|endpoint| protocols.contains(&endpoint.protocol));
+        if endpoints.is_empty() {
+            return Err(ApiError::bad_field(
+                "protocols",
+                "no endpoint speaks any of these protocols; leave `protocols` out to test all",
+            ));
+        }
+    }
+    let mut devices: BTreeMap<IpAddr, Device> = BTreeMap::new();
+    for (index, endpoint) in endpoints.into_iter().enumerate() {
+        let connect = connect_plan(request, &endpoint);
+        let pinged = request.ping && endpoint.direction == Direction::Outbound && endpoint.transport != Transport::Rtu;
+        match endpoint.address.filter(|address| pinged && is_device(*address)).or(match connect {
+            ConnectPlan::Connect(target) => Some(target.ip()),
+            ConnectPlan::Leave(..) => None,
+        }) {
+            Some(address) => {
+                let device = devices.entry(address).or_insert(Device { address, ping: request.ping, endpoints: Vec::new() });
+                device.endpoints.push(index);
+            }
+            None => plan.watched_only.push(index),
+        }
+        plan.endpoints.push(PlannedEndpoint { endpoint, connect });
+    }
+    plan.devices = devices.into_values().collect();
+    Ok(plan)
+}
+
+fn connect_plan(request: &ConnectivityRequest, endpoint: &Endpoint) -> ConnectPlan {
+    let skip = |why: String| ConnectPlan::Leave(ConnectState::Skipped, why);
+    if endpoint.transport == Transport::Rtu {
+        return skip("a serial line has no port to connect to".to_owned());
+    }
+    match endpoint.direction {
+        Direction::Inbound => return skip("this controller listens here; its socket table tells".to_owned()),
+        Direction::Undetermined => {
+            return skip("the config does not tell which end connects, so the port is left alone".to_owned());
+        }
+        Direction::Outbound => {}
+    }
+    if endpoint.protocol == Protocol::Dnp3 {
+        if !request.dnp3_connect {
+            let why = "a connect can throw out the master of an old DNP3 outstation; send dnp3_connect: true to do it all the same";
+            return skip(why.to_owned());
+        }
+    } else if !request.connect {
+        return ConnectPlan::Leave(ConnectState::NotRequested, "the request says connect: false".to_owned());
+    }
+    match (endpoint.address, endpoint.port) {
+        (Some(address), Some(port)) if is_device(address) && port != 0 => ConnectPlan::Connect(SocketAddr::new(address, port)),
+        (Some(address), Some(port)) => skip(format!("{address}:{port} is not the address of a device")),
+        _ => skip(match &endpoint.host {
+            Some(host) => format!("the host name `{host}` could not be resolved"),
+            None => "the config gives no address".to_owned(),
+        }),
+    }
+}
+
+/// Whether an address may be probed: one host's, not a group's and not a placeholder.
+fn is_device(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !(broadcast || address.is_multicast() || address.is_unspecified())
+}
+
+fn extra_endpoint(extra: &ExtraEndpoint) -> Endpoint {
+    let host = extra.address.to_string();
+    Endpoint {
+        endpoint_id: endpoint_id(extra.protocol, Direction::Outbound, &host, Some(extra.port)),
+        protocol: extra.protocol,
+        direction: Direction::Outbound,
+        transport: Transport::Tcp,
+        name: None,
+        host: Some(host),
+        address: Some(extra.address),
+        port: Some(extra.port),
+        port_source: PortSource::Explicit,
+        unit_ids: Vec::new(),
+        uses_default_unit: false,
+        accepts_any_unit: false,
+        dnp3_addresses: Vec::new(),
+        serial: None,
+        config_files: Vec::new(),
+        process: None,
+        components: Vec::new(),
+        max_connections: None,
+        fims_uris: Vec::new(),
+        interface: None,
+        source_address: None,
+        gateway: None,
+    }
+}
+
+/// The interfaces on which the traffic of these endpoints passes: by the kernel's route to a device, by the bind address of a
+/// port that this controller listens on. For a wildcard bind it is every interface that is up and has an address.
+pub fn capture_interfaces<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>, interfaces: &[Interface]) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    for endpoint in endpoints.into_iter().filter(|endpoint| endpoint.transport != Transport::Rtu) {
+        match (endpoint.direction, endpoint.address) {
+            (Direction::Outbound, _) => names.extend(endpoint.interface.as_deref()),
+            (_, Some(address)) if !address.is_unspecified() => {
+                let owns = |interface: &&Interface| {
+                    interface.addresses.iter().any(|own| own.split('/').next().is_some_and(|own| own.parse() == Ok(address)))
+                };
+                names.extend(interfaces.iter().find(owns).map(|interface| interface.name.as_str()));
+            }
+            _ => names.extend(interfaces.iter().filter(|i| i.up && !i.addresses.is_empty()).map(|i| i.name.as_str())),
+        }
+    }
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// Whether any of the targets names the endpoint.
+pub fn matches_any(targets: &[String], endpoint: &Endpoint) -> bool {
+    targets.iter().any(|target| matches(target, endpoint))
+}
+
+fn matches(target: &str, endpoint: &Endpoint) -> bool {
+    if target == endpoint.endpoint_id || endpoint.host.as_deref() == Some(target) {
+        return true;
+    }
+    if let (Some(address), Some(port)) = (endpoint.address, endpoint.port) {
+        if target.parse::<IpAddr>() == Ok(address) || target.parse::<SocketAddr>() == Ok(SocketAddr::new(address, port)) {
+            return true;
+        }
+        if target.split_once('/').is_some_and(|(network, prefix)| in_network(address, network, prefix)) {
+            return true;
+        }
+    }
+    endpoint.config_files.iter().any(|file| {
+        let path = Path::new(file);
+        file == target || path.file_name().is_some_and(|name| name == target) || path.file_stem().is_some_and(|stem| stem == target)
+    })
+}
+
+/// Whether an address is in `network/prefix` (RFC 4632); false for anything that is no such block.
+fn in_network(address: IpAddr, network: &str, prefix: &str) -> bool {
+    let (Ok(network), Ok(prefix)) = (network.parse::<IpAddr>(), prefix.parse::<u32>()) else { return false };
+    let (address, network, bits) = match (address, network) {
+        (IpAddr::V4(address), IpAddr::V4(network)) => (u128::from(address.to_bits()), u128::from(network.to_bits()), 32_u32),
+        (IpAddr::V6(address), IpAddr::V6(network)) => (address.to_bits(), network.to_bits(), 128),
+        _ => return false,
+    };
+    match bits.checked_sub(prefix) {
+        Some(128) => true,
+        Some(host_bits) => (address ^ network) >> host_bits == 0,
+        None => false,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::api::ErrorCode;
+    use proptest::prelude::*;
+
+    pub(in crate::connectivity) fn endpoint(protocol: Protocol, direction: Direction, address: &str, port: u16) -> Endpoint {
+        let extra = ExtraEndpoint { address: address.parse().unwrap(), port, protocol };
+        Endpoint {
+            endpoint_id: endpoint_id(protocol, direction, address, Some(port)),
+            direction,
+            config_files: vec![format!("/config/{protocol}/{address}.json")],
+            ..extra_endpoint(&extra)
+        }
+    }
+
+    fn site() -> Vec<Endpoint> {
+        vec![
+            endpoint(Protocol::Modbus, Direction::Outbound, "10.0.0.1", 502),
+            endpoint(Protocol::Modbus, Direction::Outbound, "10.0.0.1", 503),
+            endpoint(Protocol::Dnp3, Direction::Outbound, "10.0.0.2", 20000),
+            endpoint(Protocol::Modbus, Direction::Inbound, "0.0.0.0", 502),
+            endpoint(Protocol::Dnp3, Direction::Undetermined, "10.0.0.3", 20000),
+        ]
+    }
+
+    fn ids(plan: &Plan) -> Vec<&str> {
+        plan.endpoints.iter().map(|planned| planned.endpoint.endpoint_id.as_str()).collect()
+    }
+
+    #[test]
+    fn dnp3_is_connected_only_when_the_request_says_so() {
+        let outbound = |plan: &Plan| plan.endpoints[2].connect.clone();
+        let default = plan(&ConnectivityRequest::default(), &site()).unwrap();
+        assert!(matches!(outbound(&default), ConnectPlan::Leave(ConnectState::Skipped, why) if why.contains("dnp3_connect")));
+        let asked = plan(&ConnectivityRequest { dnp3_connect: true, ..Default::default() }, &site()).unwrap();
+        assert_eq!(outbound(&asked), ConnectPlan::Connect("10.0.0.2:20000".parse().unwrap()));
+        // A file that may be an outstation's is left alone all the same, and so is a port of our own.
+        for index in [3, 4] {
+            assert!(matches!(asked.endpoints[index].connect, ConnectPlan::Leave(ConnectState::Skipped, _)));
+        }
+        assert_eq!(asked.watched_only, [3, 4]);
+    }
+
+    #[test]
+    fn a_device_with_two_ports_is_one_device() {
+        let plan = plan(&ConnectivityRequest::default(), &site()).unwrap();
+        assert_eq!(plan.devices[0], Device { address: "10.0.0.1".parse().unwrap(), ping: true, endpoints: vec![0, 1] });
+        assert_eq!(plan.devices[1].endpoints, [2], "a DNP3 device is pinged");
+        assert_eq!(plan.devices.len(), 2);
+    }
+
+    #[test]
+    fn targets_are_ids_addresses_ports_files_and_networks() {
+        let chosen = |target: &str| {
+            let request = ConnectivityRequest { targets: Some(vec![target.to_owned()]), ..Default::default() };
+            plan(&request, &site()).map(|plan| ids(&plan).into_iter().map(str::to_owned).collect::<Vec<_>>())
+        };
+        assert_eq!(chosen("modbus_10.0.0.1_503").unwrap(), ["modbus_10.0.0.1_503"]);
+        assert_eq!(chosen("10.0.0.1").unwrap().len(), 2);
+        assert_eq!(chosen("10.0.0.1:502").unwrap(), ["modbus_10.0.0.1_502"]);
+        assert_eq!(chosen("10.0.0.2.json").unwrap(), ["dnp3_10.0.0.2_20000"]);
+        assert_eq!(chosen("10.0.0.2/31").unwrap().len(), 2);
+        assert_eq!(chosen("0.0.0.0/0").unwrap().len(), 5);
+        for nothing in ["10.0.0.9", "10.0.0.1:99", "10.0.0.1/33", "10.0.0.1/x", "", "bms"] {
+            let error = chosen(nothing).unwrap_err();
+            assert_eq!((error.code, error.field.as_deref()), (ErrorCode::BadRequest, Some("targets")), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_matches_nothing_beside_one_that_does_is_told() {
+        let request =
+            ConnectivityRequest { targets: Some(vec!["10.0.0.1:502".to_owned(), "bms_7".to_owned()]), ..Default::default() };
+        let plan = plan(&request, &site()).unwrap();
+        assert_eq!(ids(&plan), ["modbus_10.0.0.1_502"]);
+        assert!(plan.problems[0].contains("bms_7"));
+    }
+
+    #[test]
+    fn extra_endpoints_are_added_once() {
+        let extra = |address: &str, port, protocol| ExtraEndpoint { address: address.parse().unwrap(), port, protocol };
+        let request = ConnectivityRequest {
+            extra: vec![extra("10.0.0.1", 22, Protocol::Ssh), extra("10.0.0.1", 502, Protocol::Modbus)],
+            targets: Some(vec!["10.0.0.2".to_owned()]),
+            ..Default::default()
+        };
+        let plan = plan(&request, &site()).unwrap();
+        assert_eq!(ids(&plan), ["modbus_10.0.0.1_502", "dnp3_10.0.0.2_20000", "ssh_10.0.0.1_22"]);
+    }
+
+    #[test]
+    fn traffic_is_captured_where_it_passes() {
+        let interface = |name: &str, address: &str, up| Interface {
+            name: name.to_owned(),
+            index: 1,
+            up,
+            running: up,
+            loopback: name == "lo",
+            mac: None,
+            mtu: None,
+            addresses: vec![address.to_owned()],
+            endpoints: 0,
+        };
+        let interfaces =
+            [interface("lo", "127.0.0.1/8", true), interface("eth0", "10.0.0.9/24", true), interface("eth1", "10.1.0.9/24", false)];
+        let outbound = |name: &str| Endpoint {
+            interface: Some(name.to_owned()),
+            ..endpoint(Protocol::Modbus, Direction::Outbound, "10.0.0.1", 502)
+        };
+        let inbound = |bind: &str| endpoint(Protocol::Modbus, Direction::Inbound, bind, 502);
+        assert_eq!(capture_interfaces(&[outbound("eth1"), outbound("eth1")], &interfaces), ["eth1"]);
+        assert_eq!(capture_interfaces(&[inbound("10.0.0.9")], &interfaces), ["eth0"]);
+        assert_eq!(capture_interfaces(&[inbound("0.0.0.0")], &interfaces), ["eth0", "lo"]);
+        assert!(capture_interfaces(&[], &interfaces).is_empty());
+    }
+
+    #[test]
+    fn groups_and_placeholders_are_never_probed() {
+        let odd: Vec<Endpoint> = ["224.0.0.1", "255.255.255.255", "0.0.0.0", "ff02::1", "::"]
+            .into_iter()
+            .map(|address| endpoint(Protocol::Modbus, Direction::Outbound, address, 502))
+            .collect();
+        let plan = plan(&ConnectivityRequest::default(), &odd).unwrap();
+        assert!(plan.devices.is_empty());
+        assert_eq!(plan.watched_only.len(), 5);
+    }
+
+    proptest! {
+        #[test]
+        fn a_network_holds_what_shares_its_prefix(address: u32, network: u32, prefix in 0_u32..=32) {
+            let same = prefix == 0 || address >> (32 - prefix) == network >> (32 - prefix);
+            let text = IpAddr::V4(network.into()).to_string();
+            prop_assert_eq!(in_network(IpAddr::V4(address.into()), &text, &prefix.to_string()), same);
+        }
+
+        #[test]
+        fn no_target_crashes_the_plan(targets in prop::collection::vec(".*", 1..4)) {
+            let _ = plan(&ConnectivityRequest { targets: Some(targets), ..Default::default() }, &site());
+        }
+
+        /// Every endpoint is in one device or only watched, never both, and no DNP3 port is connected unasked.
+        #[test]
+        fn every_endpoint_is_planned_once(ping: bool, connect: bool, dnp3_connect: bool) {
+            let request = ConnectivityRequest { ping, connect, dnp3_connect, ..Default::default() };
+            let plan = plan(&request, &site()).unwrap();
+            let mut seen: Vec<usize> = plan.devices.iter().flat_map(|device| device.endpoints.clone()).collect();
+            seen.extend(&plan.watched_only);
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..plan.endpoints.len()).collect::<Vec<_>>());
+            for planned in &plan.endpoints {
+                let connects = matches!(planned.connect, ConnectPlan::Connect(_));
+                let dnp3 = planned.endpoint.protocol == Protocol::Dnp3;
+                prop_assert!(!connects || planned.endpoint.direction == Direction::Outbound);
+                let asked_for = if dnp3 { dnp3_connect } else { connect };
+                prop_assert!(!connects || asked_for);
+            }
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! Does what was planned, while the traffic is captured.
+
+use super::{ConnectPlan, Device, Facts, Plan, counts, judge, ping_report, sentence, worst_first};
+use crate::{
+    analysis::{Analysis, AnalysisSettings, Evidence, Watch, catalogue},
+    api::{
+        Capabilities, CaptureReport, ConnectReport, ConnectState, ConnectivityRequest, ConnectivityResult, Direction,
+        EndpointResult, Finding, KernelView, PingReport, PingState, Severity, UtcTime,
+    },
+    capture::{self, Recording, RecordingOptions},
+    probe::{Prober, RateLimit, SocketTable},
+};
+use futures::{FutureExt as _, StreamExt as _, stream};
+use std::{
+    collections::VecDeque,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+/// The pause between two pings to one address.
+const PING_SPACING: Duration = Duration::from_millis(200);
+/// A socket table older than this is read anew before a decision.
+const SOCKETS_FRESH: Duration = Duration::from_millis(250);
+
+/// Everything a test needs to know.
+#[derive(Debug, Clone)]
+pub struct TestInput {
+    /// The job.
+    pub job_id: String,
+    /// The request.
+    pub request: ConnectivityRequest,
+    /// What is to be done.
+    pub plan: Plan,
+    /// What this host lets the test do.
+    pub capabilities: Capabilities,
+    /// This controller's own addresses.
+    pub local_addresses: Vec<IpAddr>,
+    /// How to capture; `None` to do without.
+    pub recording: Option<RecordingOptions>,
+    /// The limits and thresholds of the analysis.
+    pub analysis: AnalysisSettings,
+}
+
+/// The edges that a test works through, so that it can be tested without a network.
+#[derive(Clone)]
+pub struct Edges {
+    /// Sends the probes.
+    pub prober: Arc<dyn Prober>,
+    /// Reads this host's sockets; may block.
+    pub sockets: Arc<dyn Fn() -> io::Result<SocketTable> + Send + Sync>,
+}
+
+/// Told how far the test is (0 to 1) and what it is doing. Must not block.
+pub type Progress<'a> = &'a (dyn Fn(f64, &str) + Send + Sync);
+/// Told of each endpoint as it is decided. Must not block.
+pub type Decided<'a> = &'a (dyn Fn(&EndpointResult) + Send + Sync);
+
+/// What was probed of one endpoint.
+struct Probed {
+    index: usize,
+    ping: PingReport,
+    connect: ConnectReport,
+}
+
+/// Runs a test to its end, or until it is cancelled; then the result holds what was decided until then.
+pub async fn run(
+    input: TestInput,
+    edges: Edges,
+    cancel: CancellationToken,
+    progress: Progress<'_>,
+    decided: Decided<'_>,
+) -> ConnectivityResult {
+    let started_at = now();
+    let mut test = Test {
+        results: Vec::with_capacity(input.plan.endpoints.len()),
+        problems: input.plan.problems.clone(),
+        sockets: None,
+        sessions_before: None,
+        own: Vec::new(),
+        analysis: None,
+        input: Arc::new(input),
+        edges,
+        progress,
+        decided,
+    };
+    progress(0.0, "starting the capture");
+    // A cancel drops what is under way: connects that have not opened send nothing more, a recording that just began stops.
+    let recording = cancel.run_until_cancelled(test.start_recording()).await.flatten();
+    let complete = cancel.run_until_cancelled(test.probe_and_decide()).await.is_some();
+    progress(0.99, if complete { "closing the capture" } else { "cancelling" });
+    let capture = match recording {
+        Some(recording) => stop(recording).await,
+        None => None,
+    };
+    test.into_result(started_at, complete, capture)
+}
+
+struct Test<'a> {
+    input: Arc<TestInput>,
+    edges: Edges,
+    progress: Progress<'a>,
+    decided: Decided<'a>,
+    results: Vec<EndpointResult>,
+    problems: Vec<String>,
+    analysis: Option<Arc<Mutex<Analysis>>>,
+    sockets: Option<(Instant, SocketTable)>,
+    sessions_before: Option<SocketTable>,
+    /// The local addresses of every connect that was made.
+    own: Vec<SocketAddr>,
+}
+
+impl Test<'_> {
+    async fn start_recording(&mut self) -> Option<Recording> {
+        let options = self.input.recording.clone()?;
+        let watches = self.input.plan.endpoints.iter().map(|planned| Watch {
+            endpoint_id: planned.endpoint.endpoint_id.clone(),
+            protocol: planned.endpoint.protocol,
+            direction: planned.endpoint.direction,
+            address: planned.endpoint.address,
+            port: planned.endpoint.port,
+            gateway: planned.endpoint.gateway,
+        });
+        let analysis = Analysis::new(self.input.analysis.clone(), watches.collect(), self.input.local_addresses.clone());
+        let analysis = Arc::new(Mutex::new(analysis));
+        let sink = Arc::clone(&analysis);
+        let started = tokio::task::spawn_blocking(move || capture::start(options, sink)).await;
+        let problem = match started {
+            Ok(Ok(recording)) => {
+                self.analysis = Some(analysis);
+                return Some(recording);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => format!("the capture failed: {error}"),
+        };
+        self.problems.push(format!("nothing was captured: {problem}"));
+        None
+    }
+
+    async fn probe_and_decide(&mut self) {
+        self.read_sockets().await;
+        self.sessions_before = self.sockets.as_ref().map(|(_, table)| table.clone());
+        let input = Arc::clone(&self.input);
+        let settle = Duration::from_millis(input.request.settle_ms);
+        let (outcomes, mut probed) = mpsc::channel(input.plan.endpoints.len().max(1));
+        let prober = DeviceProber {
+            input: Arc::clone(&input),
+            prober: Arc::clone(&self.edges.prober),
+            rate: Arc::new(Mutex::new(RateLimit::new(input.request.max_rate_per_s))),
+            outcomes,
+        };
+        let concurrency = usize::try_from(input.request.concurrency).unwrap_or(usize::MAX);
+        let devices = input.plan.devices.clone();
+        let mut probing =
+            Box::pin(stream::iter(devices).map(move |device| prober.clone().probe(device)).buffer_unordered(concurrency).count());
+        let mut settling: VecDeque<(Instant, Probed)> = VecDeque::new();
+        let mut all_probed = false;
+        self.tell(all_probed);
+        loop {
+            let next = settling.front().map(|(due, _)| *due);
+            tokio::select! {
+                _ = &mut probing, if !all_probed => all_probed = true,
+                Some(outcome) = probed.recv() => {
+                    self.own.extend(&outcome.connect.local_addresses);
+                    settling.push_back((Instant::now() + settle, outcome));
+                }
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                    while settling.front().is_some_and(|(due, _)| *due <= Instant::now()) {
+                        if let Some((_, outcome)) = settling.pop_front() {
+                            self.decide(outcome).await;
+                        }
+                    }
+                    self.tell(all_probed);
+                }
+                // Every sender is gone and nothing settles: all that was probed has been decided.
+                else => break,
+            }
+            if all_probed && settling.is_empty() && probed.is_empty() {
+                break;
+            }
+        }
+        if !input.plan.watched_only.is_empty() {
+            if input.plan.devices.is_empty() {
+                // Nothing was probed, so nothing has settled yet: give the traffic of others the same time to be seen.
+                sleep(settle).await;
+            }
+            for &index in &input.plan.watched_only {
+                let connect = not_connected(&input.plan, index);
+                self.decide(Probed { index, ping: PingReport::not_requested(None), connect }).await;
+            }
+        }
+    }
+
+    fn tell(&self, all_probed: bool) {
+        let total = self.input.plan.endpoints.len().max(1);
+        let phase = if all_probed { "settling" } else { "probing" };
+        (self.progress)(0.98 * self.results.len() as f64 / total as f64, phase);
+    }
+
+    async fn read_sockets(&mut self) {
+        if self.sockets.as_ref().is_some_and(|(read_at, _)| read_at.elapsed() < SOCKETS_FRESH) {
+            return;
+        }
+        let sockets = Arc::clone(&self.edges.sockets);
+        let problem = match tokio::task::spawn_blocking(move || sockets()).await {
+            Ok(Ok(table)) => {
+                self.sockets = Some((Instant::now(), table));
+                return;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.sockets = None;
+        let problem = format!("this host's sockets could not be read: {problem}");
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    async fn decide(&mut self, probed: Probed) {
+        self.read_sockets().await;
+        let input = Arc::clone(&self.input);
+        let Some(planned) = input.plan.endpoints.get(probed.index) else { return };
+        let endpoint = &planned.endpoint;
+        // A port of our own may be probed as the target of another config; those connections are nobody's session.
+        let own = match endpoint.direction {
+            Direction::Outbound => &probed.connect.local_addresses,
+            Direction::Inbound | Direction::Undetermined => &self.own,
+        };
+        let view = |table: &SocketTable| endpoint.port.map(|port| table.view(endpoint.direction, endpoint.address, port, own));
+        let kernel = self.sockets.as_ref().and_then(|(_, table)| view(table));
+        let before = self.sessions_before.as_ref().and_then(view);
+        let evidence = self.analysis.as_ref().and_then(|analysis| lock(analysis).evidence(&endpoint.endpoint_id, own));
+        let mut ping = probed.ping;
+        if let Some(rtt) = evidence.as_ref().and_then(|evidence| evidence.ping_rtt).filter(|_| ping.state == PingState::Answered) {
+            ping.rtt_ms = Some(rtt);
+        }
+        let judgement = judge(&Facts {
+            endpoint,
+            ping: &ping,
+            connect: &probed.connect,
+            kernel: kernel.as_ref(),
+            evidence: evidence.as_ref(),
+            timeout_ms: input.request.timeout_ms,
+        });
+        let decided_at = now();
+        let lost = session_lost(&endpoint.endpoint_id, before.as_ref(), kernel.as_ref(), decided_at);
+        let (wire, mut findings) = match evidence {
+            Some(Evidence { wire, findings, .. }) => (Some(wire), findings),
+            None => (None, Vec::new()),
+        };
+        findings.extend(lost);
+        let result = EndpointResult {
+            endpoint_id: endpoint.endpoint_id.clone(),
+            protocol: endpoint.protocol,
+            direction: endpoint.direction,
+            name: endpoint.name.clone(),
+            address: endpoint.address,
+            port: endpoint.port,
+            unit_ids: endpoint.unit_ids.clone(),
+            dnp3_addresses: endpoint.dnp3_addresses.clone(),
+            config_files: endpoint.config_files.clone(),
+            interface: endpoint.interface.clone(),
+            source_address: endpoint.source_address,
+            verdict: judgement.verdict,
+            reason: judgement.reason,
+            ping,
+            connect: probed.connect,
+            kernel,
+            wire,
+            findings,
+            decided_at,
+        };
+        (self.decided)(&result);
+        self.results.push(result);
+    }
+
+    fn into_result(mut self, started_at: UtcTime, complete: bool, mut capture: Option<CaptureReport>) -> ConnectivityResult {
+        let input = Arc::clone(&self.input);
+        let undecided = input.plan.endpoints.len() - self.results.len();
+        if undecided > 0 {
+            self.problems.push(format!("{undecided} of {} endpoints were not decided", input.plan.endpoints.len()));
+        }
+        if !input.capabilities.ping.available && input.request.ping {
+            let reason = input.capabilities.ping.reason.as_deref().unwrap_or("no reason given");
+            self.problems.push(format!("nothing was pinged: {reason}"));
+        }
+        let mut findings = Vec::new();
+        if let Some(analysis) = &self.analysis {
+            let analysis = lock(analysis);
+            findings = analysis.findings();
+            if let Some(capture) = &mut capture {
+                let counters = analysis.counters();
+                capture.undecodable = counters.undecodable;
+            }
+        }
+        if let Some(capture) = &capture {
+            self.problems.extend(capture_problems(capture));
+        }
+        worst_first(&mut self.results);
+        let counts = counts(&self.results);
+        ConnectivityResult {
+            job_id: input.job_id.clone(),
+            started_at,
+            finished_at: now(),
+            complete,
+            request: input.request.clone(),
+            capabilities: input.capabilities.clone(),
+            text: sentence(&counts, complete),
+            counts,
+            endpoints: self.results,
+            endpoint_uris: Vec::new(),
+            findings,
+            capture,
+            problems: self.problems,
+        }
+    }
+}
+
+fn capture_problems(capture: &CaptureReport) -> Vec<String> {
+    let mut problems: Vec<String> = capture.problem.iter().cloned().collect();
+    problems.extend(capture.interfaces.iter().filter_map(|interface| {
+        let error = interface.error.as_ref()?;
+        Some(format!("{} was not captured to the end: {error}", interface.name))
+    }));
+    if capture.kernel_dropped > 0 {
+        problems.push(format!("the kernel dropped {} packets, so evidence may be missing", capture.kernel_dropped));
+    }
+    problems
+}
+
+fn session_lost(endpoint_id: &str, before: Option<&KernelView>, after: Option<&KernelView>, at: UtcTime) -> Option<Finding> {
+    let (before, after) = (before?.established, after?.established);
+    let lost = before.checked_sub(after).filter(|lost| *lost > 0)?;
+    Some(Finding {
+        code: catalogue::KERNEL_SESSION_LOST.code.to_owned(),
+        severity: Severity::Warning,
+        count: u64::from(lost),
+        first_at: Some(at),
+        last_at: Some(at),
+        endpoint_id: Some(endpoint_id.to_owned()),
+        message: format!("{lost} of {before} sessions that were established when the test began are gone"),
+        packets: Vec::new(),
+    })
+}
+
+fn not_connected(plan: &Plan, index: usize) -> ConnectReport {
+    match plan.endpoints.get(index).map(|planned| &planned.connect) {
+        Some(ConnectPlan::Leave(state, why)) => ConnectReport::not_made(*state, Some(why.clone())),
+        _ => ConnectReport::not_made(ConnectState::NotRequested, None),
+    }
+}
+
+/// Probes devices: each is pinged while its ports are connected to, one after the other.
+#[derive(Clone)]
+struct DeviceProber {
+    input: Arc<TestInput>,
+    prober: Arc<dyn Prober>,
+    rate: Arc<Mutex<RateLimit>>,
+    outcomes: mpsc::Sender<Probed>,
+}
+
+impl DeviceProber {
+    async fn probe(self, device: Device) {
+        let ping = self.ping(&device).shared();
+        let connects = async {
+            for &index in &device.endpoints {
+                let connect = match self.input.plan.endpoints.get(index).map(|planned| &planned.connect) {
+                    Some(ConnectPlan::Connect(target)) => self.connect(*target).await,
+                    _ => not_connected(&self.input.plan, index),
+                };
+                let probed = Probed { index, ping: ping.clone().await, connect };
+                // The channel holds every endpoint, and its receiver outlives this future.
+                let _ = self.outcomes.send(probed).await;
+            }
+        };
+        futures::join!(ping.clone(), connects);
+    }
+
+    async fn ping(&self, device: &Device) -> PingReport {
+        if !device.ping {
+            return PingReport::not_requested(None);
+        }
+        let capability = &self.input.capabilities.ping;
+        if !capability.available {
+            return PingReport { state: PingState::Error, sent: 0, received: 0, rtt_ms: None, detail: capability.reason.clone() };
+        }
+        let pings = (0..self.input.request.ping_count).map(|number| async move {
+            sleep(PING_SPACING * number).await;
+            self.wait_for_turn().await;
+            let sequence = u16::try_from(number).unwrap_or(u16::MAX);
+            self.prober.ping(device.address, sequence, self.timeout()).await
+        });
+        ping_report(&futures::future::join_all(pings).await, capability.reason.as_deref())
+    }
+
+    async fn connect(&self, target: SocketAddr) -> ConnectReport {
+        let mut report = ConnectReport::not_made(ConnectState::Error, None);
+        for _ in 0..self.input.request.connect_attempts {
+            self.wait_for_turn().await;
+            let outcome = self.prober.connect(target, self.timeout()).await;
+            report.attempts += 1;
+            report.state = outcome.state;
+            report.time_ms = Some((outcome.time.as_secs_f64() * 1e6).round() / 1e3);
+            report.detail = outcome.detail;
+            report.local_addresses.extend(outcome.local_address);
+            if report.state == ConnectState::Open {
+                break;
+            }
+        }
+        report
+    }
+
+    async fn wait_for_turn(&self) {
+        let wait = lock(&self.rate).reserve(Instant::now().into_std());
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(self.input.request.timeout_ms)
+    }
+}
+
+async fn stop(recording: Recording) -> Option<CaptureReport> {
+    match tokio::task::spawn_blocking(move || recording.stop()).await {
+        Ok(report) => Some(report),
+        Err(error) => Some(CaptureReport { problem: Some(format!("the capture failed: {error}")), ..CaptureReport::default() }),
+    }
+}
+
+fn now() -> UtcTime {
+    UtcTime::from(SystemTime::now()).to_millis()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
