@@ -1,1 +1,20 @@
 //! The wiring: router, publishers, COPS, settings, shutdown.
+//!
+//! A message is read by [`route`] (pure) and answered at once from what is known; long work becomes a job. Nothing here waits for a
+//! probe, a disk or a scan before it replies, and the supervisor's questions overtake all others.
+
+mod events;
+mod publisher;
+mod replies;
+mod results;
+mod router;
+mod runners;
+mod serve;
+mod settings;
+mod sites;
+
+pub use router::{Request, route};
+pub(crate) use runners::free_bytes;
+pub use serve::{ServeError, serve};
+pub use settings::{Settings, SettingsError};
+pub use sites::read_topology;

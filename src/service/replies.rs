@@ -1,0 +1,337 @@
+//! What a message is answered with: at once, from what is known.
+
+use super::{
+    Request, Settings, events,
+    results::{BODY_MAX, Results, body_of, fit_result},
+    route,
+    runners::parse_result,
+    sites::Sites,
+};
+use crate::{
+    api::{
+        ApiError, Capabilities, ConnectivityRequest, ConnectivityResult, CopsAnswer, Endpoint, EndpointResult, ErrorBody,
+        ErrorCode, Event, ExtraEndpoint, Job, JobAccepted, JobKind, Topology,
+    },
+    connectivity,
+    fims::{Client, Message},
+    jobs::{Driver, write_atomically},
+};
+use serde::Serialize;
+use serde_json::Value;
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::{Notify, Semaphore};
+
+/// How long a rescan may take before it is answered with the numbers of the scan before.
+const RESCAN_PATIENCE: Duration = Duration::from_millis(80);
+/// So many results may be read from disk at a time.
+const DISK_READERS: usize = 4;
+
+/// What every part of the service shares.
+pub(super) struct Core {
+    pub(super) settings: Settings,
+    pub(super) client: Client,
+    pub(super) sites: Sites,
+    pub(super) results: Results,
+    pub(super) started: Instant,
+    /// Something that status or summary tell has changed.
+    pub(super) changed: Notify,
+    driver: OnceLock<Driver>,
+    capabilities: Mutex<Capabilities>,
+    memory: Mutex<events::Memory>,
+    cops_heartbeat: AtomicU64,
+    disk_readers: Arc<Semaphore>,
+}
+
+/// What a request gets.
+enum Reply {
+    Now(Vec<u8>),
+    /// The work to find out is done elsewhere and answers by itself.
+    Later,
+    Nothing,
+}
+
+impl Core {
+    pub(super) fn new(settings: Settings, client: Client, capabilities: Capabilities, memory: events::Memory) -> Self {
+        let sites = Sites::new(&settings);
+        Self {
+            settings,
+            client,
+            sites,
+            results: Results::default(),
+            started: Instant::now(),
+            changed: Notify::new(),
+            driver: OnceLock::new(),
+            capabilities: Mutex::new(capabilities),
+            memory: Mutex::new(memory),
+            cops_heartbeat: AtomicU64::new(0),
+            disk_readers: Arc::new(Semaphore::new(DISK_READERS)),
+        }
+    }
+
+    /// The jobs need the core and the core the jobs; the core comes first and gets them here, once.
+    pub(super) fn set_driver(&self, driver: Driver) {
+        let _ = self.driver.set(driver);
+    }
+
+    #[allow(clippy::expect_used)]
+    pub(super) fn driver(&self) -> &Driver {
+        self.driver.get().expect("the driver is set before the first message is read")
+    }
+
+    pub(super) fn capabilities(&self) -> Capabilities {
+        lock(&self.capabilities).clone()
+    }
+
+    pub(super) fn set_capabilities(&self, capabilities: Capabilities) {
+        *lock(&self.capabilities) = capabilities;
+        self.changed.notify_one();
+    }
+
+    /// The configured endpoints and those of the settings.
+    pub(super) fn with_extra(&self, configured: &[Endpoint]) -> Vec<Endpoint> {
+        self.extra(configured, &self.settings.extra_endpoints)
+    }
+
+    fn extra(&self, configured: &[Endpoint], extra: &[ExtraEndpoint]) -> Vec<Endpoint> {
+        if extra.is_empty() {
+            return configured.to_vec();
+        }
+        let request = ConnectivityRequest { extra: extra.to_vec(), ..ConnectivityRequest::default() };
+        match connectivity::plan(&request, configured) {
+            Ok(plan) => plan.endpoints.into_iter().map(|planned| planned.endpoint).collect(),
+            Err(_) => configured.to_vec(),
+        }
+    }
+
+    /// Answers one message.
+    pub(super) fn handle(self: &Arc<Self>, message: Message) {
+        let replyto = message.replyto.clone().filter(|replyto| !replyto.is_empty());
+        let routed = route(&self.settings.base_uri, &message.method, &message.uri, message.body.as_deref());
+        let reply = match routed {
+            Ok(Some(request)) => self.answer(request, &message, replyto.as_deref()),
+            Ok(None) => Ok(Reply::Nothing),
+            Err(error) => Err(error),
+        };
+        let body = match reply {
+            Ok(Reply::Now(body)) => body,
+            Ok(Reply::Later | Reply::Nothing) => return,
+            Err(error) => {
+                tracing::debug!(uri = message.uri, from = message.process_name, %error, "refused");
+                error_body(error)
+            }
+        };
+        if let Some(replyto) = replyto {
+            self.send("set", replyto, body);
+        }
+    }
+
+    fn answer(self: &Arc<Self>, request: Request, message: &Message, replyto: Option<&str>) -> Result<Reply, ApiError> {
+        let now = |body: Vec<u8>| Ok(Reply::Now(body));
+        match request {
+            Request::StartConnectivity(request) => {
+                // What matches nothing is refused now, by name, and not found out by a job.
+                connectivity::plan(&request, &self.with_extra(&self.sites.latest().topology.endpoints))?;
+                self.submit(JobKind::Connectivity, &*request, message)
+            }
+            Request::StartCapture(request) => self.submit(JobKind::Capture, &*request, message),
+            Request::CancelJob(job_id) => now(body_of(&self.driver().cancel(&job_id)?)),
+            Request::Rescan => {
+                self.rescan(replyto.map(str::to_owned));
+                Ok(Reply::Later)
+            }
+            Request::CopsHeartbeat(heartbeat) => {
+                self.cops_heartbeat.store(heartbeat, Ordering::Relaxed);
+                Ok(Reply::Nothing)
+            }
+            Request::CopsQuery => now(body_of(&self.cops_answer())),
+            Request::Status => now(body_of(&self.status())),
+            Request::Summary => now(body_of(&self.summary())),
+            Request::Topology => now(self.sites.latest().body.to_vec()),
+            Request::TopologyEndpoint(endpoint_id) => {
+                let site = self.sites.latest();
+                let endpoint = site.topology.endpoints.iter().find(|endpoint| endpoint.endpoint_id == endpoint_id);
+                endpoint.map_or_else(|| Err(no_endpoint(&endpoint_id)), |endpoint| now(body_of(endpoint)))
+            }
+            Request::Jobs(query) => now(self.jobs_body(&query)),
+            Request::Job(job_id) => now(body_of(&self.job(&job_id)?)),
+            Request::JobResult(job_id) => self.job_result(&job_id, replyto),
+            Request::JobEndpoint { job_id, endpoint_id } => self.job_endpoint(&job_id, endpoint_id, replyto),
+        }
+    }
+
+    fn submit(&self, kind: JobKind, request: &impl Serialize, message: &Message) -> Result<Reply, ApiError> {
+        let request: Value =
+            serde_json::to_value(request).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+        let requested_by = match message.username.as_deref().filter(|user| !user.is_empty()) {
+            Some(user) => format!("{} ({user})", message.process_name),
+            None => message.process_name.clone(),
+        };
+        let job = self.driver().submit(kind, request, Some(requested_by))?;
+        let uri = self.settings.uri(&format!("jobs/{}", job.job_id));
+        Ok(Reply::Now(body_of(&JobAccepted { job_id: job.job_id, state: job.state, uri })))
+    }
+
+    fn rescan(self: &Arc<Self>, replyto: Option<String>) {
+        let core = Arc::clone(self);
+        tokio::spawn(async move {
+            let scanner = Arc::clone(&core);
+            let mut scan = tokio::spawn(async move {
+                scanner.sites.rescan().await;
+                scanner.changed.notify_one();
+            });
+            let scanning = tokio::time::timeout(RESCAN_PATIENCE, &mut scan).await.is_err();
+            if let Some(replyto) = replyto {
+                let summary = core.sites.latest().topology.summary(core.settings.uri("topology"), scanning);
+                core.send("set", replyto, body_of(&summary));
+            }
+        });
+    }
+
+    fn job(&self, job_id: &str) -> Result<Job, ApiError> {
+        self.driver().get(job_id).ok_or_else(|| no_job(job_id))
+    }
+
+    /// Jobs, as many as fit a message.
+    fn jobs_body(&self, query: &crate::api::JobQuery) -> Vec<u8> {
+        let mut jobs = self.driver().list(query);
+        let mut body = body_of(&jobs);
+        while body.len() > BODY_MAX && !jobs.is_empty() {
+            jobs.truncate(jobs.len() / 2);
+            body = body_of(&jobs);
+        }
+        body
+    }
+
+    fn job_result(self: &Arc<Self>, job_id: &str, replyto: Option<&str>) -> Result<Reply, ApiError> {
+        let job = self.job(job_id)?;
+        if let Some(body) = self.results.body(job_id) {
+            return Ok(Reply::Now(body.to_vec()));
+        }
+        if !job.state.is_final() {
+            let message = format!("the job is {}; its result comes when it has ended", job.phase);
+            return Err(ApiError::not_found(message));
+        }
+        let base_uri = self.settings.base_uri.clone();
+        self.from_disk(job_id, replyto, move |recorded| Ok(fit_result(&base_uri, recorded, BODY_MAX).to_vec()))
+    }
+
+    fn job_endpoint(self: &Arc<Self>, job_id: &str, endpoint_id: String, replyto: Option<&str>) -> Result<Reply, ApiError> {
+        let job = self.job(job_id)?;
+        if let Some(result) = self.results.live(job_id, &endpoint_id) {
+            return Ok(Reply::Now(body_of(&*result)));
+        }
+        if !job.state.is_final() {
+            return Err(ApiError::not_found(format!("endpoint `{endpoint_id}` is not decided yet")));
+        }
+        self.from_disk(job_id, replyto, move |recorded| {
+            let result = parse_result(recorded).ok_or_else(|| ApiError::not_found("this job judged no endpoints"))?;
+            let endpoint = result.endpoints.iter().find(|endpoint| endpoint.endpoint_id == endpoint_id);
+            endpoint.map(body_of).ok_or_else(|| no_endpoint(&endpoint_id))
+        })
+    }
+
+    /// Answers out of a recorded result, off the runtime.
+    fn from_disk(
+        self: &Arc<Self>,
+        job_id: &str,
+        replyto: Option<&str>,
+        make: impl FnOnce(&[u8]) -> Result<Vec<u8>, ApiError> + Send + 'static,
+    ) -> Result<Reply, ApiError> {
+        let Some(replyto) = replyto.map(str::to_owned) else { return Ok(Reply::Nothing) };
+        let Ok(permit) = Arc::clone(&self.disk_readers).try_acquire_owned() else {
+            return Err(ApiError::new(ErrorCode::Busy, "too many results are being read from disk; try again in a moment"));
+        };
+        let (core, store, job_id) = (Arc::clone(self), self.driver().store().clone(), job_id.to_owned());
+        tokio::task::spawn_blocking(move || {
+            let made = match store.load_result(&job_id) {
+                Ok(Some(recorded)) => make(&recorded),
+                Ok(None) => Err(ApiError::not_found("the job left no result")),
+                Err(error) => Err(ApiError::new(ErrorCode::Internal, format!("the result cannot be read: {error}"))),
+            };
+            core.send("set", replyto, made.unwrap_or_else(error_body));
+            drop(permit);
+        });
+        Ok(Reply::Later)
+    }
+
+    fn cops_answer(&self) -> CopsAnswer {
+        CopsAnswer {
+            cops_heartbeat: self.cops_heartbeat.load(Ordering::Relaxed),
+            pid: std::process::id(),
+            version_tag: env!("CARGO_PKG_VERSION").to_owned(),
+            version_commit: option_env!("NETDIAG_COMMIT").unwrap_or("unknown").to_owned(),
+            version_build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
+        }
+    }
+
+    /// Publishes a body below the base uri.
+    pub(super) fn publish(&self, path: &str, body: Vec<u8>) {
+        self.send("pub", self.settings.uri(path), body);
+    }
+
+    /// Publishes one endpoint's result.
+    pub(super) fn publish_endpoint(&self, job_id: &str, result: &EndpointResult) {
+        self.publish(&format!("jobs/{job_id}/endpoints/{}", result.endpoint_id), body_of(result));
+    }
+
+    /// Posts a row to the alarm log.
+    pub(super) fn post(&self, event: &Event) {
+        self.send("post", "/events".to_owned(), body_of(event));
+    }
+
+    /// Posts what a finished test changed, and remembers it for the next one.
+    pub(super) fn post_test_events(&self, result: &ConnectivityResult) {
+        let mut memory = lock(&self.memory);
+        let source = &self.settings.process_name;
+        for event in events::of_test(source, &mut memory, &result.endpoints, &result.counts, &result.text) {
+            self.post(&event);
+        }
+        let path = self.settings.state_dir.join("endpoints.json");
+        if let Err(error) = write_atomically(&path, &body_of(&*memory)) {
+            tracing::warn!(%error, "what is known of the endpoints could not be written");
+        }
+    }
+
+    fn send(&self, method: &str, uri: String, body: Vec<u8>) {
+        let message = Message {
+            method: method.to_owned(),
+            uri,
+            replyto: None,
+            process_name: self.settings.process_name.clone(),
+            username: None,
+            body: Some(body),
+        };
+        // The client counts what it cannot send, and status tells the count.
+        if let Err(error) = self.client.send(message) {
+            tracing::debug!(%error, "not sent");
+        }
+    }
+}
+
+/// The body of a refusal.
+pub(super) fn error_body(error: ApiError) -> Vec<u8> {
+    body_of(&ErrorBody { error })
+}
+
+/// The topology's endpoints with those of a list that are not among them.
+pub(super) fn endpoint_total(topology: &Topology, extra: &[ExtraEndpoint]) -> usize {
+    topology.endpoints.len() + extra.len()
+}
+
+fn no_job(job_id: &str) -> ApiError {
+    ApiError::not_found(format!("there is no job `{job_id}`; get the list of jobs to see which there are"))
+}
+
+fn no_endpoint(endpoint_id: &str) -> ApiError {
+    ApiError::not_found(format!("there is no endpoint `{endpoint_id}` here"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

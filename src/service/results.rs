@@ -1,0 +1,135 @@
+//! Results: kept at hand, read back from disk, and fitted to what a message can hold.
+
+use crate::api::{ConnectivityResult, EndpointResult, Topology};
+use serde::Serialize;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The largest body that is sent: what a packet holds (924,288 bytes), less room for the header, the names and a cipher's padding.
+pub(super) const BODY_MAX: usize = 924_288 - 2048;
+
+/// So many whole results are kept at hand; older ones are read from disk.
+const AT_HAND: usize = 4;
+
+/// What is known of jobs beyond their state.
+#[derive(Default)]
+pub(super) struct Results {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// The endpoints that the running test has decided.
+    live: Option<(String, BTreeMap<String, Arc<EndpointResult>>)>,
+    /// Result bodies by job, oldest first.
+    bodies: VecDeque<(String, Arc<[u8]>)>,
+}
+
+impl Results {
+    /// A test begins.
+    pub(super) fn begin(&self, job_id: &str) {
+        self.with(|inner| inner.live = Some((job_id.to_owned(), BTreeMap::new())));
+    }
+
+    /// The running test has decided an endpoint.
+    pub(super) fn decided(&self, result: &EndpointResult) {
+        self.with(|inner| {
+            if let Some((_, endpoints)) = &mut inner.live {
+                endpoints.insert(result.endpoint_id.clone(), Arc::new(result.clone()));
+            }
+        });
+    }
+
+    /// One endpoint of the running test, if it is decided.
+    pub(super) fn live(&self, job_id: &str, endpoint_id: &str) -> Option<Arc<EndpointResult>> {
+        self.with(|inner| match &inner.live {
+            Some((running, endpoints)) if running == job_id => endpoints.get(endpoint_id).cloned(),
+            _ => None,
+        })
+    }
+
+    /// A job has its result, as it goes over the bus.
+    pub(super) fn finished(&self, job_id: &str, body: Arc<[u8]>) {
+        self.with(|inner| {
+            inner.bodies.retain(|(known, _)| known != job_id);
+            inner.bodies.push_back((job_id.to_owned(), body));
+            if inner.bodies.len() > AT_HAND {
+                inner.bodies.pop_front();
+            }
+        });
+    }
+
+    /// A result body that is at hand.
+    pub(super) fn body(&self, job_id: &str) -> Option<Arc<[u8]>> {
+        self.with(|inner| inner.bodies.iter().find(|(known, _)| known == job_id).map(|(_, body)| Arc::clone(body)))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+        act(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A value as a body. Our own types have string keys only, so this cannot fail; if it did, the asker would be told `null`.
+pub(super) fn body_of<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_else(|error| {
+        tracing::error!(%error, "a message could not be written");
+        b"null".to_vec()
+    })
+}
+
+/// A recorded result as it goes over the bus: whole if it fits, else without its endpoints but with where to get each.
+pub(super) fn fit_result(base_uri: &str, recorded: &[u8], body_max: usize) -> Arc<[u8]> {
+    // Recorded with indentation for people; sent without.
+    let Ok(value) = serde_json::from_slice::<Value>(recorded) else { return recorded.into() };
+    let whole = body_of(&value);
+    if whole.len() <= body_max {
+        return whole.into();
+    }
+    match serde_json::from_value::<ConnectivityResult>(value) {
+        Ok(mut result) => {
+            let uri = |endpoint: &EndpointResult| format!("{base_uri}/jobs/{}/endpoints/{}", result.job_id, endpoint.endpoint_id);
+            result.endpoint_uris = result.endpoints.iter().map(uri).collect();
+            result.endpoints.clear();
+            // What the request listed is known to who sent it.
+            result.request.targets = None;
+            result.request.extra.clear();
+            cut_list(&mut result.endpoint_uris, body_max / 2);
+            body_of(&result).into()
+        }
+        Err(_) => whole.into(),
+    }
+}
+
+/// A topology as it goes over the bus: whole if it fits, else without its endpoints but with where to get each.
+pub(super) fn fit_topology(base_uri: &str, topology: &Topology, body_max: usize) -> Arc<[u8]> {
+    let whole = body_of(topology);
+    if whole.len() <= body_max {
+        return whole.into();
+    }
+    let mut short = topology.clone();
+    let uri = |id: &str| format!("{base_uri}/topology/endpoints/{id}");
+    short.endpoint_uris = short.endpoints.drain(..).map(|endpoint| uri(&endpoint.endpoint_id)).collect();
+    cut_list(&mut short.endpoint_uris, body_max / 2);
+    // Heartbeats and hosts are told with their endpoints; problems are what a reader came for.
+    for shorten in
+        [|t: &mut Topology| t.heartbeats.clear(), |t: &mut Topology| t.hosts.clear(), |t: &mut Topology| t.problems.truncate(200)]
+    {
+        if body_of(&short).len() > body_max {
+            shorten(&mut short);
+        }
+    }
+    body_of(&short).into()
+}
+
+fn cut_list(uris: &mut Vec<String>, bytes_max: usize) {
+    let mut bytes = 0;
+    let fits = uris.iter().take_while(|uri| {
+        bytes += uri.len() + 3;
+        bytes <= bytes_max
+    });
+    let fits = fits.count();
+    uris.truncate(fits);
+}

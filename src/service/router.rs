@@ -1,0 +1,243 @@
+//! What a message asks for: a plain function of its method, uri and body.
+
+use crate::api::{ApiError, CaptureRequest, ConnectivityRequest, ErrorCode, JobQuery, body_json, parse_body};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// A request that is understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Start a connectivity test.
+    StartConnectivity(Box<ConnectivityRequest>),
+    /// Start a capture.
+    StartCapture(Box<CaptureRequest>),
+    /// Cancel a job.
+    CancelJob(String),
+    /// Read the configs again.
+    Rescan,
+    /// The supervisor's heartbeat.
+    CopsHeartbeat(u64),
+    /// The supervisor asks.
+    CopsQuery,
+    /// The status.
+    Status,
+    /// The flat summary.
+    Summary,
+    /// The topology.
+    Topology,
+    /// One endpoint of the topology.
+    TopologyEndpoint(String),
+    /// The latest jobs.
+    Jobs(JobQuery),
+    /// One job.
+    Job(String),
+    /// A job's whole result.
+    JobResult(String),
+    /// One endpoint of a job's result.
+    JobEndpoint {
+        /// The job.
+        job_id: String,
+        /// The endpoint.
+        endpoint_id: String,
+    },
+}
+
+/// Reads a message that is addressed to `base_uri` or below. `None`: nothing is asked (a publication of somebody else).
+///
+/// # Errors
+/// What the asker is to be told: an unknown uri or method, a body that does not fit.
+pub fn route(base_uri: &str, method: &str, uri: &str, body: Option<&[u8]>) -> Result<Option<Request>, ApiError> {
+    let below = uri.strip_prefix(base_uri).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let Some(path) = below else { return Ok(None) };
+    let path: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    match method {
+        "set" => set(&path, uri, body_json(body)?).map(Some),
+        "get" => get(&path, uri, body).map(Some),
+        _ if method.starts_with("pub") => Ok(None),
+        _ => Err(ApiError::bad_request(format!(
+            "method `{method}` is not known here; use `set` to start something and `get` to ask"
+        ))),
+    }
+}
+
+fn set(path: &[&str], uri: &str, body: Value) -> Result<Request, ApiError> {
+    match *path {
+        ["connectivity", "start"] | ["summary", "run_connectivity_test"] => {
+            let request: ConnectivityRequest = parse_command(body)?;
+            request.validate()?;
+            Ok(Request::StartConnectivity(Box::new(request)))
+        }
+        ["capture", "start"] => {
+            let request: CaptureRequest = parse_command(body)?;
+            request.validate()?;
+            Ok(Request::StartCapture(Box::new(request)))
+        }
+        ["jobs", job_id, "cancel"] => is_true(&body).map(|()| Request::CancelJob(job_id.to_owned())),
+        ["topology", "rescan"] => is_true(&body).map(|()| Request::Rescan),
+        ["cops", "cops_heartbeat"] => body
+            .as_u64()
+            .map(Request::CopsHeartbeat)
+            .ok_or_else(|| ApiError::bad_request(format!("a heartbeat is an unsigned integer, not {body}"))),
+        ["monitor", ..] | ["summary", "monitor_enabled"] | ["analysis", ..] => Err(unavailable(path)),
+        // A parent takes its child's value as a field: `set /x {"y": true}` is `set /x/y true`.
+        _ => match body {
+            Value::Object(fields) if !fields.is_empty() && path.len() < 3 && is_parent(path) => {
+                let mut fields = fields.into_iter();
+                match (fields.next(), fields.next()) {
+                    (Some((name, value)), None) => {
+                        let child: Vec<&str> = path.iter().copied().chain([name.as_str()]).collect();
+                        set(&child, &format!("{uri}/{name}"), crate::api::undress(value))
+                    }
+                    (_, Some((second, _))) => Err(ApiError::bad_field(
+                        second,
+                        format!("`{uri}` takes one command in a message; send the others one by one, so that each gets its reply"),
+                    )),
+                    (None, None) => Err(not_settable(uri)),
+                }
+            }
+            _ => Err(not_settable(uri)),
+        },
+    }
+}
+
+fn get(path: &[&str], uri: &str, body: Option<&[u8]>) -> Result<Request, ApiError> {
+    Ok(match *path {
+        [] | ["status"] => Request::Status,
+        ["summary"] => Request::Summary,
+        ["topology"] => Request::Topology,
+        ["topology", "endpoints", endpoint_id] => Request::TopologyEndpoint(endpoint_id.to_owned()),
+        ["jobs"] => {
+            let query: JobQuery = parse_body(body_json(body)?)?;
+            query.validate()?;
+            Request::Jobs(query)
+        }
+        ["jobs", job_id] => Request::Job(job_id.to_owned()),
+        ["jobs", job_id, "result"] => Request::JobResult(job_id.to_owned()),
+        ["jobs", job_id, "endpoints", endpoint_id] => {
+            Request::JobEndpoint { job_id: job_id.to_owned(), endpoint_id: endpoint_id.to_owned() }
+        }
+        ["cops"] => Request::CopsQuery,
+        ["monitor", ..] | ["analysis", ..] => return Err(unavailable(path)),
+        _ => {
+            return Err(ApiError::not_found(format!(
+                "nothing to get at `{uri}`; there are status, summary, topology, jobs, jobs/<job_id>, jobs/<job_id>/result and \
+                 jobs/<job_id>/endpoints/<endpoint_id>"
+            )));
+        }
+    })
+}
+
+/// The uris that have commands below them.
+fn is_parent(path: &[&str]) -> bool {
+    matches!(
+        *path,
+        [] | ["connectivity" | "capture" | "topology" | "summary" | "cops" | "jobs" | "monitor" | "analysis"] | ["jobs", _]
+    )
+}
+
+/// A command's options. Unlike a query it needs a body, so that an empty message starts nothing.
+fn parse_command<T: DeserializeOwned + Default>(body: Value) -> Result<T, ApiError> {
+    match body {
+        Value::Null => Err(ApiError::bad_request("a command needs a body: `true`, or an object of options")),
+        body => parse_body(body),
+    }
+}
+
+fn is_true(body: &Value) -> Result<(), ApiError> {
+    match body {
+        Value::Bool(true) => Ok(()),
+        other => Err(ApiError::bad_request(format!("send `true` to do this, not {other}"))),
+    }
+}
+
+fn not_settable(uri: &str) -> ApiError {
+    ApiError::not_found(format!(
+        "nothing to set at `{uri}`; there are connectivity/start, capture/start, jobs/<job_id>/cancel, topology/rescan and \
+         summary/run_connectivity_test"
+    ))
+}
+
+fn unavailable(path: &[&str]) -> ApiError {
+    let what = if path.first() == Some(&"analysis") { "the analysis of files" } else { "the monitor" };
+    ApiError::new(ErrorCode::Unavailable, format!("{what} is not part of this version of netdiag"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ask(method: &str, uri: &str, body: &str) -> Result<Option<Request>, ApiError> {
+        route("/netdiag", method, uri, (!body.is_empty()).then_some(body.as_bytes()))
+    }
+
+    fn started(uri: &str, body: &str) -> ConnectivityRequest {
+        match ask("set", uri, body) {
+            Ok(Some(Request::StartConnectivity(request))) => *request,
+            other => panic!("{uri} {body}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_test_is_started_at_the_leaf_at_the_parent_and_by_the_button() {
+        let default = ConnectivityRequest::default();
+        assert_eq!(started("/netdiag/connectivity/start", "true"), default);
+        assert_eq!(started("/netdiag/connectivity/start", r#"{"value": true}"#), default);
+        assert_eq!(started("/netdiag/connectivity", r#"{"start": true}"#), default);
+        assert_eq!(started("/netdiag", r#"{"connectivity": {"start": {"value": true}}}"#), default);
+        assert_eq!(started("/netdiag/summary/run_connectivity_test", "true"), default);
+        assert_eq!(started("/netdiag/summary", r#"{"run_connectivity_test": {"value": true, "type": "Bool"}}"#), default);
+        let without_ping = ConnectivityRequest { ping: false, ..default };
+        assert_eq!(started("/netdiag/connectivity/start", r#"{"ping": {"value": false}}"#), without_ping);
+        assert_eq!(started("/netdiag/connectivity", r#"{"start": {"ping": false}}"#), without_ping);
+    }
+
+    #[test]
+    fn what_starts_nothing_says_why() {
+        let field = |body| ask("set", "/netdiag/connectivity/start", body).unwrap_err();
+        assert_eq!(field(r#"{"pign": true}"#).field.as_deref(), Some("pign"));
+        assert_eq!(field("").code, ErrorCode::BadRequest, "an absent body where one is needed");
+        assert_eq!(field("false").code, ErrorCode::BadRequest);
+        assert_eq!(field(r#"{"timeout_ms": 0}"#).field.as_deref(), Some("timeout_ms"));
+        assert_eq!(ask("set", "/netdiag/conectivity/start", "true").unwrap_err().code, ErrorCode::NotFound);
+        assert_eq!(ask("set", "/netdiag/monitor/enabled", "true").unwrap_err().code, ErrorCode::Unavailable);
+        assert_eq!(ask("set", "/netdiag/topology/rescan", "1").unwrap_err().code, ErrorCode::BadRequest);
+        let two = r#"{"run_connectivity_test": true, "monitor_enabled": true}"#;
+        assert_eq!(ask("set", "/netdiag/summary", two).unwrap_err().code, ErrorCode::BadRequest);
+    }
+
+    #[test]
+    fn queries_are_read_from_their_uri() {
+        assert_eq!(ask("get", "/netdiag", "").unwrap(), Some(Request::Status));
+        assert_eq!(ask("get", "/netdiag/status", "").unwrap(), Some(Request::Status));
+        assert_eq!(ask("get", "/netdiag/jobs/j1", "").unwrap(), Some(Request::Job("j1".to_owned())));
+        let endpoint = Request::JobEndpoint { job_id: "j1".to_owned(), endpoint_id: "modbus_10.0.0.1_502".to_owned() };
+        assert_eq!(ask("get", "/netdiag/jobs/j1/endpoints/modbus_10.0.0.1_502", "").unwrap(), Some(endpoint));
+        let jobs = Request::Jobs(JobQuery { limit: 3, ..JobQuery::default() });
+        assert_eq!(ask("get", "/netdiag/jobs", r#"{"limit": 3}"#).unwrap(), Some(jobs));
+        assert_eq!(ask("get", "/netdiag/jobs", r#"{"limit": 0}"#).unwrap_err().field.as_deref(), Some("limit"));
+        assert_eq!(ask("get", "/netdiag/stats", "").unwrap_err().code, ErrorCode::NotFound);
+    }
+
+    #[test]
+    fn what_is_not_for_us_asks_nothing() {
+        assert_eq!(ask("set", "/netdiagnostics/connectivity/start", "true").unwrap(), None);
+        assert_eq!(ask("pub", "/netdiag/status", "{}").unwrap(), None);
+        assert_eq!(ask("del", "/netdiag/jobs/1", "").unwrap_err().code, ErrorCode::BadRequest);
+    }
+
+    #[test]
+    fn the_supervisor_is_understood() {
+        assert_eq!(ask("set", "/netdiag/cops/cops_heartbeat", "17").unwrap(), Some(Request::CopsHeartbeat(17)));
+        assert_eq!(ask("set", "/netdiag/cops", r#"{"cops_heartbeat": 17}"#).unwrap(), Some(Request::CopsHeartbeat(17)));
+        assert_eq!(ask("set", "/netdiag/cops/cops_heartbeat", "-1").unwrap_err().code, ErrorCode::BadRequest);
+        assert_eq!(ask("get", "/netdiag/cops", "").unwrap(), Some(Request::CopsQuery));
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_crashes_the_router(method in "set|get|pub|post|.*", path in "[a-z_/]{0,40}|.*", body: Option<Vec<u8>>) {
+            let _ = route("/netdiag", &method, &format!("/netdiag{path}"), body.as_deref());
+        }
+    }
+}

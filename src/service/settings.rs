@@ -1,0 +1,218 @@
+//! The settings: one JSON or TOML file and a few flags, each with a default that fits a real site.
+
+use crate::{
+    api::{ApiError, ExtraEndpoint},
+    fims,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Everything that can be set. A setting that is left out has its default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The bus's socket. Default: `$FIMS_SOCKET`, or the socket of the site's `fims_server`.
+    pub socket: PathBuf,
+    /// The bus's key file; bodies are encrypted if it exists.
+    pub fims_key: PathBuf,
+    /// Where the config files are, read recursively. Default: the directories of the site's modbus and dnp3 processes that exist.
+    pub config_dirs: Vec<PathBuf>,
+    /// Where jobs are recorded. Default: `$STATE_DIRECTORY`, or `/var/lib/netdiag`.
+    pub state_dir: PathBuf,
+    /// The uri under which everything is.
+    pub base_uri: String,
+    /// The name by which the bus knows this process, and the source of its events.
+    pub process_name: String,
+    /// Endpoints that are in no config and part of every test.
+    pub extra_endpoints: Vec<ExtraEndpoint>,
+    /// How often status and summary are published.
+    pub publish_period_s: u64,
+    /// How many finished jobs are kept.
+    pub jobs_kept: usize,
+    /// How many tests may wait for their turn.
+    pub jobs_queued: usize,
+    /// The largest capture of one job.
+    pub capture_max_bytes: u64,
+    /// How much the captures of all kept jobs may take; the oldest go first.
+    pub captures_kept_bytes: u64,
+    /// How many bytes of each packet a connectivity test keeps.
+    pub capture_snaplen: u32,
+    /// The kernel's buffer for each captured interface.
+    pub capture_buffer_bytes: u32,
+    /// No capture begins with less disk room than this.
+    pub min_free_bytes: u64,
+    /// Responses slower than this are slow.
+    pub slow_response_ms: u64,
+    /// A request that waits longer than this is unanswered.
+    pub response_timeout_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            socket: env::var_os("FIMS_SOCKET")
+                .filter(|path| !path.is_empty())
+                .map_or_else(|| fims::DEFAULT_SOCKET.into(), PathBuf::from),
+            fims_key: fims::DEFAULT_KEY_FILE.into(),
+            config_dirs: ["modbus_client", "modbus_server", "dnp3_client", "dnp3_server"]
+                .map(|process| Path::new("/usr/local/etc/config").join(process))
+                .into_iter()
+                .filter(|dir| dir.is_dir())
+                .collect(),
+            state_dir: env::var_os("STATE_DIRECTORY")
+                .filter(|path| !path.is_empty())
+                .map_or_else(|| "/var/lib/netdiag".into(), PathBuf::from),
+            base_uri: "/netdiag".to_owned(),
+            process_name: "netdiag".to_owned(),
+            extra_endpoints: Vec::new(),
+            publish_period_s: 5,
+            jobs_kept: 100,
+            jobs_queued: 8,
+            capture_max_bytes: 64 << 20,
+            captures_kept_bytes: 512 << 20,
+            capture_snaplen: 65_535,
+            capture_buffer_bytes: 8 << 20,
+            min_free_bytes: 256 << 20,
+            slow_response_ms: 1000,
+            response_timeout_ms: 2000,
+        }
+    }
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("cannot read the settings {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is no JSON or TOML, or names a setting that does not exist.
+    #[error("cannot use the settings {}: {message}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// A setting has a value that cannot be.
+    #[error("the setting `{field}` is {value}; it must be {right}")]
+    OutOfRange {
+        /// The setting.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        right: &'static str,
+    },
+}
+
+impl Settings {
+    /// Reads a settings file: TOML if its name ends in `.toml`, else JSON.
+    ///
+    /// # Errors
+    /// When it cannot be read or is malformed; the message names the file, the place and the setting.
+    pub fn from_file(path: &Path) -> Result<Self, SettingsError> {
+        let text = fs::read_to_string(path).map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
+        let malformed =
+            |message: String| SettingsError::Malformed { path: path.to_owned(), message: message.trim_end().to_owned() };
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            toml::from_str(&text).map_err(|error| malformed(error.to_string()))
+        } else {
+            serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))
+        }
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// [`SettingsError::OutOfRange`] for the first setting that cannot be.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'/');
+        let uri = &self.base_uri;
+        let well_formed = uri.len() > 1 && uri.len() <= 64 && uri.starts_with('/') && !uri.ends_with('/') && !uri.contains("//");
+        require(
+            "base_uri",
+            format!("`{uri}`"),
+            well_formed && uri.bytes().all(legal),
+            "a `/` and then segments of `-`, `.`, `0-9`, `A-Z`, `_`, `a-z`, at most 64 bytes",
+        )?;
+        let name = &self.process_name;
+        require("process_name", format!("`{name}`"), !name.is_empty() && name.len() <= 64, "1 to 64 bytes")?;
+        let number =
+            |field, value: u64, min: u64, max: u64, right| require(field, value.to_string(), (min..=max).contains(&value), right);
+        number("publish_period_s", self.publish_period_s, 1, 3600, "from 1 to 3600")?;
+        number("jobs_kept", self.jobs_kept as u64, 1, 10_000, "from 1 to 10000")?;
+        number("jobs_queued", self.jobs_queued as u64, 1, 1000, "from 1 to 1000")?;
+        number("capture_max_bytes", self.capture_max_bytes, 4096, u64::MAX, "4096 or more")?;
+        number("capture_snaplen", self.capture_snaplen.into(), 64, 262_144, "from 64 to 262144")?;
+        number("capture_buffer_bytes", self.capture_buffer_bytes.into(), 65_536, 1 << 30, "from 65536 to 1073741824")?;
+        number("slow_response_ms", self.slow_response_ms, 1, 600_000, "from 1 to 600000")?;
+        number("response_timeout_ms", self.response_timeout_ms, 1, 600_000, "from 1 to 600000")?;
+        Ok(())
+    }
+
+    /// The full uri of a path below the base uri; an empty path is the base itself.
+    pub fn uri(&self, path: &str) -> String {
+        if path.is_empty() { self.base_uri.clone() } else { format!("{}/{path}", self.base_uri) }
+    }
+}
+
+fn require(field: &'static str, value: String, holds: bool, right: &'static str) -> Result<(), SettingsError> {
+    if holds { Ok(()) } else { Err(SettingsError::OutOfRange { field, value, right }) }
+}
+
+impl From<SettingsError> for ApiError {
+    fn from(error: SettingsError) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn json_and_toml_say_the_same() {
+        let (_a, json) = file("s.json", r#"{"base_uri": "/diag", "config_dirs": ["/a", "/b"], "publish_period_s": 2}"#);
+        let (_b, toml) = file("s.toml", "base_uri = \"/diag\"\nconfig_dirs = [\"/a\", \"/b\"]\npublish_period_s = 2\n");
+        let json = Settings::from_file(&json).unwrap();
+        assert_eq!(json, Settings::from_file(&toml).unwrap());
+        assert_eq!((json.uri("status").as_str(), json.uri("").as_str()), ("/diag/status", "/diag"));
+    }
+
+    #[test]
+    fn a_mistyped_setting_is_named() {
+        for (name, text) in [("s.json", r#"{"publish_perod_s": 2}"#), ("s.toml", "publish_perod_s = 2")] {
+            let (_dir, path) = file(name, text);
+            let error = Settings::from_file(&path).unwrap_err().to_string();
+            assert!(error.contains("publish_perod_s") && error.contains(name), "{error}");
+        }
+        let (_dir, path) = file("gone.json", "");
+        assert!(Settings::from_file(&path.with_file_name("missing.json")).unwrap_err().to_string().contains("missing.json"));
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_bad_values_are_not() {
+        Settings::default().validate().unwrap();
+        for base_uri in ["", "/", "netdiag", "/net diag", "/a//b", "/a/", "/a:b"] {
+            let settings = Settings { base_uri: base_uri.to_owned(), ..Settings::default() };
+            assert!(settings.validate().unwrap_err().to_string().contains("base_uri"), "{base_uri}");
+        }
+        assert!(Settings { publish_period_s: 0, ..Settings::default() }.validate().is_err());
+    }
+}
