@@ -1,3 +1,5 @@
 //! The `netdiag` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    netdiag::cli::main()
+}
