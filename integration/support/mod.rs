@@ -4,6 +4,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod peers;
+pub mod service;
 
 use netdiag::lab::{Namespace, enter_private};
 use std::{

@@ -1,0 +1,109 @@
+//! The picture in ARCHITECTURE.md stays true: each room uses only the rooms below it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+/// Each room and the rooms it may use, lowest first. What stands in no row may be used by nobody.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("api", &[]),
+    ("packet", &[]),
+    ("protocol", &[]),
+    ("topology", &["api"]),
+    ("analysis", &["api", "packet", "protocol"]),
+    ("fims", &["api"]),
+    ("probe", &["api"]),
+    ("capture", &["api", "packet"]),
+    ("jobs", &["api"]),
+    ("connectivity", &["api", "packet", "topology", "analysis", "probe", "capture"]),
+    ("service", &["api", "packet", "topology", "analysis", "fims", "probe", "capture", "jobs", "connectivity"]),
+    ("lab", &["api", "packet", "protocol", "fims"]),
+    ("cli", &["api", "topology", "analysis", "fims", "probe", "capture", "service", "lab"]),
+];
+
+#[test]
+fn dependency_runs_one_way() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for (room, allowed) in ROOMS {
+        for file in rust_files(&src.join(room)) {
+            let text = fs::read_to_string(&file).unwrap();
+            for used in rooms_used(&text) {
+                if used != *room && !allowed.contains(&used.as_str()) {
+                    wrong.push(format!("{} uses crate::{used}", file.strip_prefix(&src).unwrap().display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "against the one direction of dependency:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_folder_is_a_room_and_no_room_uses_one_above() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let folders: BTreeSet<String> = fs::read_dir(src)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(folders, ROOMS.iter().map(|(room, _)| (*room).to_owned()).collect());
+    for (index, (room, allowed)) in ROOMS.iter().enumerate() {
+        for used in *allowed {
+            assert!(ROOMS[..index].iter().any(|(below, _)| below == used), "{room} uses {used}, which is not below it");
+        }
+    }
+}
+
+#[test]
+fn the_reader_of_uses_sees_them_in_every_form() {
+    let text = "use crate::api::Job;\nuse crate::{\n  fims::{self, Client},\n  probe,\n};\nlet x = crate::jobs::now();";
+    assert_eq!(rooms_used(text), ["api", "fims", "jobs", "probe"].map(str::to_owned).into());
+}
+
+/// The first path segment after each `crate::`, also within one level of braces.
+fn rooms_used(text: &str) -> BTreeSet<String> {
+    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut used = BTreeSet::new();
+    for (position, _) in code.match_indices("crate::") {
+        let rest = &code[position + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let (mut depth, mut start) = (1, 0);
+            for (at, character) in group.char_indices() {
+                match character {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    _ => {}
+                }
+                if depth == 0 || (depth == 1 && character == ',') {
+                    used.extend(word(group[start..at].trim()));
+                    start = at + 1;
+                }
+                if depth == 0 {
+                    break;
+                }
+            }
+        } else {
+            used.extend(word(rest));
+        }
+    }
+    used
+}
+
+/// A leading module name; types and macros are none.
+fn word(text: &str) -> Option<String> {
+    let word: String = text.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_' || c.is_ascii_digit()).collect();
+    (!word.is_empty() && text[word.len()..].chars().next().is_none_or(|c| !c.is_ascii_alphanumeric())).then_some(word)
+}
+
+fn rust_files(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        match entry.is_dir() {
+            true => files.extend(rust_files(&entry)),
+            false if entry.extension().is_some_and(|extension| extension == "rs") => files.push(entry),
+            false => {}
+        }
+    }
+    files
+}
