@@ -4,7 +4,7 @@
 
 mod support;
 
-use netdiag::lab::{Behaviour, DeviceSpec, InboundSpec, Placement, Rejection, Site, SiteBuilder};
+use netdiag::lab::{Behaviour, DeviceSpec, InboundSpec, Placement, PollSettings, Rejection, Site, SiteBuilder};
 use serde_json::{Value, json};
 use std::{
     io::Write as _,
@@ -86,6 +86,11 @@ fn every_verdict_on_a_site_of_real_devices() {
         .inbound(InboundSpec::modbus("unused", 2503).unused())
         .inbound(InboundSpec::modbus("stopped", 2504).not_started())
         .inbound(InboundSpec::dnp3("scada", 20_001))
+        .polling(PollSettings {
+            timeout: Duration::from_millis(1500),
+            reconnect_after: Duration::from_millis(200),
+            ..PollSettings::default()
+        })
         .build()
         .unwrap();
     let relay = site.device("relay").unwrap();

@@ -160,6 +160,7 @@ impl Test<'_> {
         let mut probing =
             Box::pin(stream::iter(devices).map(move |device| prober.clone().probe(device)).buffer_unordered(concurrency).count());
         let mut settling: VecDeque<(Instant, Probed)> = VecDeque::new();
+        let mut postponed = Vec::new();
         let mut all_probed = false;
         self.tell(all_probed);
         loop {
@@ -172,8 +173,10 @@ impl Test<'_> {
                 }
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                     while settling.front().is_some_and(|(due, _)| *due <= Instant::now()) {
-                        if let Some((_, outcome)) = settling.pop_front() {
-                            self.decide(outcome).await;
+                        match settling.pop_front() {
+                            Some((_, outcome)) if self.has_silent_session(&outcome) => postponed.push(outcome),
+                            Some((_, outcome)) => self.decide(outcome).await,
+                            None => {}
                         }
                     }
                     self.tell(all_probed);
@@ -183,6 +186,12 @@ impl Test<'_> {
             }
             if all_probed && settling.is_empty() && probed.is_empty() {
                 break;
+            }
+        }
+        if !postponed.is_empty() {
+            sleep(input.analysis.response_timeout).await;
+            for outcome in postponed {
+                self.decide(outcome).await;
             }
         }
         if !input.plan.watched_only.is_empty() {
@@ -195,6 +204,17 @@ impl Test<'_> {
                 self.decide(Probed { index, ping: PingReport::not_requested(None), connect }).await;
             }
         }
+    }
+
+    /// Whether the endpoint has a session of somebody else on which nothing was answered yet: it is looked at again when its
+    /// requests have had time to be answered.
+    fn has_silent_session(&self, probed: &Probed) -> bool {
+        let Some(planned) = self.input.plan.endpoints.get(probed.index) else { return false };
+        let evidence = self
+            .analysis
+            .as_ref()
+            .and_then(|analysis| lock(analysis).evidence(&planned.endpoint.endpoint_id, &probed.connect.local_addresses));
+        evidence.is_some_and(|evidence| evidence.session.connections > 0 && !evidence.session.answered)
     }
 
     fn tell(&self, all_probed: bool) {

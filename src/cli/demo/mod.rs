@@ -7,7 +7,7 @@ use super::{EXIT_CANNOT_RUN, EXIT_OK, EXIT_PROBLEMS, block_on, text::print};
 use crate::{
     api::{ConnectivityResult, Job, JobAccepted, JobState},
     fims::{self, Broker, Cipher, ClientOptions, Incoming, Message, Requester, Subscription},
-    lab::{LabError, Placement, SiteBuilder, enter_private},
+    lab::{LabError, Placement, PollSettings, SiteBuilder, enter_private},
 };
 use serde::de::DeserializeOwned;
 use std::{
@@ -18,6 +18,12 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// The site's own clients give up on an answer quickly, so that a short test sees it.
+const POLLING: PollSettings = PollSettings {
+    period: Duration::from_millis(500),
+    timeout: Duration::from_secs(1),
+    reconnect_after: Duration::from_millis(500),
+};
 /// How long the live sessions of the site may take to begin.
 const SESSIONS_PATIENCE: Duration = Duration::from_secs(8);
 /// How long the service may take to read the configs.
@@ -90,7 +96,7 @@ fn demo(placement: Placement, json: bool) -> Result<bool, DemoError> {
         .map_err(|source| DemoError::Io { what: "no temporary directory", source })?;
     let cast = cast::cast();
     let (devices, inbound): (Vec<_>, Vec<_>) = cast.iter().map(|role| (role.device(), role.inbound())).unzip();
-    let mut builder = SiteBuilder::new(placement).devices(devices.into_iter().flatten());
+    let mut builder = SiteBuilder::new(placement).devices(devices.into_iter().flatten()).polling(POLLING);
     for server in inbound.into_iter().flatten() {
         builder = builder.inbound(server);
     }
