@@ -30,9 +30,13 @@ pub fn markdown() -> String {
     );
     for entry in ENTRIES {
         let _ = write!(page, "\n## `{}`: {}\n\n{}\n\nUsual causes:\n\n", entry.code, entry.title, entry.meaning);
-        entry.causes.iter().for_each(|cause| drop(writeln!(page, "- {cause}")));
+        for cause in entry.causes {
+            let _ = writeln!(page, "- {cause}");
+        }
         page.push_str("\nCheck first:\n\n");
-        (1..).zip(entry.check).for_each(|(number, check)| drop(writeln!(page, "{number}. {check}")));
+        for (number, check) in (1..).zip(entry.check) {
+            let _ = writeln!(page, "{number}. {check}");
+        }
     }
     page
 }

@@ -57,6 +57,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// A count of which nothing else is known.
+    pub fn without_evidence(count: u64) -> Self {
+        Self { count, first_ns: i64::MAX, last_ns: i64::MIN, packets: Packets::default() }
+    }
+
     pub fn add(&mut self, stamp: Stamp) {
         if self.count == 0 {
             (self.first_ns, self.last_ns) = (stamp.at, stamp.at);
@@ -82,11 +87,11 @@ impl Tally {
     }
 
     pub fn first_at(&self) -> Option<UtcTime> {
-        (self.count > 0).then_some(UtcTime::from_unix_ns(self.first_ns))
+        (self.count > 0 && self.first_ns <= self.last_ns).then_some(UtcTime::from_unix_ns(self.first_ns))
     }
 
     pub fn last_at(&self) -> Option<UtcTime> {
-        (self.count > 0).then_some(UtcTime::from_unix_ns(self.last_ns))
+        (self.count > 0 && self.first_ns <= self.last_ns).then_some(UtcTime::from_unix_ns(self.last_ns))
     }
 
     pub fn packets(&self) -> Vec<u64> {
