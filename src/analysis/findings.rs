@@ -114,7 +114,7 @@ fn tcp<'a>(service: &Service, flows: impl Iterator<Item = &'a Flow>, shared: &Sh
     if service.refused.count > 0 {
         let severity = if service.syn_ack == 0 { Severity::Alarm } else { Severity::Warning };
         let attempts = many(service.refused.count, "connection attempt");
-        let message = format!("{attempts} {} refused by {server}: nothing listens there", were(service.refused.count));
+        let message = format!("{attempts} to {server} {} refused: nothing listens there", were(service.refused.count));
         findings.push(finding(catalogue::TCP_REFUSED, severity, &service.refused, message));
     }
     if service.resets.count > 0 {
@@ -299,7 +299,7 @@ pub(super) fn of_capture(counters: &Counters, undecodable: &Tally, cut: &Tally) 
         cut,
         format!("{} of {of} {} cut by the snap length", cut.count, were(cut.count)),
     );
-    let counted = Tally::counted;
+    let counted = Tally::without_evidence;
     let copies = format!("{} captured twice and counted once", many(counters.copies, "segment"));
     add(catalogue::CAPTURE_COPIES, Severity::Info, &counted(counters.copies), copies);
     let forgotten = counters.flows_evicted + counters.hosts_evicted + counters.requests_evicted;

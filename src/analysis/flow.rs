@@ -142,7 +142,7 @@ impl Flow {
         service.packets += 1;
         if special {
             self.stats.packets.add(stamp.number);
-            self.handshake_or_end(from_server, tcp, stamp, service);
+            self.handshake_or_end(from_server, tcp, stamp, service, shared);
         }
         if !flags.syn() && !flags.rst() {
             self.seen[usize::from(from_server)] = true;
@@ -161,7 +161,7 @@ impl Flow {
         self.give_up_gaps(stamp.at, false, service, shared);
     }
 
-    fn handshake_or_end(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service) {
+    fn handshake_or_end(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service, shared: &mut Shared) {
         let flags = tcp.flags;
         if flags.rst() {
             service.rst += 1;
@@ -183,7 +183,7 @@ impl Flow {
             self.reset = true;
         } else if flags.syn() && flags.ack() {
             if self.stats.syn_ack == 0 {
-                self.sides[usize::from(from_server)].stream.begin(tcp.seq);
+                self.begin(from_server, tcp.seq, shared);
             }
             self.stats.syn_ack += 1;
             service.syn_ack += 1;
@@ -199,7 +199,7 @@ impl Flow {
                     service.syn_retries.add(stamp);
                 }
                 None => {
-                    self.sides[usize::from(from_server)].stream.begin(tcp.seq);
+                    self.begin(from_server, tcp.seq, shared);
                     self.attempt =
                         Some(Attempt { initial: tcp.seq, first: stamp, latest_at: stamp.at, answered: self.stats.syn_ack > 0 });
                     self.stats.syn += 1;
@@ -212,6 +212,12 @@ impl Flow {
             let fins = if from_server { &mut self.stats.fin_server } else { &mut self.stats.fin_client };
             *fins += 1;
         }
+    }
+
+    fn begin(&mut self, from_server: bool, initial: u32, shared: &mut Shared) {
+        let stream = &mut self.sides[usize::from(from_server)].stream;
+        shared.gap_bytes = shared.gap_bytes.saturating_sub(stream.waiting_bytes());
+        stream.begin(initial);
     }
 
     fn payload(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service, shared: &mut Shared) {

@@ -177,6 +177,12 @@ impl Analysis {
         }
     }
 
+    /// Bytes that wait for gaps, and requests that wait for answers.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.shared.gap_bytes, self.shared.pending)
+    }
+
     fn flows_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Flow> + Clone {
         service.flows.iter().filter_map(|&slot| self.flows.get(slot))
     }

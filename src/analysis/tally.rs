@@ -57,9 +57,9 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// A mere number, of what was not noted one by one.
-    pub fn counted(count: u64) -> Self {
-        Self { count, ..Self::default() }
+    /// A count of which nothing else is known.
+    pub fn without_evidence(count: u64) -> Self {
+        Self { count, first_ns: i64::MAX, last_ns: i64::MIN, packets: Packets::default() }
     }
 
     pub fn add(&mut self, stamp: Stamp) {
@@ -87,11 +87,11 @@ impl Tally {
     }
 
     pub fn first_at(&self) -> Option<UtcTime> {
-        (self.count > 0).then_some(UtcTime::from_unix_ns(self.first_ns))
+        (self.count > 0 && self.first_ns <= self.last_ns).then_some(UtcTime::from_unix_ns(self.first_ns))
     }
 
     pub fn last_at(&self) -> Option<UtcTime> {
-        (self.count > 0).then_some(UtcTime::from_unix_ns(self.last_ns))
+        (self.count > 0 && self.first_ns <= self.last_ns).then_some(UtcTime::from_unix_ns(self.last_ns))
     }
 
     pub fn packets(&self) -> Vec<u64> {
