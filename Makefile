@@ -54,7 +54,7 @@ test: setup-test
 	$(CARGO) fmt --check
 	$(CARGO) clippy --quiet --all-targets -- -D warnings
 	$(CARGO) clippy --quiet --no-default-features --lib --bins -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps
 	$(CARGO) build --quiet --bins
 	NETDIAG_REQUIRE_PEERS=1 $(CARGO) test --quiet --no-fail-fast
 

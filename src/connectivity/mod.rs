@@ -1,6 +1,6 @@
 //! The connectivity test: plan (pure), run, verdict (pure).
 //!
-//! [`plan`] turns a request and the topology into what is to be done with each endpoint; [`run`] does it while the traffic is
+//! [`plan()`] turns a request and the topology into what is to be done with each endpoint; [`run()`] does it while the traffic is
 //! captured, device by device, never two connections to one device at a time; [`judge`] makes one verdict of what was probed, what
 //! this host's sockets show and what was on the wire.
 

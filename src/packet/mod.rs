@@ -1,7 +1,7 @@
 //! Packets as values: capture files read and written, and link, network and transport headers checked. No I/O but through
 //! `std::io::Read` and `Write`, no clock.
 //!
-//! [`decode`] takes the bytes of one packet and gives a [`Decoded`] that borrows from them:
+//! [`decode()`] takes the bytes of one packet and gives a [`Decoded`] that borrows from them:
 //!
 //! ```text
 //! Decoded { vlan, src_mac, dst_mac, cut, net }
