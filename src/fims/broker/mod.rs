@@ -3,7 +3,7 @@
 //! It keeps the rules of the usual `fims_server`, so that programs cannot tell the two apart, and is harder to upset: every length is
 //! checked, a client that stalls in the greeting holds up nobody, and a client that does not read loses its own messages only.
 //!
-//! One task per client reads packets and hands each to the [`hub`], which looks up the receivers in the [`routes`] and
+//! One task per client reads packets and hands each to the `hub`, which looks up the receivers in the `routes` and
 //! sends to each without waiting. There is no queue but the kernel's, one per client, which the size of a send buffer bounds; what
 //! does not fit there is dropped and counted, as on a real site.
 
