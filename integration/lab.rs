@@ -321,8 +321,7 @@ fn the_outstation_satisfies_a_third_party_master() {
     let indexes: Vec<_> = points["values"].as_array().unwrap().iter().map(|point| point[0].as_u64().unwrap()).collect();
     assert_eq!((indexes.as_slice(), &points["values"][3][1]), ([0, 1, 2, 3].as_slice(), &3000.0.into()));
     master.wait_for("a report", limit, |event| event["event"] == "fragment" && event["unsolicited"] == true);
-    let status = master.wait_for("link status", limit, |event| event["event"] == "link_status");
-    assert_eq!(status["ok"], true);
+    master.wait_for("link status", limit, |event| event["event"] == "link_status" && event["ok"] == true);
     assert_eq!((master.channel_states("OPEN"), master.channel_states("CLOSED")), (1, 0));
     assert_eq!(master.count(|event| event["event"] == "task" && event["result"] != "SUCCESS"), 0, "{:#?}", master.events());
     assert_eq!((relay.stats().connections, relay.stats().broken), (1, 0));

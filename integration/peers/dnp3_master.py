@@ -4,6 +4,8 @@ Events: ready, channel {state} (OPEN means connected), task {kind, result} at th
 analogs {values: [[index, value], ...]} for each response, iin {lsb, msb} with each response, link_status {ok}.
 """
 
+import threading
+
 import opendnp3
 
 from peer import arguments, emit, wait_for_the_end
@@ -60,10 +62,23 @@ def main():
     period = opendnp3.TimeDuration.Milliseconds(chosen.period_ms)
     master.AddClassScan(opendnp3.ClassField.AllClasses(), period, measurements)
     master.Enable()
-    master.CheckLinkStatus(lambda result: emit("link_status", ok=bool(result)))
+    threading.Thread(target=check_link, args=[master], daemon=True).start()
     emit("ready")
     wait_for_the_end()
     manager.Shutdown()
+
+
+def check_link(master):
+    """Asks for the link status until it is told; before the channel is open it cannot be."""
+    told = threading.Event()
+
+    def tell(ok):
+        emit("link_status", ok=ok)
+        if ok:
+            told.set()
+
+    while not told.wait(0.3):
+        master.CheckLinkStatus(lambda result: tell(bool(result)))
 
 
 main()
