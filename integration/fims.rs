@@ -411,3 +411,73 @@ proptest! {
         });
     }
 }
+
+/// A broker that does as the script says, to put messages where a real one puts them only by chance.
+fn scripted_broker(script: impl FnOnce(Socket) + Send + 'static) -> (PathBuf, std::thread::JoinHandle<()>) {
+    let path = fresh_socket();
+    let listener = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+    listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    listener.listen(1).unwrap();
+    let running = std::thread::spawn(move || {
+        let (connection, _) = listener.accept().unwrap();
+        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        script(connection);
+    });
+    (path, running)
+}
+
+const SUBSCRIBED: &[u8] = b"\0\0\0\x0b\0\0\0\0\x07\0\0\0fims_serverSUCCESS";
+const A_MESSAGE: &[u8] = b"\x03\x02\0\x05\0\0\0\0\x04\0\0\0set/xotherbody";
+
+/// Greets, and reads name and first subscribe.
+fn greet(mut connection: &Socket) {
+    let mut packet = [0; 4096];
+    connection.write_all(&GREETING).unwrap();
+    let _greeting = connection.read(&mut packet).unwrap();
+    let _name = connection.read(&mut packet).unwrap();
+    let _subscribe = connection.read(&mut packet).unwrap();
+}
+
+/// A message for an older subscription may come before the answer to a new one, or after it: either way it is received, and is not
+/// taken for the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_races_the_answer_is_neither_lost_nor_taken_for_it() {
+    for message_first in [true, false] {
+        let (path, running) = scripted_broker(move |mut connection| {
+            greet(&connection);
+            connection.write_all(SUBSCRIBED).unwrap();
+            let mut packet = [0; 4096];
+            let _second_subscribe = connection.read(&mut packet).unwrap();
+            let order = if message_first { [A_MESSAGE, SUBSCRIBED] } else { [SUBSCRIBED, A_MESSAGE] };
+            for packet in order {
+                connection.write_all(packet).unwrap();
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let _until_the_client_leaves = connection.read(&mut packet);
+        });
+        let options = ClientOptions { subscriptions: vec![Subscription::all("/x")], ..ClientOptions::new(&path, "racer") };
+        let (client, mut incoming) = join(options).await;
+        client.subscribe(vec![Subscription::all("/x"), Subscription::all("/y")]).await.unwrap();
+        let message = next(&mut incoming).await;
+        assert_eq!((message.uri.as_str(), message.body.as_deref()), ("/x", Some(&b"body"[..])), "message first: {message_first}");
+        client.close().await;
+        tokio::task::spawn_blocking(|| running.join().unwrap()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_layout_is_given_up_with_a_clear_error_and_a_mute_broker_after_two_seconds() {
+    let (path, _running) = scripted_broker(|mut connection| {
+        connection.write_all(&[2, 0, 0, 0, 0x80, 0x1a, 0x0e, 0]).unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+    });
+    let (client, _) = fims::connect(ClientOptions::new(&path, "client"));
+    let error = client.ready(PATIENCE).await.unwrap_err().to_string();
+    assert!(error.contains("layout") && error.contains('2'), "{error}");
+
+    let (path, _running) = scripted_broker(|_connection| std::thread::sleep(Duration::from_secs(4)));
+    let (client, _) = fims::connect(ClientOptions::new(&path, "client"));
+    let began = Instant::now();
+    client.ready(Duration::ZERO).await.unwrap_err();
+    assert!((1900..3000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+}

@@ -356,6 +356,7 @@ fn milliseconds(ms: f64) -> String {
     match ms {
         ms if ms >= 1000.0 => format!("{:.1} s", ms / 1000.0),
         ms if ms >= 10.0 => format!("{ms:.0} ms"),
+        ms if ms < 0.1 => "under 0.1 ms".to_owned(),
         ms => format!("{ms:.1} ms"),
     }
 }
