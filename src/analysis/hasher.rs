@@ -10,7 +10,7 @@ pub(super) struct QuickBuild {
 
 impl Default for QuickBuild {
     fn default() -> Self {
-        Self { seed: RandomState::new().hash_one(0x6E65_7464_6961_67_u64) }
+        Self { seed: RandomState::new().hash_one(()) }
     }
 }
 
