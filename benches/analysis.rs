@@ -67,7 +67,7 @@ fn watches() -> Vec<Watch> {
 
 #[divan::bench(args = [10, 1_000, 20_000], sample_count = 10)]
 fn modbus_polls(bencher: Bencher<'_, '_>, connections: u16) {
-    let packets = polls(connections, 200_000 / 3 / connections.max(1) + 1);
+    let packets = polls(connections, 60_000 / connections + 1);
     bencher.counter(ItemsCount::new(packets.len())).bench(|| analyse(&packets, Vec::new()));
 }
 
