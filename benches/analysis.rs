@@ -1,8 +1,11 @@
-//! The first look: packets a second through the whole analysis, on a Modbus capture made in memory.
+//! How fast packets are analysed: Modbus polls over many connections, made in memory.
 //!
-//! `cargo bench --bench analysis`
+//! `cargo bench --bench analysis`; the items per second are packets.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::panic)]
+
+#[path = "../src/analysis/testing.rs"]
+mod testing;
 
 use divan::{Bencher, counter::ItemsCount};
 use netdiag::{
@@ -10,79 +13,68 @@ use netdiag::{
     api::{Direction, Protocol},
     packet::{LinkType, Packet, PacketSink},
 };
-use std::net::{IpAddr, Ipv4Addr};
-
-const DEVICES: u16 = 100;
-/// Requests and answers in turn.
-const PACKETS: u32 = 200_000;
+use std::net::SocketAddr;
+use testing::Conversation;
 
 fn main() {
     divan::main();
 }
 
-/// An Ethernet frame with one TCP segment.
-fn frame(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
-    bytes.extend_from_slice(&[0x45, 0]);
-    bytes.extend_from_slice(&u16::try_from(40 + payload.len()).unwrap().to_be_bytes());
-    bytes.extend_from_slice(&[0, 1, 0x40, 0, 64, 6, 0, 0]);
-    bytes.extend_from_slice(&from.0.octets());
-    bytes.extend_from_slice(&to.0.octets());
-    bytes.extend_from_slice(&from.1.to_be_bytes());
-    bytes.extend_from_slice(&to.1.to_be_bytes());
-    bytes.extend_from_slice(&seq.to_be_bytes());
-    bytes.extend_from_slice(&ack.to_be_bytes());
-    bytes.extend_from_slice(&[0x50, 0x18, 0xff, 0xff, 0, 0, 0, 0]);
-    bytes.extend_from_slice(payload);
-    bytes
-}
+const DEVICES: u8 = 100;
 
-/// One request of 12 bytes and its answer of 29, per device in turn, over and over.
-fn traffic() -> Vec<Vec<u8>> {
-    let controller = (Ipv4Addr::new(10, 0, 0, 1), 40_000);
-    (0..PACKETS)
-        .map(|number| {
-            let (round, device) = (number / 2 / u32::from(DEVICES), (number / 2) % u32::from(DEVICES));
-            let device_address = (Ipv4Addr::new(10, 0, 1, device as u8), 502);
-            let (asked, answered) = (1 + round * 12, 1 + round * 29);
-            let id = (round as u16).to_be_bytes();
-            if number.is_multiple_of(2) {
-                frame(controller, device_address, asked, answered, &[id[0], id[1], 0, 0, 0, 6, 1, 3, 0, 0, 0, 10])
-            } else {
-                let mut answer = vec![id[0], id[1], 0, 0, 0, 23, 1, 3, 20];
-                answer.extend_from_slice(&[7; 20]);
-                frame(device_address, controller, answered, asked + 12, &answer)
-            }
-        })
-        .collect()
-}
-
-#[divan::bench(sample_count = 10)]
-fn modbus_of_a_hundred_devices(bencher: Bencher<'_, '_>) {
-    let frames = traffic();
-    let watches: Vec<Watch> = (0..DEVICES)
-        .map(|device| Watch {
-            endpoint_id: format!("modbus_{device}"),
-            protocol: Protocol::Modbus,
-            direction: Direction::Outbound,
-            address: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 1, device as u8))),
-            port: Some(502),
-            gateway: None,
-        })
+/// Handshakes, then polls in turn: request, acknowledged response, acknowledgement; a tenth are exceptions.
+fn polls(connections: u16, rounds: u16) -> Vec<(i64, Vec<u8>)> {
+    let end = |third: u8, fourth, port| SocketAddr::from(([10, 0, third, fourth], port));
+    let mut talks: Vec<Conversation> = (0..connections)
+        .map(|number| Conversation::between(end(1, 1, 10_000 + number), end(0, (number % u16::from(DEVICES)) as u8 + 1, 502)))
         .collect();
-    bencher.counter(ItemsCount::new(PACKETS)).bench_local(|| {
-        let mut analysis = Analysis::new(AnalysisSettings::default(), watches.clone(), Vec::new());
-        for (number, frame) in (1..).zip(&frames) {
-            analysis.packet(&Packet {
-                number,
-                unix_ns: 1_700_000_000_000_000_000 + i64::try_from(number).unwrap() * 50_000,
-                interface: 0,
-                link_type: LinkType::ETHERNET,
-                wire_len: u32::try_from(frame.len()).unwrap(),
-                data: frame,
-            });
+    let mut frames: Vec<Vec<u8>> = talks.iter_mut().flat_map(Conversation::handshake).collect();
+    for round in 0..rounds {
+        let [high, low] = round.to_be_bytes();
+        for talk in &mut talks {
+            frames.push(talk.send(false, &[high, low, 0, 0, 0, 6, 1, 3, 0, 100, 0, 20]));
+            if round % 10 == 9 {
+                frames.push(talk.send(true, &[high, low, 0, 0, 0, 3, 1, 0x83, 2]));
+            } else {
+                frames.push(talk.send(true, &[&[high, low, 0, 0, 0, 43, 1, 3, 40][..], &[7; 40]].concat()));
+            }
+            frames.push(talk.ack(false));
         }
-        let seen = analysis.evidence("modbus_7", &[]).unwrap().wire.modbus.unwrap();
-        assert_eq!((seen.requests, seen.responses), (u64::from(PACKETS) / 200, u64::from(PACKETS) / 200));
-    });
+    }
+    (0..).zip(frames).map(|(number, frame)| (number * 250_000, frame)).collect()
+}
+
+fn analyse(packets: &[(i64, Vec<u8>)], watches: Vec<Watch>) -> Analysis {
+    let mut analysis = Analysis::new(AnalysisSettings::default(), watches, Vec::new());
+    for (number, (unix_ns, data)) in (1..).zip(packets) {
+        let wire_len = data.len() as u32;
+        analysis.packet(&Packet { number, unix_ns: *unix_ns, interface: 0, link_type: LinkType::ETHERNET, wire_len, data });
+    }
+    analysis
+}
+
+fn watches() -> Vec<Watch> {
+    let watch = |device: u8| Watch {
+        endpoint_id: format!("modbus_10.0.0.{device}_502"),
+        protocol: Protocol::Modbus,
+        direction: Direction::Outbound,
+        address: Some([10, 0, 0, device].into()),
+        port: Some(502),
+        gateway: None,
+    };
+    (1..=DEVICES).map(watch).collect()
+}
+
+#[divan::bench(args = [10, 1_000, 20_000], sample_count = 10)]
+fn modbus_polls(bencher: Bencher<'_, '_>, connections: u16) {
+    let packets = polls(connections, 60_000 / connections + 1);
+    bencher.counter(ItemsCount::new(packets.len())).bench(|| analyse(&packets, Vec::new()));
+}
+
+/// Evidence of a hundred endpoints with ten connections each, as the end of a test asks for it.
+#[divan::bench]
+fn evidence_of_100_endpoints(bencher: Bencher<'_, '_>) {
+    let analysis = analyse(&polls(1_000, 20), watches());
+    let ids: Vec<String> = watches().into_iter().map(|watch| watch.endpoint_id).collect();
+    bencher.counter(ItemsCount::new(ids.len())).bench(|| ids.iter().map(|id| analysis.evidence(id, &[])).collect::<Vec<_>>());
 }

@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use netdiag::{
-    analysis::{Analysis, AnalysisSettings, Counters},
-    packet::{PacketSink, Reader},
+    analysis::{Analysis, AnalysisSettings, Counters, Watch},
+    api::{Direction, Protocol},
+    packet::{LinkType, Packet, PacketSink, Reader},
 };
 use serde_json::{Map, Value};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     path::{Path, PathBuf},
 };
@@ -28,54 +29,68 @@ fn expected() -> Option<Map<String, Value>> {
 }
 
 /// The first look at a capture, with the ports that the row names beside the registered ones.
-fn analyse(name: &str, row: &Value) -> Analysis {
+fn analyse(name: &str, row: &Value) -> (Counters, u64) {
     let mut settings = AnalysisSettings::default();
-    if let Some((protocol, port)) = row.get("decode_as").and_then(Value::as_str).and_then(|text| text.split_once(':')) {
-        let ports = if protocol == "modbus" { &mut settings.modbus_ports } else { &mut settings.dnp3_ports };
-        ports.push(port.parse().expect("a port"));
+    if let Some([protocol, port]) = row.get("decode_as").and_then(Value::as_array).map(Vec::as_slice) {
+        let ports = if protocol == "--modbus-port" { &mut settings.modbus_ports } else { &mut settings.dnp3_ports };
+        ports.push(port.as_str().and_then(|port| port.parse().ok()).expect("a port"));
     }
     let mut analysis = Analysis::new(settings, Vec::new(), Vec::new());
+    let mut last_ns = i64::MIN;
     let mut reader = Reader::new(File::open(folder().join(name)).expect("the capture")).expect("readable");
     while let Some(packet) = reader.next_packet().expect("readable") {
         analysis.packet(&packet);
+        last_ns = last_ns.max(packet.unix_ns);
     }
     analysis.finish();
-    analysis
+    // There, what is open at the end of the capture is unanswered: so let time go by.
+    let packet = Packet {
+        number: 0,
+        unix_ns: last_ns.saturating_add(60_000_000_000),
+        interface: 0,
+        link_type: LinkType::RAW,
+        wire_len: 0,
+        data: &[],
+    };
+    analysis.packet(&packet);
+    (analysis.counters(), reader.numbered())
 }
 
-/// What we count under each name of the expected rows.
-fn figures(counters: &Counters) -> Vec<(&'static str, u64)> {
-    let wire = &counters.wire;
+/// What we count under each name of the expected rows, in its sense: there, copies count like any segment, retries of SYN, SYN-ACK and
+/// FIN are retransmissions, address probes are ARP requests, and all responses are counted, those to no request too.
+fn figures(counters: &Counters, numbered: u64) -> Vec<(&'static str, u64)> {
+    let (wire, copies) = (&counters.wire, &counters.copies);
     let modbus = wire.modbus.clone().unwrap_or_default();
     let dnp3 = wire.dnp3.clone().unwrap_or_default();
     vec![
-        ("packets", counters.packets),
+        ("packets", numbered),
         ("cut_frames", counters.cut),
-        // There, retries are SYNs too.
-        ("syn", wire.syn + wire.syn_retries),
-        ("syn_retries", wire.syn_retries),
-        ("syn_ack", wire.syn_ack),
-        ("rst", wire.rst),
-        ("fin", wire.fin),
-        ("keep_alive", counters.keep_alives),
+        ("syn", wire.syn + wire.syn_retries + copies.syn),
+        ("syn_retries", wire.syn_retries + copies.syn),
+        ("syn_ack", wire.syn_ack + copies.syn_ack),
+        ("rst", wire.rst + copies.rst),
+        ("fin", wire.fin + copies.fin),
         ("icmp_unreachable", wire.icmp_unreachable),
-        ("arp_requests", counters.arp_asked),
-        ("arp_unanswered", wire.arp_unanswered),
+        ("arp_requests", counters.arp_asked + counters.arp_probes),
+        ("arp_unanswered", wire.arp_unanswered + counters.arp_probes),
         ("modbus_requests", modbus.requests),
-        ("modbus_responses", modbus.responses),
+        ("modbus_responses", modbus.responses + counters.modbus_unexpected),
         ("modbus_exceptions", modbus.exceptions),
         ("modbus_unanswered", modbus.unanswered),
         ("modbus_stray_responses", counters.modbus_unexpected),
         ("dnp3_frames", dnp3.frames),
         ("dnp3_requests", dnp3.requests),
-        ("dnp3_responses", dnp3.responses),
+        ("dnp3_responses", dnp3.responses + counters.dnp3_unexpected),
         ("dnp3_unsolicited", dnp3.unsolicited),
         ("dnp3_requests_unanswered", dnp3.unanswered),
         ("dnp3_missing_confirms", counters.dnp3_unconfirmed),
         ("dnp3_header_crc_bad", counters.dnp3_header_crc_errors),
         ("dnp3_chunk_crc_bad", counters.dnp3_data_crc_errors),
-        // There, SYN retries are retransmissions too.
-        ("sent_again", wire.retransmissions + wire.syn_retries + counters.out_of_order),
+        (
+            "sent_again",
+            wire.retransmissions + wire.syn_retries + counters.handshake_again + counters.out_of_order + copies.segments
+                - copies.rst,
+        ),
     ]
 }
 
@@ -83,10 +98,7 @@ fn figures(counters: &Counters) -> Vec<(&'static str, u64)> {
 fn wanted(row: &Value, name: &str) -> Option<Vec<u64>> {
     let sum = |names: &[&str]| names.iter().map(|name| row.get(*name).and_then(Value::as_u64).unwrap_or(0)).sum();
     match name {
-        "sent_again" => Some(vec![
-            sum(&["retransmission", "out_of_order", "fast_retransmission", "spurious_retransmission"]),
-            sum(&["retransmission", "out_of_order"]),
-        ]),
+        "sent_again" => Some(vec![sum(&["retransmission", "out_of_order"])]),
         "dnp3_frames" => match row.get("dnp3_tcp_frames") {
             Some(Value::Array(several)) => {
                 Some(several.iter().filter_map(Value::as_u64).map(|frames| frames + sum(&["dnp3_udp_frames"])).collect())
@@ -103,14 +115,53 @@ fn wanted(row: &Value, name: &str) -> Option<Vec<u64>> {
     }
 }
 
+/// Where we differ, and why.
+const KNOWN: &[(&str, &[&str], &str)] = &[
+    ("derived__dev_bitrot.pcap", &["syn", "syn_retries", "sent_again"], "random damage: judged by the number of packets only"),
+    (
+        "ntop-nDPI__fuzz-2006-06-26-2594.pcap",
+        &["arp_requests", "sent_again"],
+        "fuzzed: ARP for other addresses, impossible headers",
+    ),
+    ("derived__dev_dnp3_reorder5.pcap", &["sent_again"], "acknowledgements before their data, each direction in order"),
+    ("derived__dev_modbus_reorder5.pcap", &["modbus_stray_responses"], "an answer captured before its request is matched here"),
+    (
+        "idaholab-Malcolm-Test-Artifacts__DNP3.pcap",
+        &["dnp3_frames", "dnp3_requests", "dnp3_responses", "dnp3_header_crc_bad", "sent_again"],
+        "several captures glued together, not in the order of time: judged loosely",
+    ),
+    (
+        "idaholab-Malcolm-Test-Artifacts__a30789ce-1e1c-4f96-a097-78c34b9fb612.pcap",
+        &["arp_unanswered"],
+        "an address probe was answered",
+    ),
+    (
+        "ITI-ICS-Security-Tools__auth_control_challenge_response.pcap",
+        &["dnp3_responses", "dnp3_requests_unanswered"],
+        "authentication responses are responses here",
+    ),
+    (
+        "zeek-zeek__auth_change_session_keys.pcap",
+        &["dnp3_responses", "dnp3_requests_unanswered"],
+        "authentication responses are responses here",
+    ),
+    ("zeek-zeek__dnp3_udp_en_spon.pcap", &["dnp3_requests", "dnp3_responses"], "over UDP only frames are expected"),
+    ("zeek-zeek__dnp3_udp_read.pcap", &["dnp3_requests", "dnp3_responses"], "over UDP only frames are expected"),
+    (
+        "zeek-zeek__dnp3_read_p20001.pcap",
+        &["dnp3_frames", "dnp3_requests", "dnp3_responses"],
+        "a port that nobody names: protocols are not recognised by their bytes yet",
+    ),
+];
+
 #[test]
 fn real_captures_against_expected_answers() {
     let Some(expected) = expected() else { return };
     let mut agree = BTreeMap::<&str, (u32, u32)>::new();
-    let mut differ = Vec::new();
+    let (mut differ, mut explained) = (Vec::new(), BTreeSet::new());
     for (name, row) in expected.iter().filter(|(name, _)| !name.ends_with(".gz")) {
-        let counters = analyse(name, row).counters();
-        for (figure, counted) in figures(&counters) {
+        let (counters, numbered) = analyse(name, row);
+        for (figure, counted) in figures(&counters, numbered) {
             let Some(wanted) = wanted(row, figure) else { continue };
             let near = |wanted: &u64| {
                 let tolerance = if figure == "sent_again" { (wanted / 50).max(2) } else { 0 };
@@ -120,13 +171,56 @@ fn real_captures_against_expected_answers() {
             *all += 1;
             if wanted.iter().any(near) {
                 *same += 1;
+            } else if KNOWN.iter().any(|(known, figures, _)| known == name && figures.contains(&figure)) {
+                explained.insert((name.as_str(), figure));
             } else {
-                differ.push(format!("{name}: {figure} {counted}, expected {wanted:?} (copies {})", counters.copies));
+                differ.push(format!("{name}: {figure} {counted}, expected {wanted:?}"));
             }
         }
     }
     for (figure, (same, all)) in &agree {
         println!("{figure:26} {same:3} of {all}");
     }
-    println!("{}", differ.join("\n"));
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+    let known = KNOWN.iter().flat_map(|(name, figures, _)| figures.iter().map(move |figure| (*name, *figure)));
+    let stale: Vec<_> = known.filter(|known| !explained.contains(known)).collect();
+    assert!(stale.is_empty(), "no difference any more: {stale:?}");
+}
+
+/// A client opens three connections at once; the device takes two and never answers the third. The same few reads are refused at every
+/// poll.
+#[test]
+fn a_third_connection_refused_by_silence_and_reads_that_are_always_refused() {
+    if expected().is_none() {
+        return;
+    }
+    let watch = Watch {
+        endpoint_id: "device".into(),
+        protocol: Protocol::Modbus,
+        direction: Direction::Outbound,
+        address: Some([172, 17, 0, 3].into()),
+        port: Some(502),
+        gateway: None,
+    };
+    let mut analysis = Analysis::new(AnalysisSettings::default(), vec![watch], Vec::new());
+    let mut reader = Reader::new(File::open(folder().join("parallel_connections.pcap")).expect("the capture")).expect("readable");
+    while let Some(packet) = reader.next_packet().expect("readable") {
+        analysis.packet(&packet);
+    }
+    let evidence = analysis.evidence("device", &[]).expect("watched");
+    let wire = &evidence.wire;
+    assert_eq!((wire.packets, wire.syn, wire.syn_ack, wire.fin, wire.retransmissions), (333, 3, 2, 4, 0));
+    let modbus = wire.modbus.as_ref().expect("Modbus");
+    assert_eq!((modbus.requests, modbus.responses, modbus.exceptions, modbus.unanswered), (94, 94, 20, 0));
+    let longest = modbus.response_ms.expect("times").max;
+    assert!((longest - 0.294).abs() < 0.001, "{longest}");
+    assert_eq!((evidence.session.accepted, evidence.session.unanswered_attempts), (2, 1));
+    let told: Vec<(&str, u64)> = evidence.findings.iter().map(|finding| (finding.code.as_str(), finding.count)).collect();
+    assert_eq!(told, [("tcp.syn_unanswered", 1), ("modbus.exceptions", 20)]);
+    let exceptions = &evidence.findings[1].message;
+    assert!(
+        exceptions
+            .starts_with("172.17.0.3:502 answered 20 of 94 requests with Modbus exception 2 (illegal data address): read holding"),
+        "{exceptions}"
+    );
 }

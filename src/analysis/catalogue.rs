@@ -143,6 +143,10 @@ catalogue! {
         "Responses took longer than the threshold for slow answers, but came within the time-out.",
         ["An outstation near its limits.", "Large responses over a slow link."],
         ["Poll rates, and what is polled.", "Whether the handshake of TCP is slow too: then it is the network."];
+    DNP3_UNEXPECTED = "dnp3.unexpected", "DNP3 responses to no request",
+        "Responses came whose sequence number belongs to no request that was seen, or a second one for the same request.",
+        ["The outstation answers so late that the master has gone on.", "Two masters share one connection or one address.", "The capture missed the requests."],
+        ["Whether unanswered requests were found too.", "Whether the capture lost packets or shows one direction only."];
     DNP3_UNCONFIRMED = "dnp3.unconfirmed", "DNP3 messages that nobody confirmed",
         "An outstation asked to have a response or an unsolicited report confirmed, and the master did not. The outstation keeps the events and sends them again until its buffer overflows.",
         ["The master does not take unsolicited reports from this outstation, or not from this address.", "The master has stopped, or another one is connected in its place."],

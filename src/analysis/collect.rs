@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 pub(super) struct Sum {
     pub wire: WireView,
     pub modbus_unexpected: u64,
+    pub dnp3_unexpected: u64,
     pub dnp3_unconfirmed: u64,
     pub dnp3_header_crc_errors: u64,
     pub dnp3_data_crc_errors: u64,
@@ -51,6 +52,7 @@ impl Sum {
             sum.crc_errors += view.crc_errors;
             self.dnp3_times.merge(&dnp3.times);
             sum.response_ms = self.dnp3_times.response_times();
+            self.dnp3_unexpected += dnp3.unexpected.count;
             self.dnp3_unconfirmed +=
                 dnp3.unconfirmed.count() + flows.map(|flow| flow.unconfirmed(shared).count() as u64).sum::<u64>();
             self.dnp3_header_crc_errors += dnp3.header_crc_errors.count;

@@ -65,6 +65,8 @@ pub(super) struct Dnp3Service {
     pub header_crc_errors: Tally,
     pub data_crc_errors: Tally,
     pub segments_lost: Tally,
+    /// Responses to no request that was seen.
+    pub unexpected: Tally,
     /// Responses, solicited or not, that carried each bit of the internal indications.
     indications: [Tally; INDICATION_BITS],
     /// Those of the latest response.
@@ -276,9 +278,12 @@ impl Messages {
         if function == Function::UNSOLICITED_RESPONSE {
             service.unsolicited += 1;
         } else if from_outstation {
-            if let Some(matched) = self.requests.answer(key, (), arrival, timeout) {
-                shared.pending -= 1;
-                service.matched(&matched, shared);
+            match self.requests.answer(key, (), arrival, timeout) {
+                Some(matched) => {
+                    shared.pending -= 1;
+                    service.matched(&matched, shared);
+                }
+                None => service.unexpected.add(arrival.stamp),
             }
         } else {
             service.requests += 1;
@@ -286,6 +291,7 @@ impl Messages {
                 let (unanswered, matched) = wait(&mut self.requests, key, query, arrival, &mut service.unanswered, shared);
                 self.unanswered += unanswered;
                 if let Some(matched) = matched {
+                    service.unexpected.count = service.unexpected.count.saturating_sub(1);
                     service.matched(&matched, shared);
                 }
             }

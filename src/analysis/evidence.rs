@@ -75,6 +75,23 @@ pub struct SessionView {
     pub unanswered: u64,
 }
 
+/// Segments that were captured twice, by what they are; one that is several things is counted for each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copies {
+    /// All of them.
+    pub segments: u64,
+    /// SYNs without ACK.
+    pub syn: u64,
+    /// SYNs with ACK.
+    pub syn_ack: u64,
+    /// FINs.
+    pub fin: u64,
+    /// RSTs.
+    pub rst: u64,
+    /// Those with payload.
+    pub payload: u64,
+}
+
 /// What was seen in all, and what was lost.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Counters {
@@ -93,17 +110,25 @@ pub struct Counters {
     /// Connections remembered now.
     pub flows: u64,
     /// Segments that were captured twice, as on a mirror port; they are in no other count but `packets`.
-    pub copies: u64,
+    pub copies: Copies,
+    /// SYN-ACKs and FINs that were sent again.
+    pub handshake_again: u64,
     /// Segments that came after later ones and brought new bytes.
     pub out_of_order: u64,
     /// Segments that only ask whether the peer is still there.
     pub keep_alives: u64,
     /// Gaps in streams that were never filled: lost by the capture, or on the way.
     pub gaps: u64,
-    /// Questions for a hardware address, by ARP or neighbour discovery.
+    /// ARP requests that ask for somebody's hardware address.
     pub arp_asked: u64,
+    /// ARP requests that ask whether an address is free (RFC 5227); nobody is to answer them.
+    pub arp_probes: u64,
+    /// Neighbour solicitations that ask for somebody's hardware address.
+    pub neighbors_asked: u64,
     /// Modbus answers to no request that was seen.
     pub modbus_unexpected: u64,
+    /// DNP3 responses to no request that was seen.
+    pub dnp3_unexpected: u64,
     /// DNP3 messages that asked to be confirmed and were not.
     pub dnp3_unconfirmed: u64,
     /// DNP3 frames with a damaged header.

@@ -215,6 +215,10 @@ fn of_dnp3(service: &Dnp3Service, shared: &Shared, server: &str, findings: &mut 
             format!("{frames} to or from {server} with a wrong check sum ({headers} in the header, {blocks} in the data)");
         findings.push(finding(catalogue::DNP3_CRC_ERRORS, Severity::Warning, &crc_errors, message));
     }
+    if service.unexpected.count > 0 {
+        let message = format!("{} of {server} to no request that was seen", many(service.unexpected.count, "DNP3 response"));
+        findings.push(finding(catalogue::DNP3_UNEXPECTED, Severity::Info, &service.unexpected, message));
+    }
     if service.segments_lost.count > 0 {
         let message = format!("{} to or from {server} lost a part", many(service.segments_lost.count, "DNP3 message"));
         findings.push(finding(catalogue::DNP3_SEGMENTS_LOST, Severity::Warning, &service.segments_lost, message));
@@ -300,8 +304,8 @@ pub(super) fn of_capture(counters: &Counters, undecodable: &Tally, cut: &Tally) 
         format!("{} of {of} {} cut by the snap length", cut.count, were(cut.count)),
     );
     let counted = Tally::without_evidence;
-    let copies = format!("{} captured twice and counted once", many(counters.copies, "segment"));
-    add(catalogue::CAPTURE_COPIES, Severity::Info, &counted(counters.copies), copies);
+    let copies = format!("{} captured twice and counted once", many(counters.copies.segments, "segment"));
+    add(catalogue::CAPTURE_COPIES, Severity::Info, &counted(counters.copies.segments), copies);
     let forgotten = counters.flows_evicted + counters.hosts_evicted + counters.requests_evicted;
     let message = format!(
         "{}, {} and {} were forgotten to keep memory bounded",

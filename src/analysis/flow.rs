@@ -2,6 +2,7 @@
 
 use super::{
     dnp3::{Dnp3Flow, Dnp3Service},
+    evidence::Copies,
     modbus::{ModbusFlow, ModbusService},
     service::{Service, ServiceIndex},
     shared::Shared,
@@ -50,6 +51,8 @@ struct Mark {
     ack: u32,
     flags: TcpFlags,
     payload_len: u32,
+    /// The beginning of the options, where time stamps stand: a segment that is sent again has another one.
+    options: [u8; 12],
 }
 
 /// What one side sends.
@@ -82,18 +85,23 @@ pub(super) struct Flow {
     /// Packets of the client and of the server seen after the handshake.
     seen: [bool; 2],
     reset: bool,
+    /// Whether segments of this connection were captured twice.
+    copied: bool,
+    /// Whether the server, by its port, is the side that connects.
+    turned: bool,
     sides: [Side; 2],
     reader: Reader,
     stats: FlowStats,
 }
 
 impl Flow {
-    /// A connection of which nothing was seen yet; `from_beginning` if its SYN comes now.
+    /// A connection of which nothing was seen yet; `from_beginning` if its SYN comes now, `turned` if the server of the protocol is
+    /// the side that connects.
     pub fn new(
         client: SocketAddr,
         server: SocketAddr,
         service: ServiceIndex,
-        protocol: Option<Protocol>,
+        (protocol, turned): (Option<Protocol>, bool),
         from_beginning: bool,
     ) -> Self {
         Self {
@@ -104,6 +112,8 @@ impl Flow {
             attempt: None,
             seen: [false; 2],
             reset: false,
+            copied: false,
+            turned,
             sides: Default::default(),
             reader: match protocol {
                 Some(Protocol::Modbus) => Reader::Modbus(Box::new(ModbusFlow::new(from_beginning))),
@@ -128,13 +138,15 @@ impl Flow {
         let flags = tcp.flags;
         let special = flags.0 & (TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) != 0;
         if special || tcp.payload_len > 0 {
-            let mark = Mark { seq: tcp.seq, ack: tcp.ack, flags, payload_len: tcp.payload_len };
+            let options = tcp.raw_options.first_chunk().copied().unwrap_or_default();
+            let mark = Mark { seq: tcp.seq, ack: tcp.ack, flags, payload_len: tcp.payload_len, options };
             let side = &mut self.sides[usize::from(from_server)];
-            if let Some((latest, at)) = side.latest
-                && latest == mark
-                && stamp.at.saturating_sub(at).abs() <= shared.limits.copy_window
-            {
-                shared.copies += 1;
+            let soon = |at: i64| stamp.at.saturating_sub(at).abs() <= shared.limits.copy_window;
+            // A side that resets may do so for each of several segments at once: alike, and no copies.
+            let may_be_copy = self.copied || !flags.rst();
+            if may_be_copy && side.latest.is_some_and(|(latest, at)| latest == mark && soon(at)) {
+                self.copied = true;
+                count_copy(&mut shared.copies, tcp);
                 return;
             }
             side.latest = Some((mark, stamp.at));
@@ -157,6 +169,10 @@ impl Flow {
             }
         } else {
             self.payload(from_server, tcp, stamp, service, shared);
+        }
+        if flags.fin() {
+            let end = tcp.seq.wrapping_add(tcp.sequence_len());
+            self.sides[usize::from(from_server)].stream.end(end);
         }
         self.give_up_gaps(stamp.at, false, service, shared);
     }
@@ -185,6 +201,7 @@ impl Flow {
             if self.stats.syn_ack == 0 {
                 self.begin(from_server, tcp.seq, shared);
             }
+            shared.handshake_again += u64::from(self.stats.syn_ack > 0);
             self.stats.syn_ack += 1;
             service.syn_ack += 1;
             if let Some(attempt) = self.attempt.as_mut().filter(|attempt| !attempt.answered) {
@@ -210,6 +227,7 @@ impl Flow {
         if flags.fin() {
             service.fin += 1;
             let fins = if from_server { &mut self.stats.fin_server } else { &mut self.stats.fin_client };
+            shared.handshake_again += u64::from(*fins > 0);
             *fins += 1;
         }
     }
@@ -295,6 +313,7 @@ impl Flow {
     }
 
     fn read(&mut self, from_server: bool, bytes: &[u8], arrival: Arrival, service: &mut Service, shared: &mut Shared) {
+        let from_server = from_server != self.turned;
         match &mut self.reader {
             Reader::None => {}
             Reader::Modbus(flow) => flow.feed(from_server, bytes, arrival, modbus_of(service), shared),
@@ -303,6 +322,7 @@ impl Flow {
     }
 
     fn lost(&mut self, from_server: bool) {
+        let from_server = from_server != self.turned;
         match &mut self.reader {
             Reader::None => {}
             Reader::Modbus(flow) => flow.lost(from_server),
@@ -376,6 +396,16 @@ impl Flow {
             FlowStats { answered: answered.answered, unanswered_attempts: answered.unanswered_attempts, ..self.stats(shared) };
         service.retire(self.client, FlowStats { alive: 0, ..stats });
     }
+}
+
+fn count_copy(copies: &mut Copies, tcp: &Tcp<'_>) {
+    let flags = tcp.flags;
+    copies.segments += 1;
+    copies.syn += u64::from(flags.syn() && !flags.ack());
+    copies.syn_ack += u64::from(flags.syn() && flags.ack());
+    copies.fin += u64::from(flags.fin());
+    copies.rst += u64::from(flags.rst());
+    copies.payload += u64::from(tcp.payload_len > 0);
 }
 
 fn modbus_of(service: &mut Service) -> &mut ModbusService {

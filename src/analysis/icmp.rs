@@ -10,15 +10,18 @@ use std::{
 /// Messages told apart at one server or address; more are counted, but not by sender.
 const MAX_KINDS: usize = 32;
 
-/// Type and code of a message by which a destination cannot be reached: ICMP destination unreachable (but *fragmentation needed*,
-/// which only asks for smaller packets) and time exceeded in transit, and the same of ICMPv6.
+/// Whether a message says *destination unreachable*; but *fragmentation needed* only asks for smaller packets.
 pub(super) fn is_unreachable(icmp: &Icmp<'_>) -> bool {
     match (icmp.is_v6, icmp.icmp_type, icmp.code) {
         (false, 3, code) => code != 4,
-        (false, 11, code) | (true, 3, code) => code == 0,
         (true, 1, _) => true,
         _ => false,
     }
+}
+
+/// Whether a message says *time to live exceeded in transit*.
+pub(super) fn is_time_exceeded(icmp: &Icmp<'_>) -> bool {
+    matches!((icmp.is_v6, icmp.icmp_type, icmp.code), (false, 11, 0) | (true, 3, 0))
 }
 
 /// Type and code in words.

@@ -36,6 +36,6 @@ mod testing;
 mod tests;
 mod transactions;
 
-pub use evidence::{AttemptView, Counters, Evidence, SessionView};
+pub use evidence::{AttemptView, Copies, Counters, Evidence, SessionView};
 pub use settings::{AnalysisSettings, Watch};
 pub use sink::Analysis;

@@ -176,6 +176,7 @@ fn request(
     match transactions.request(key, Query::of_request(adu.unit_id, adu.pdu), arrival) {
         Some(matched) => {
             service.unexpected.count = service.unexpected.count.saturating_sub(1);
+            service.exception_count -= u64::from(matched.answer.is_some()).min(service.exception_count);
             service.matched(matched, shared);
         }
         None => shared.pending += 1,
@@ -196,6 +197,9 @@ fn response(
             shared.pending -= 1;
             service.matched(matched, shared);
         }
-        None => service.unexpected.add(arrival.stamp),
+        None => {
+            service.unexpected.add(arrival.stamp);
+            service.exception_count += u64::from(adu.exception().is_some());
+        }
     }
 }

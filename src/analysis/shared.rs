@@ -1,6 +1,9 @@
 //! What all connections share: limits, what is remembered in all, and what was forgotten because of a limit.
 
-use super::settings::{AnalysisSettings, ns};
+use super::{
+    evidence::Copies,
+    settings::{AnalysisSettings, ns},
+};
 
 /// Times in nanoseconds, and limits.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +48,9 @@ pub(super) struct Shared {
     /// Requests forgotten because too many waited.
     pub requests_forgotten: u64,
     /// Segments that were captured twice.
-    pub copies: u64,
+    pub copies: Copies,
+    /// SYN-ACKs and FINs that were sent again.
+    pub handshake_again: u64,
     /// Segments that came after later ones and brought new bytes.
     pub out_of_order: u64,
     /// Segments that only ask whether the peer is still there.
@@ -62,7 +67,8 @@ impl Shared {
             pending: 0,
             gap_bytes: 0,
             requests_forgotten: 0,
-            copies: 0,
+            copies: Copies::default(),
+            handshake_again: 0,
             out_of_order: 0,
             keep_alives: 0,
             gaps: 0,

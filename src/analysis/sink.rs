@@ -6,7 +6,7 @@ use super::{
     findings,
     flow::{Flow, FlowKey},
     host::{EchoKey, Host},
-    icmp::{IcmpLog, is_unreachable},
+    icmp::{IcmpLog, is_time_exceeded, is_unreachable},
     lru::{Lru, Slot},
     service::{Service, ServiceIndex},
     services::Services,
@@ -19,7 +19,7 @@ use crate::{
     packet::{self, Arp, ArpOperation, Decoded, Icmp, IcmpBody, Ip, MacAddr, Net, Packet, PacketSink, Quoted, Tcp, Transport, Udp},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -49,6 +49,10 @@ pub struct Analysis {
     flows_evicted: u64,
     hosts_evicted: u64,
     arp_asked: u64,
+    /// This host's own; none where that is not known, as with a file.
+    local_addresses: HashSet<IpAddr>,
+    arp_probes: u64,
+    neighbors_asked: u64,
 }
 
 impl Analysis {
@@ -71,6 +75,9 @@ impl Analysis {
             flows_evicted: 0,
             hosts_evicted: 0,
             arp_asked: 0,
+            local_addresses: local_addresses.iter().map(IpAddr::to_canonical).collect(),
+            arp_probes: 0,
+            neighbors_asked: 0,
             watches,
         }
     }
@@ -155,11 +162,15 @@ impl Analysis {
             requests_evicted: self.shared.requests_forgotten,
             flows: self.flows.len() as u64,
             copies: self.shared.copies,
+            handshake_again: self.shared.handshake_again,
             out_of_order: self.shared.out_of_order,
             keep_alives: self.shared.keep_alives,
             gaps: self.shared.gaps,
             arp_asked: self.arp_asked,
+            arp_probes: self.arp_probes,
+            neighbors_asked: self.neighbors_asked,
             modbus_unexpected: sum.modbus_unexpected,
+            dnp3_unexpected: sum.dnp3_unexpected,
             dnp3_unconfirmed: sum.dnp3_unconfirmed,
             dnp3_header_crc_errors: sum.dnp3_header_crc_errors,
             dnp3_data_crc_errors: sum.dnp3_data_crc_errors,
@@ -265,13 +276,21 @@ impl Analysis {
         known.or_else(|| self.services.protocol_of_port(server.port()))
     }
 
+    /// What is read on a connection, and whether its server is the side that connects.
+    fn reading(&self, client: SocketAddr, server: SocketAddr) -> (Option<Protocol>, bool) {
+        match self.protocol_of(server) {
+            None => (self.services.protocol_of_port(client.port()), true),
+            protocol => (protocol, false),
+        }
+    }
+
     /// Remembers a new connection, and forgets the one that was silent longest if there are too many.
     fn open(&mut self, key: FlowKey, client: SocketAddr, server: SocketAddr, from_beginning: bool) -> Slot {
         let service = self.services.of(server, from_beginning);
         if let Some(oldest) = self.flows.oldest_if_full() {
             self.detach(oldest);
         }
-        let flow = Flow::new(client, server, service, self.protocol_of(server), from_beginning);
+        let flow = Flow::new(client, server, service, self.reading(client, server), from_beginning);
         let (slot, forgotten) = self.flows.insert(key, flow);
         if let Some(forgotten) = forgotten {
             self.flows_evicted += 1;
@@ -315,10 +334,11 @@ impl Analysis {
         let announces = arp.sender_ip == arp.target_ip;
         match arp.operation {
             // A probe asks whether an address is free (RFC 5227): that nobody answers is as it should be.
-            ArpOperation::Request if arp.sender_ip.is_unspecified() => {}
+            ArpOperation::Request if arp.sender_ip.is_unspecified() => self.arp_probes += 1,
             ArpOperation::Request => {
                 if !announces {
-                    self.ask(target, stamp);
+                    self.arp_asked += 1;
+                    self.ask(sender, target, stamp);
                 }
                 self.claim(sender, arp.sender_mac, stamp);
             }
@@ -328,9 +348,13 @@ impl Analysis {
         }
     }
 
-    fn ask(&mut self, address: IpAddr, stamp: Stamp) {
+    /// A question for a hardware address. Questions are broadcast and their answers are not: what others ask is heard here, what they
+    /// are answered is not, so only this host's own questions can go unanswered.
+    fn ask(&mut self, asker: IpAddr, address: IpAddr, stamp: Stamp) {
+        if !self.local_addresses.is_empty() && !self.local_addresses.contains(&asker.to_canonical()) {
+            return;
+        }
         let timeout = self.shared.limits.attempt_timeout;
-        self.arp_asked += 1;
         if let Some(host) = self.host(address) {
             host.ask(stamp, timeout);
         }
@@ -372,8 +396,10 @@ impl Analysis {
                     host.round_trips.add(stamp.at.saturating_sub(sent.at));
                 }
             }
-            IcmpBody::Error { quoted, .. } if is_unreachable(icmp) => {
-                self.icmp.add(ip.src, icmp, None, stamp);
+            IcmpBody::Error { quoted, .. } if is_unreachable(icmp) || is_time_exceeded(icmp) => {
+                if is_unreachable(icmp) {
+                    self.icmp.add(ip.src, icmp, None, stamp);
+                }
                 if let Some(quoted) = quoted {
                     self.unreachable(ip.src, icmp, &quoted, stamp);
                 }
@@ -381,7 +407,8 @@ impl Analysis {
             // From no address: asks whether the target is free (RFC 4862).
             IcmpBody::NeighborSolicit { .. } if ip.src.is_unspecified() => {}
             IcmpBody::NeighborSolicit { target, source_mac } => {
-                self.ask(IpAddr::V6(target), stamp);
+                self.neighbors_asked += 1;
+                self.ask(ip.src, IpAddr::V6(target), stamp);
                 if let Some(mac) = source_mac {
                     self.claim(ip.src, mac, stamp);
                 }
@@ -406,8 +433,12 @@ impl Analysis {
             }
         }
         if let Some(host) = self.host(quoted.dst) {
-            let log = if quoted.echo.is_some() { &mut host.echo_errors } else { &mut host.other_errors };
-            log.add(from, icmp, None, stamp);
+            if quoted.echo.is_some() {
+                host.echo_errors.add(from, icmp, None, stamp);
+            } else if is_unreachable(icmp) {
+                // Time exceeded here is most often a traceroute at work.
+                host.other_errors.add(from, icmp, None, stamp);
+            }
         }
     }
 }
@@ -417,15 +448,14 @@ impl PacketSink for Analysis {
         let stamp = Stamp { number: packet.number, at: packet.unix_ns };
         self.packets += 1;
         self.shared.now = self.shared.now.max(packet.unix_ns);
+        let cut = packet.data.len() < packet.wire_len as usize;
+        if cut {
+            self.cut.add(stamp);
+        }
         match packet::decode(packet.link_type, packet.data) {
-            Ok(decoded) => {
-                if decoded.cut {
-                    self.cut.add(stamp);
-                }
-                self.decoded(&decoded, stamp);
-            }
+            Ok(decoded) => self.decoded(&decoded, stamp),
             // What the snap length cut in the middle of a header breaks no rule.
-            Err(_) if packet.data.len() < packet.wire_len as usize => self.cut.add(stamp),
+            Err(_) if cut => {}
             Err(_) => self.undecodable.add(stamp),
         }
     }

@@ -106,7 +106,14 @@ impl Stream {
                 (self.next, self.highest) = (Some(seq), seq);
                 false
             }
-            Some(_) => self.highest.wrapping_sub(seq) == 1,
+            Some(next) => next.wrapping_sub(seq) == 1,
+        }
+    }
+
+    /// A FIN, after which the sequence number is `end`: bytes that come later than it and before it are late.
+    pub fn end(&mut self, end: u32) {
+        if self.next.is_some() && ahead(end, self.highest) > 0 {
+            self.highest = end;
         }
     }
 
@@ -135,20 +142,17 @@ impl Stream {
             *self = Self { next: Some(end), highest: end, ..Self::default() };
             return Place::Restart;
         }
-        let late = ahead(self.highest, seq) > 0;
+        // Something beyond was there before.
+        let late = ahead(self.highest, end) >= 0;
         if ahead(end, next) <= 0 {
-            return if wire_len == 1 && seq == next.wrapping_sub(1) && self.highest == next {
-                Place::KeepAlive
-            } else {
-                Place::Again
-            };
+            return if wire_len == 1 && seq == next.wrapping_sub(1) { Place::KeepAlive } else { Place::Again };
         }
         if ahead(end, self.highest) > 0 {
             self.highest = end;
         }
         if offset <= 0 {
             self.next = Some(end);
-            return Place::InOrder { skip: offset.unsigned_abs() as usize, late: late && !self.waiting.is_empty() };
+            return Place::InOrder { skip: offset.unsigned_abs() as usize, late: late && ahead(self.highest, next) > 0 };
         }
         if self.covered(seq, end) {
             return Place::Again;

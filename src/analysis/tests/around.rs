@@ -35,6 +35,16 @@ fn questions_that_nobody_answers() {
 }
 
 #[test]
+fn what_others_ask_is_answered_to_them_alone() {
+    let mut site = Site::modbus();
+    site.at(0.0, arp(1, [2, 0, 0, 0, 0, 7], v4("10.0.0.7"), v4("10.0.0.5")));
+    site.wait_until(3000.0);
+    let evidence = site.evidence();
+    assert_eq!((evidence.arp, evidence.wire.arp_unanswered), (None, 0));
+    assert!(evidence.findings.is_empty());
+}
+
+#[test]
 fn an_answered_question_and_an_announcement() {
     let mut site = Site::modbus();
     assert_eq!(site.evidence().arp, None, "nobody asked");
