@@ -29,7 +29,7 @@ impl Site {
     }
 
     fn with(settings: AnalysisSettings, watches: Vec<Watch>) -> Self {
-        Self { analysis: Analysis::new(settings, watches, vec![ip_of("10.0.0.1"), ip_of("10.1.0.1")]), number: 0 }
+        Self { analysis: Analysis::new(settings, watches, vec![ip_of("10.0.0.1"), ip_of("10.1.0.1"), ip_of("fd00::1")]), number: 0 }
     }
 
     /// With the Modbus device watched.
