@@ -14,7 +14,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 .PHONY: demo test setup setup-test build bench fuzz schemas clean
 
 demo: setup
-	@$(CARGO) build --quiet
+	@$(CARGO) build
 	@target/debug/netdiag demo
 
 build: setup

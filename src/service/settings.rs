@@ -207,6 +207,13 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_valid() {
+        let settings = Settings::from_file(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/settings.toml"))).unwrap();
+        settings.validate().unwrap();
+        assert_eq!((settings.extra_endpoints.len(), settings.config_dirs.len()), (2, 2));
+    }
+
+    #[test]
     fn the_defaults_are_valid_and_bad_values_are_not() {
         Settings::default().validate().unwrap();
         for base_uri in ["", "/", "netdiag", "/net diag", "/a//b", "/a/", "/a:b"] {
