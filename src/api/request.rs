@@ -86,7 +86,7 @@ impl Default for ConnectivityRequest {
 }
 
 /// The most `targets` or `extra` entries in one request.
-const MAX_LIST: usize = 10_000;
+const MAX_LIST: usize = 2_000;
 
 impl ConnectivityRequest {
     /// Checks what the types cannot.

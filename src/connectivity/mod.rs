@@ -12,6 +12,6 @@ mod run_tests;
 mod verdict;
 
 pub use outcome::{counts, ping_report, sentence, worst_first};
-pub use plan::{ConnectPlan, Device, Plan, PlannedEndpoint, capture_interfaces, matches_any, plan};
+pub use plan::{ConnectPlan, Device, Plan, PlannedEndpoint, capture_interfaces, plan};
 pub use run::{Decided, Edges, Progress, TestInput, run};
 pub use verdict::{Facts, Judgement, judge};

@@ -5,7 +5,7 @@ use crate::api::{
     endpoint_id,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     path::Path,
 };
@@ -59,14 +59,15 @@ pub struct Plan {
 pub fn plan(request: &ConnectivityRequest, topology: &[Endpoint]) -> Result<Plan, ApiError> {
     let mut plan = Plan::default();
     let mut endpoints: Vec<Endpoint> = topology.to_vec();
-    for extra in &request.extra {
-        let endpoint = extra_endpoint(extra);
-        if !endpoints.iter().any(|known| known.endpoint_id == endpoint.endpoint_id) {
-            endpoints.push(endpoint);
-        }
-    }
+    let mut known: HashSet<String> = topology.iter().map(|endpoint| endpoint.endpoint_id.clone()).collect();
+    let extra: Vec<Endpoint> = request.extra.iter().map(extra_endpoint).collect();
+    let asked_for: HashSet<String> = extra.iter().map(|endpoint| endpoint.endpoint_id.clone()).collect();
+    endpoints.extend(extra.into_iter().filter(|endpoint| known.insert(endpoint.endpoint_id.clone())));
     if let Some(targets) = &request.targets {
-        let unmatched: Vec<&String> = targets.iter().filter(|target| !endpoints.iter().any(|e| matches(target, e))).collect();
+        let mut choice = Targets::new(targets);
+        // What `extra` names is asked for by that.
+        endpoints.retain(|endpoint| choice.matches(endpoint) | asked_for.contains(&endpoint.endpoint_id));
+        let unmatched = choice.unmatched();
         if unmatched.len() == targets.len() && request.extra.is_empty() {
             let message = format!(
                 "no endpoint matches {}; a target is an endpoint id, an address, `address:port`, a config file name or a CIDR \
@@ -76,11 +77,6 @@ pub fn plan(request: &ConnectivityRequest, topology: &[Endpoint]) -> Result<Plan
             return Err(ApiError::bad_field("targets", message));
         }
         plan.problems.extend(unmatched.iter().take(20).map(|target| format!("the target `{target}` matches no endpoint")));
-        // What `extra` names is asked for by that.
-        endpoints.retain(|endpoint| {
-            matches_any(targets, endpoint)
-                || request.extra.iter().any(|extra| extra_endpoint(extra).endpoint_id == endpoint.endpoint_id)
-        });
     }
     if let Some(protocols) = &request.protocols {
         endpoints.retain(|endpoint| protocols.contains(&endpoint.protocol));
@@ -194,27 +190,59 @@ pub fn capture_interfaces<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>,
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// Whether any of the targets names the endpoint.
-pub fn matches_any(targets: &[String], endpoint: &Endpoint) -> bool {
-    targets.iter().any(|target| matches(target, endpoint))
+/// The targets of a request, laid out so that thousands of them are matched with thousands of endpoints in no time.
+struct Targets<'a> {
+    all: &'a [String],
+    /// Ids, names, addresses and `address:port`, each in the one way it is written here, with the targets that say so.
+    words: HashMap<String, Vec<usize>>,
+    /// CIDR blocks.
+    networks: Vec<(&'a str, &'a str, usize)>,
+    matched: HashSet<usize>,
 }
 
-fn matches(target: &str, endpoint: &Endpoint) -> bool {
-    if target == endpoint.endpoint_id || endpoint.host.as_deref() == Some(target) {
-        return true;
-    }
-    if let (Some(address), Some(port)) = (endpoint.address, endpoint.port) {
-        if target.parse::<IpAddr>() == Ok(address) || target.parse::<SocketAddr>() == Ok(SocketAddr::new(address, port)) {
-            return true;
+impl<'a> Targets<'a> {
+    fn new(all: &'a [String]) -> Self {
+        let mut words: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut networks = Vec::new();
+        for (index, target) in all.iter().enumerate() {
+            let address = target.parse::<IpAddr>().map(|address| address.to_string());
+            let socket = || target.parse::<SocketAddr>().map(|socket| socket.to_string());
+            words.entry(address.or_else(|_| socket()).unwrap_or_else(|_| target.clone())).or_default().push(index);
+            if let Some((network, prefix)) = target.split_once('/').filter(|(network, _)| network.parse::<IpAddr>().is_ok()) {
+                networks.push((network, prefix, index));
+            }
         }
-        if target.split_once('/').is_some_and(|(network, prefix)| in_network(address, network, prefix)) {
-            return true;
-        }
+        Self { all, words, networks, matched: HashSet::new() }
     }
-    endpoint.config_files.iter().any(|file| {
-        let path = Path::new(file);
-        file == target || path.file_name().is_some_and(|name| name == target) || path.file_stem().is_some_and(|stem| stem == target)
-    })
+
+    /// Whether any target names the endpoint; notes which do.
+    fn matches(&mut self, endpoint: &Endpoint) -> bool {
+        let mut keys = vec![endpoint.endpoint_id.clone()];
+        keys.extend(endpoint.host.clone());
+        if let Some(address) = endpoint.address {
+            keys.push(address.to_string());
+            keys.extend(endpoint.port.map(|port| SocketAddr::new(address, port).to_string()));
+        }
+        for file in &endpoint.config_files {
+            let path = Path::new(file);
+            keys.push(file.clone());
+            keys.extend(
+                [path.file_name(), path.file_stem()].into_iter().flatten().filter_map(|name| name.to_str().map(str::to_owned)),
+            );
+        }
+        let by_word = keys.iter().filter_map(|key| self.words.get(key)).flatten().copied();
+        let by_network = endpoint.address.into_iter().flat_map(|address| {
+            self.networks.iter().filter(move |(network, prefix, _)| in_network(address, network, prefix)).map(|(.., index)| *index)
+        });
+        let matched: Vec<usize> = by_word.chain(by_network).collect();
+        let any = !matched.is_empty();
+        self.matched.extend(matched);
+        any
+    }
+
+    fn unmatched(&self) -> Vec<&'a String> {
+        self.all.iter().enumerate().filter(|(index, _)| !self.matched.contains(index)).map(|(_, target)| target).collect()
+    }
 }
 
 /// Whether an address is in `network/prefix` (RFC 4632); false for anything that is no such block.
@@ -237,6 +265,7 @@ pub(super) mod tests {
     use super::*;
     use crate::api::ErrorCode;
     use proptest::prelude::*;
+    use std::net::Ipv4Addr;
 
     pub(in crate::connectivity) fn endpoint(protocol: Protocol, direction: Direction, address: &str, port: u16) -> Endpoint {
         let extra = ExtraEndpoint { address: address.parse().unwrap(), port, protocol };
@@ -358,6 +387,23 @@ pub(super) mod tests {
         let plan = plan(&ConnectivityRequest::default(), &odd).unwrap();
         assert!(plan.devices.is_empty());
         assert_eq!(plan.watched_only.len(), 5);
+    }
+
+    #[test]
+    fn thousands_of_targets_and_extras_are_matched_in_one_pass() {
+        let request = ConnectivityRequest {
+            targets: Some((0..2000).map(|n| format!("10.9.{}.{}", n / 250, n % 250)).collect()),
+            extra: (0..2000_u16)
+                .map(|n| ExtraEndpoint {
+                    address: Ipv4Addr::new(10, 9, (n / 250) as u8, (n % 250) as u8).into(),
+                    port: 502,
+                    protocol: Protocol::Modbus,
+                })
+                .collect(),
+            ..Default::default()
+        };
+        let plan = plan(&request, &site()).unwrap();
+        assert_eq!((plan.endpoints.len(), plan.devices.len(), plan.problems.len()), (2000, 2000, 0));
     }
 
     proptest! {
