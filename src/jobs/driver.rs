@@ -100,6 +100,7 @@ impl Driver {
         let on_disk = remembered.iter().map(|job| job.job_id.clone()).collect();
         let recorder = Recorder::spawn(store.clone(), on_disk);
         for job in jobs.restore(remembered, now()) {
+            store.adopt_capture(&job.job_id);
             recorder.save(&job);
         }
         for job_id in jobs.prune() {

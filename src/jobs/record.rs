@@ -121,6 +121,13 @@ impl Store {
         (jobs, problems)
     }
 
+    /// Gives the capture that a crash left unfinished its proper name: what it holds is whole packets up to some moment, and it counts
+    /// among the captures that are kept.
+    pub fn adopt_capture(&self, job_id: &str) {
+        let path = self.capture_path(job_id);
+        let _ = fs::rename(path.with_extension("pcapng.partial"), path);
+    }
+
     /// Removes a job with its result and its capture.
     ///
     /// # Errors
@@ -234,6 +241,17 @@ mod tests {
         write_atomically(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_capture_that_a_crash_left_is_kept_under_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.create("a").unwrap();
+        fs::write(store.job_dir("a").join("capture.pcapng.partial"), b"packets").unwrap();
+        store.adopt_capture("a");
+        assert_eq!(fs::read(store.capture_path("a")).unwrap(), b"packets");
+        store.adopt_capture("b");
     }
 
     #[test]
