@@ -390,8 +390,15 @@ impl Shared {
     }
 
     fn set_state(&self, state: ConnectionState) {
-        self.connected.send_replace(state == ConnectionState::Connected);
+        // Whoever saw the one change finds the other changed too: up, messages are taken before it is told; down, it is told first.
+        let connected = state == ConnectionState::Connected;
+        if connected {
+            self.connected.send_replace(true);
+        }
         self.state.send_replace(state);
+        if !connected {
+            self.connected.send_replace(false);
+        }
     }
 }
 
