@@ -102,9 +102,8 @@ fn codes_are_explained() {
 
 #[test]
 fn a_broken_pipe_is_no_failure() {
-    let mut child = Command::new("sh")
-        .args(["-c", "\"$0\" explain | true; exit ${PIPESTATUS:-0}", env!("CARGO_BIN_EXE_netdiag")])
-        .spawn()
-        .unwrap();
+    let mut child =
+        Command::new(env!("CARGO_BIN_EXE_netdiag")).arg("explain").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }

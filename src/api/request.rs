@@ -87,6 +87,10 @@ impl Default for ConnectivityRequest {
 
 /// The most `targets` or `extra` entries in one request.
 const MAX_LIST: usize = 2_000;
+/// The longest target: more than any path of a config file needs.
+const MAX_WORD: usize = 512;
+/// The most interfaces that one capture opens; each takes a buffer of the kernel's.
+const MAX_INTERFACES: usize = 32;
 
 impl ConnectivityRequest {
     /// Checks what the types cannot.
@@ -104,6 +108,9 @@ impl ConnectivityRequest {
             if entries > MAX_LIST {
                 return Err(ApiError::bad_field(name, format!("`{name}` has {entries} entries; at most {MAX_LIST} are allowed")));
             }
+        }
+        if let Some(index) = self.targets.iter().flatten().position(|target| target.len() > MAX_WORD) {
+            return Err(ApiError::bad_field(format!("targets[{index}]"), format!("a target has at most {MAX_WORD} bytes")));
         }
         if self.targets.as_ref().is_some_and(Vec::is_empty) {
             return Err(ApiError::bad_field("targets", "`targets` is empty; leave it out to test the whole topology"));
@@ -163,6 +170,13 @@ impl CaptureRequest {
                 "interfaces",
                 "`interfaces` is empty; leave it out to capture those that the topology uses",
             ));
+        }
+        let interfaces = self.interfaces.as_deref().unwrap_or_default();
+        if interfaces.len() > MAX_INTERFACES {
+            return Err(ApiError::bad_field("interfaces", format!("at most {MAX_INTERFACES} interfaces are captured at a time")));
+        }
+        if let Some(index) = (0..interfaces.len()).find(|index| interfaces[..*index].contains(&interfaces[*index])) {
+            return Err(ApiError::bad_field(format!("interfaces[{index}]"), "an interface is named twice; name each once"));
         }
         if self.filter.as_ref().is_some_and(|filter| filter.len() > 65_536 || filter.contains('\0')) {
             return Err(ApiError::bad_field("filter", "`filter` must be at most 65536 bytes of text"));

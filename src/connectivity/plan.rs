@@ -63,6 +63,12 @@ pub fn plan(request: &ConnectivityRequest, topology: &[Endpoint]) -> Result<Plan
     let extra: Vec<Endpoint> = request.extra.iter().map(extra_endpoint).collect();
     let asked_for: HashSet<String> = extra.iter().map(|endpoint| endpoint.endpoint_id.clone()).collect();
     endpoints.extend(extra.into_iter().filter(|endpoint| known.insert(endpoint.endpoint_id.clone())));
+    // Before anything is filtered out: an outstation is one by whatever name its port is asked for.
+    let outstations: HashSet<SocketAddr> = endpoints
+        .iter()
+        .filter(|endpoint| endpoint.protocol == Protocol::Dnp3 && endpoint.direction != Direction::Inbound)
+        .filter_map(|endpoint| Some(SocketAddr::new(endpoint.address?, endpoint.port?)))
+        .collect();
     if let Some(targets) = &request.targets {
         let mut choice = Targets::new(targets);
         // What `extra` names is asked for by that.
@@ -89,7 +95,7 @@ pub fn plan(request: &ConnectivityRequest, topology: &[Endpoint]) -> Result<Plan
     }
     let mut devices: BTreeMap<IpAddr, Device> = BTreeMap::new();
     for (index, endpoint) in endpoints.into_iter().enumerate() {
-        let connect = connect_plan(request, &endpoint);
+        let connect = connect_plan(request, &endpoint, &outstations);
         let pinged = request.ping && endpoint.direction == Direction::Outbound && endpoint.transport != Transport::Rtu;
         match endpoint.address.filter(|address| pinged && is_device(*address)).or(match connect {
             ConnectPlan::Connect(target) => Some(target.ip()),
@@ -107,7 +113,10 @@ pub fn plan(request: &ConnectivityRequest, topology: &[Endpoint]) -> Result<Plan
     Ok(plan)
 }
 
-fn connect_plan(request: &ConnectivityRequest, endpoint: &Endpoint) -> ConnectPlan {
+/// The port that DNP3 has by its registration.
+const DNP3_PORT: u16 = 20_000;
+
+fn connect_plan(request: &ConnectivityRequest, endpoint: &Endpoint, outstations: &HashSet<SocketAddr>) -> ConnectPlan {
     let skip = |why: String| ConnectPlan::Leave(ConnectState::Skipped, why);
     if endpoint.transport == Transport::Rtu {
         return skip("a serial line has no port to connect to".to_owned());
@@ -119,7 +128,10 @@ fn connect_plan(request: &ConnectivityRequest, endpoint: &Endpoint) -> ConnectPl
         }
         Direction::Outbound => {}
     }
-    if endpoint.protocol == Protocol::Dnp3 {
+    let socket = endpoint.address.zip(endpoint.port).map(|(address, port)| SocketAddr::new(address, port));
+    // DNP3's own port, with nobody saying what is spoken there, is taken for an outstation's.
+    let likely = endpoint.protocol == Protocol::Tcp && endpoint.port == Some(DNP3_PORT);
+    if endpoint.protocol == Protocol::Dnp3 || likely || socket.is_some_and(|socket| outstations.contains(&socket)) {
         if !request.dnp3_connect {
             let why = "a connect can throw out the master of an old DNP3 outstation; send dnp3_connect: true to do it all the same";
             return skip(why.to_owned());
@@ -303,6 +315,28 @@ pub(super) mod tests {
             assert!(matches!(asked.endpoints[index].connect, ConnectPlan::Leave(ConnectState::Skipped, _)));
         }
         assert_eq!(asked.watched_only, [3, 4]);
+    }
+
+    #[test]
+    fn an_outstation_is_left_alone_by_whatever_name_it_is_asked_for() {
+        let extra = |address: &str, port| ExtraEndpoint { address: address.parse().unwrap(), port, protocol: Protocol::Tcp };
+        let mut sites = site();
+        sites.push(endpoint(Protocol::Modbus, Direction::Outbound, "10.0.0.2", 20000));
+        let request = ConnectivityRequest {
+            extra: vec![extra("10.0.0.2", 20000), extra("10.0.0.3", 20000), extra("10.0.0.8", 20000), extra("10.0.0.8", 22)],
+            protocols: Some(vec![Protocol::Tcp, Protocol::Modbus]),
+            ..Default::default()
+        };
+        let connects = |request: &ConnectivityRequest| -> Vec<SocketAddr> {
+            let plan = plan(request, &sites).unwrap();
+            let target = |planned: PlannedEndpoint| match planned.connect {
+                ConnectPlan::Connect(target) => Some(target),
+                ConnectPlan::Leave(..) => None,
+            };
+            plan.endpoints.into_iter().filter_map(target).filter(|target| target.port() == 20000 || target.port() == 22).collect()
+        };
+        assert_eq!(connects(&request), ["10.0.0.8:22".parse().unwrap()]);
+        assert_eq!(connects(&ConnectivityRequest { dnp3_connect: true, ..request }).len(), 5);
     }
 
     #[test]

@@ -129,12 +129,16 @@ async fn dnp3_is_pinged_and_not_connected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_port_that_opens_at_the_second_attempt_is_not_tried_a_third_time() {
+async fn a_port_that_refuses_is_tried_as_often_as_asked_and_one_that_opens_only_once() {
     let target = device(1);
     let prober = Arc::new(FakeProber::new().with_connect(target, Duration::from_millis(5), ConnectState::Refused, None));
     let request = ConnectivityRequest { ping: false, connect_attempts: 3, ..Default::default() };
     let result = tested(input(request, &[modbus(target)]), &prober).await;
     assert_eq!((result.endpoints[0].connect.attempts, result.endpoints[0].verdict), (3, Verdict::Failed));
+    let prober = Arc::new(FakeProber::new().with_connect(target, Duration::from_millis(5), ConnectState::Open, None));
+    let request = ConnectivityRequest { ping: false, connect_attempts: 3, ..Default::default() };
+    let result = tested(input(request, &[modbus(target)]), &prober).await;
+    assert_eq!((result.endpoints[0].connect.attempts, result.endpoints[0].verdict), (1, Verdict::Ok));
 }
 
 #[tokio::test(start_paused = true)]

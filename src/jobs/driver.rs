@@ -167,6 +167,11 @@ impl Driver {
         self.state().jobs.last_finished(kind).cloned()
     }
 
+    /// The newest connectivity test that judged endpoints.
+    pub fn last_judged(&self) -> Option<Job> {
+        self.state().jobs.last_judged().cloned()
+    }
+
     /// The record on disk.
     pub fn store(&self) -> &Store {
         &self.inner.store

@@ -256,6 +256,12 @@ impl Jobs {
         self.jobs.values().filter(|job| !job.state.is_final()).count()
     }
 
+    /// The newest connectivity test that judged endpoints; one that was cancelled before it began has judged none.
+    pub fn last_judged(&self) -> Option<&Job> {
+        let judged = |job: &&Job| job.summary.as_ref().is_some_and(|summary| summary.endpoints.is_some());
+        self.jobs.values().filter(judged).max_by_key(|job| (job.finished_at, &job.job_id))
+    }
+
     /// The newest job of a kind that has ended, whether on its own or not.
     pub fn last_finished(&self, kind: JobKind) -> Option<&Job> {
         self.jobs.values().filter(|job| job.kind == kind && job.state.is_final()).max_by_key(|job| (job.finished_at, &job.job_id))

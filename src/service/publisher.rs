@@ -54,7 +54,8 @@ impl Core {
         let site = self.sites.latest();
         let last = self.driver().last_finished(JobKind::Connectivity);
         let running = self.driver().running(JobKind::Connectivity);
-        let tested = last.as_ref().and_then(|job| job.summary.as_ref()?.endpoints);
+        let judged = self.driver().last_judged();
+        let tested = judged.as_ref().and_then(|job| job.summary.as_ref()?.endpoints);
         let counts = tested.unwrap_or_default();
         let in_topology = u32::try_from(endpoint_total(&site.topology, &self.settings.extra_endpoints)).unwrap_or(u32::MAX);
         let problems = self.problems();
@@ -65,8 +66,9 @@ impl Core {
             endpoints_degraded: counts.degraded,
             endpoints_failed: counts.failed,
             endpoints_unknown: counts.unknown + counts.skipped,
-            last_result: last
+            last_result: judged
                 .as_ref()
+                .or(last.as_ref())
                 .map(|job| {
                     job.summary.as_ref().map(|summary| summary.text.clone()).or_else(|| job.error.clone()).unwrap_or_default()
                 })

@@ -292,10 +292,12 @@ impl Core {
         for event in events::of_test(source, &mut memory, &result.endpoints, &result.counts, &result.text) {
             self.post(&event);
         }
-        let path = self.settings.state_dir.join("endpoints.json");
-        if let Err(error) = write_atomically(&path, &body_of(&*memory)) {
-            tracing::warn!(%error, "what is known of the endpoints could not be written");
-        }
+        let (path, known) = (self.settings.state_dir.join("endpoints.json"), body_of(&*memory));
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = write_atomically(&path, &known) {
+                tracing::warn!(%error, "what is known of the endpoints could not be written");
+            }
+        });
     }
 
     fn send(&self, method: &str, uri: String, body: Vec<u8>) {

@@ -173,6 +173,10 @@ fn not_opened(facts: &Facts<'_>) -> Judgement {
                 "a session is established, but a further connection failed ({connect}); without a capture nobody can tell whether it is alive"
             ),
         ),
+        Some(evidence) if established > 0 && evidence.session.client_payload_segments == 0 => Judgement::new(
+            Verdict::Degraded,
+            format!("a session is established and was idle while it was looked at, but a further connection failed ({connect})"),
+        ),
         Some(_) if established > 0 => Judgement::new(
             Verdict::Failed,
             format!("{connect}; the session that this host still holds as established showed no answer either"),

@@ -179,7 +179,7 @@ fn the_table_of_verdicts() {
         // Traffic that is answered is ok, also when the device takes no further connection.
         ("full, but serves", probed(Answered, TimedOut).syn(1, 0).modbus(9, 9, 0, 0, 4.0).established(1), Ok, "take only a few"),
         ("refuses a second", probed(Answered, Refused).modbus(9, 9, 0, 0, 4.0).established(1), Ok, "live session is answered"),
-        ("dead session", probed(NoAnswer, TimedOut).syn(1, 0).established(1), Failed, "still holds as established"),
+        ("dead session", probed(NoAnswer, TimedOut).syn(1, 0).session(3, 0).established(1), Failed, "still holds as established"),
         ("session, no capture", probed(NoAnswer, TimedOut).established(1), Degraded, "without a capture nobody can tell"),
         // A skipped connect with a live established session is ok; with nothing to see, unknown.
         ("skipped, session", probed(Answered, Skipped).established(1), Ok, "1 session established"),
