@@ -30,7 +30,7 @@ pub fn ping_report(outcomes: &[PingOutcome], socket: Option<&str>) -> PingReport
             PingOutcome::Error(error) => Some(error.clone()),
             PingOutcome::Reply { .. } | PingOutcome::NoAnswer => None,
         })
-        .or_else(|| socket.map(|kind| format!("{kind} socket")));
+        .or_else(|| socket.map(str::to_owned));
     PingReport {
         state,
         sent: u32::try_from(outcomes.len() - errors).unwrap_or(u32::MAX),

@@ -23,6 +23,8 @@ pub(super) struct Role {
     because: &'static str,
     /// What can be said without a capture, where that is less.
     without_capture: Option<(Verdict, &'static str)>,
+    /// What is to be said on the loopback, where that is different: there the sockets of the devices are this host's own.
+    on_loopback: Option<(Verdict, &'static str)>,
 }
 
 impl Role {
@@ -47,6 +49,11 @@ impl Role {
         }
     }
 
+    fn but_on_loopback(mut self, verdict: Verdict, because: &'static str) -> Self {
+        self.on_loopback = Some((verdict, because));
+        self
+    }
+
     fn but_without_capture(mut self, verdict: Verdict, because: &'static str) -> Self {
         self.without_capture = Some((verdict, because));
         self
@@ -55,10 +62,22 @@ impl Role {
 
 /// All endpoints of the demo.
 pub(super) fn cast() -> Vec<Role> {
-    let device =
-        |device, story, verdict, because| Role { part: Part::Device(device), story, verdict, because, without_capture: None };
-    let server =
-        |server, story, verdict, because| Role { part: Part::Inbound(server), story, verdict, because, without_capture: None };
+    let device = |device, story, verdict, because| Role {
+        part: Part::Device(device),
+        story,
+        verdict,
+        because,
+        without_capture: None,
+        on_loopback: None,
+    };
+    let server = |server, story, verdict, because| Role {
+        part: Part::Inbound(server),
+        story,
+        verdict,
+        because,
+        without_capture: None,
+        on_loopback: None,
+    };
     let modbus = DeviceSpec::modbus;
     vec![
         device(
@@ -69,7 +88,8 @@ pub(super) fn cast() -> Vec<Role> {
         ),
         device(modbus("bms_2", Behaviour::RefusesPort), "its Modbus server is not running", Verdict::Failed, "refused"),
         device(modbus("pcs_1", Behaviour::DropsConnections), "it takes no more connections", Verdict::Failed, "SYN")
-            .but_without_capture(Verdict::Failed, "no answer"),
+            .but_without_capture(Verdict::Failed, "no answer")
+            .but_on_loopback(Verdict::Degraded, "a further connection failed"),
         device(modbus("pcs_2", Behaviour::NoArp), "it is switched off", Verdict::Failed, "ARP")
             .but_without_capture(Verdict::Failed, "unreachable"),
         device(
@@ -126,22 +146,24 @@ pub(super) fn cast() -> Vec<Role> {
 /// Compares what was said of each endpoint with what must be said of it.
 pub(super) fn compare(cast: &[Role], site: &Site, result: &ConnectivityResult) -> Vec<Compared> {
     let captured = result.capture.as_ref().is_some_and(|capture| capture.packets > 0);
+    let on_loopback = !site.left_out().is_empty();
     let present = cast.iter().filter(|role| !site.left_out().iter().any(|left_out| left_out.name == role.name()));
     present
         .map(|role| {
             let told = result.endpoints.iter().find(|endpoint| endpoint.name.as_deref() == Some(role.name()));
             let mismatch = match told {
                 None => Some("it is missing from the result".to_owned()),
-                Some(told) => verdict_mismatch(role, told, captured).or_else(|| disturbance(role, site, told)),
+                Some(told) => verdict_mismatch(role, told, captured, on_loopback).or_else(|| disturbance(role, site, told)),
             };
             Compared { name: role.name().to_owned(), story: role.story.to_owned(), mismatch }
         })
         .collect()
 }
 
-fn verdict_mismatch(role: &Role, told: &EndpointResult, captured: bool) -> Option<String> {
-    let (verdict, because) = match role.without_capture {
-        Some(expected) if !captured => expected,
+fn verdict_mismatch(role: &Role, told: &EndpointResult, captured: bool, on_loopback: bool) -> Option<String> {
+    let (verdict, because) = match (role.without_capture, role.on_loopback) {
+        (_, Some(expected)) if on_loopback => expected,
+        (Some(expected), _) if !captured => expected,
         _ => (role.verdict, role.because),
     };
     let right = told.verdict == verdict && told.reason.contains(because);

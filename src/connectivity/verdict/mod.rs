@@ -173,7 +173,8 @@ fn not_opened(facts: &Facts<'_>) -> Judgement {
                 "a session is established, but a further connection failed ({connect}); without a capture nobody can tell whether it is alive"
             ),
         ),
-        Some(evidence) if established > 0 && evidence.session.client_payload_segments == 0 => Judgement::new(
+        // An idle session tells nothing; a host that is up and takes one connection only looks just so.
+        Some(evidence) if established > 0 && host_is_up(facts) && evidence.session.client_payload_segments == 0 => Judgement::new(
             Verdict::Degraded,
             format!("a session is established and was idle while it was looked at, but a further connection failed ({connect})"),
         ),
@@ -183,6 +184,11 @@ fn not_opened(facts: &Facts<'_>) -> Judgement {
         ),
         _ => Judgement::new(Verdict::Failed, connect),
     }
+}
+
+/// Whether the host itself answered something: a ping, or the connect with a reset.
+fn host_is_up(facts: &Facts<'_>) -> bool {
+    facts.ping.state == PingState::Answered || facts.connect.state == ConnectState::Refused
 }
 
 fn why_not_opened(facts: &Facts<'_>) -> String {
