@@ -51,7 +51,7 @@ fn class(report: &FileReport) -> &'static str {
         (FileKind::Dnp3Registers | FileKind::Dnp3Objects, Some(Direction::Inbound)) => "dnp3_server",
         (FileKind::Dnp3Registers | FileKind::Dnp3Objects, _) => "dnp3_unknown",
         (FileKind::Dnp3FileList, _) => "dnp3_filelist",
-        (FileKind::NotOurs, _) => "not_config",
+        (FileKind::NotOurs | FileKind::ProcessList, _) => "not_config",
         (FileKind::Broken, _) => "broken",
     }
 }

@@ -114,6 +114,21 @@ pub struct Component {
     pub poll_ms: Option<u64>,
 }
 
+/// Whether a config is in use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Activity {
+    /// A process runs with it, or something starts one with it.
+    Started,
+    /// As `started`, but the command line overrides some of it.
+    Overridden,
+    /// Nothing starts a process with it.
+    NotStarted,
+    /// Nothing is known of what starts processes here.
+    #[default]
+    Unknown,
+}
+
 /// One configured endpoint, seen from this controller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Endpoint {
@@ -152,6 +167,9 @@ pub struct Endpoint {
     pub serial: Option<SerialLine>,
     /// The config files that name this endpoint.
     pub config_files: Vec<String>,
+    /// Whether a process uses the config; of several configs, the one in use counts.
+    #[serde(default)]
+    pub activity: Activity,
     /// The local process that uses it, as far as the directory tells (`modbus_client`, `gcom_dnp3_server`, ...).
     pub process: Option<String>,
     /// What is polled there.

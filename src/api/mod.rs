@@ -22,7 +22,9 @@ pub use connectivity::{
     ArpView, CaptureReport, ConnectReport, ConnectState, ConnectivityResult, Dnp3View, EndpointResult, IcmpUnreachable,
     InterfaceCapture, KernelView, ModbusView, PingReport, PingState, ResponseTimes, RoundTrip, Verdict, WireView,
 };
-pub use endpoint::{Component, Direction, Dnp3Addresses, Endpoint, PortSource, Protocol, SerialLine, Transport, endpoint_id};
+pub use endpoint::{
+    Activity, Component, Direction, Dnp3Addresses, Endpoint, PortSource, Protocol, SerialLine, Transport, endpoint_id,
+};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use finding::{Finding, Severity};
 pub use job::{CaptureSummary, Job, JobAccepted, JobKind, JobState, JobSummary, VerdictCounts};
@@ -31,4 +33,7 @@ pub use request::{CaptureRequest, ConnectivityRequest, ExtraEndpoint, JobQuery, 
 pub use schema::{reply_schema, schemas};
 pub use status::{BusCounters, Capabilities, Capability, Health, MonitorStatus, Status, Summary};
 pub use time::UtcTime;
-pub use topology::{Heartbeat, HeartbeatKind, Host, Interface, Problem, RegisterType, Topology, TopologySummary};
+pub use topology::{
+    Change, ConfigStarter, ConfigUse, FieldChange, Heartbeat, HeartbeatKind, Host, Interface, InterfaceCounters, InterfaceList,
+    Problem, RegisterType, StarterKind, Topology, TopologyChange, TopologySummary,
+};

@@ -2,7 +2,7 @@
 
 use super::{
     CaptureReport, CaptureRequest, ConnectivityRequest, ConnectivityResult, CopsAnswer, Endpoint, EndpointResult, ErrorBody, Event,
-    Job, JobAccepted, JobQuery, Status, Summary, Topology, TopologySummary,
+    InterfaceList, Job, JobAccepted, JobQuery, Status, Summary, Topology, TopologyChange, TopologySummary,
 };
 use schemars::{JsonSchema, Schema, schema_for};
 
@@ -18,6 +18,7 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         ("endpoint_result", schema_for!(EndpointResult)),
         ("error", schema_for!(ErrorBody)),
         ("event", schema_for!(Event)),
+        ("interface_list", schema_for!(InterfaceList)),
         ("job", schema_for!(Job)),
         ("job_accepted", schema_for!(JobAccepted)),
         ("job_list", schema_for!(JobList)),
@@ -25,6 +26,7 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         ("status", schema_for!(Status)),
         ("summary", schema_for!(Summary)),
         ("topology", schema_for!(Topology)),
+        ("topology_change", schema_for!(TopologyChange)),
         ("topology_summary", schema_for!(TopologySummary)),
     ]
 }
@@ -46,6 +48,8 @@ pub fn reply_schema(method: &str, path: &str) -> Option<&'static str> {
         ("get" | "pub", ["summary"]) => Some("summary"),
         ("get", ["topology"]) => Some("topology"),
         ("get", ["topology", "endpoints", _]) => Some("endpoint"),
+        ("pub", ["topology", "change"]) => Some("topology_change"),
+        ("get" | "pub", ["interfaces"]) => Some("interface_list"),
         ("get", ["jobs"]) => Some("job_list"),
         ("get" | "pub", ["jobs", _]) => Some("job"),
         ("get" | "pub", ["jobs", _, "result"]) => Some("connectivity_result"),

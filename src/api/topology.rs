@@ -1,8 +1,9 @@
 //! What should talk to what, and by which way.
 
-use super::{Direction, Endpoint, Severity, UtcTime};
+use super::{Activity, Direction, Endpoint, Severity, UtcTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::net::IpAddr;
 
 /// The four Modbus tables.
@@ -88,8 +89,33 @@ pub struct Host {
     pub endpoint_ids: Vec<String>,
 }
 
+/// What an interface has carried since it exists, and what went wrong (`ip -s link`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InterfaceCounters {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Packets received that were bad: check sums, lengths, overruns.
+    pub rx_errors: u64,
+    /// Of these, those with a wrong check sum: a bad cable, plug or port.
+    pub rx_crc_errors: u64,
+    /// Packets received that the kernel dropped.
+    pub rx_dropped: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets that could not be sent.
+    pub tx_errors: u64,
+    /// Packets to send that the kernel dropped.
+    pub tx_dropped: u64,
+    /// Collisions: the two ends do not agree on duplex.
+    pub collisions: u64,
+}
+
 /// One of the controller's own network interfaces.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Interface {
     /// Its name, for instance `eth0`.
     pub name: String,
@@ -105,10 +131,69 @@ pub struct Interface {
     pub mac: Option<String>,
     /// The largest packet.
     pub mtu: Option<u32>,
+    /// The speed of the link in megabits per second; `null` where there is no link, or none of a certain speed.
+    #[serde(default)]
+    pub speed_mbps: Option<u32>,
+    /// `full` or `half`.
+    #[serde(default)]
+    pub duplex: Option<String>,
+    /// How often the carrier came or went since the interface exists.
+    #[serde(default)]
+    pub carrier_changes: Option<u32>,
+    /// What it has carried, and what went wrong.
+    #[serde(default)]
+    pub counters: Option<InterfaceCounters>,
     /// Addresses with prefix length, for instance `192.168.112.2/24`.
     pub addresses: Vec<String>,
     /// How many endpoints are reached by it.
     pub endpoints: u32,
+}
+
+/// What kind of thing starts a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StarterKind {
+    /// A process that runs now.
+    Running,
+    /// A systemd unit that is enabled.
+    Systemd,
+    /// A list of the master control process.
+    Mcp,
+}
+
+/// What starts a process with a config.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigStarter {
+    /// What kind of thing.
+    pub kind: StarterKind,
+    /// Its name: a systemd unit, the path of a list, or the program that runs.
+    pub name: String,
+    /// The process id, of one that runs.
+    pub pid: Option<u32>,
+    /// What its command line overrides, for instance `ip:10.0.0.7`.
+    pub overrides: Vec<String>,
+}
+
+/// A config, and whether it is in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigUse {
+    /// The file.
+    pub path: String,
+    /// The process that reads it, as far as what starts it or the directory tells.
+    pub process: Option<String>,
+    /// Whether it is in use.
+    pub activity: Activity,
+    /// Everything that starts a process with it.
+    pub starters: Vec<ConfigStarter>,
+}
+
+/// The controller's own network interfaces, as they are now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InterfaceList {
+    /// The interfaces, in the kernel's order.
+    pub interfaces: Vec<Interface>,
+    /// When.
+    pub at: UtcTime,
 }
 
 /// Something about a file, or about what it says, that an engineer should know.
@@ -144,12 +229,77 @@ pub struct Topology {
     pub interfaces: Vec<Interface>,
     /// The configured heartbeats.
     pub heartbeats: Vec<Heartbeat>,
+    /// The configs, and whether each is in use.
+    #[serde(default)]
+    pub configs: Vec<ConfigUse>,
     /// Files that could not be used, and why; and what is questionable in the others.
     pub problems: Vec<Problem>,
     /// How many files were looked at.
     pub files_scanned: u32,
     /// When.
     pub scanned_at: UtcTime,
+}
+
+/// A field that has another value than before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FieldChange {
+    /// Its name.
+    pub field: String,
+    /// The value before; `null` if there was none.
+    pub before: Value,
+    /// The value now.
+    pub after: Value,
+}
+
+/// Something that is there as before, but not the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Change {
+    /// The endpoint's id or the interface's name.
+    pub id: String,
+    /// What differs.
+    pub fields: Vec<FieldChange>,
+}
+
+/// What changed from one topology to the next.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TopologyChange {
+    /// The change in one sentence.
+    pub text: String,
+    /// The endpoints that came, by id.
+    pub added: Vec<String>,
+    /// The endpoints that went.
+    pub removed: Vec<String>,
+    /// The endpoints that differ.
+    pub changed: Vec<Change>,
+    /// The interfaces that came, by name.
+    pub interfaces_added: Vec<String>,
+    /// The interfaces that went.
+    pub interfaces_removed: Vec<String>,
+    /// The interfaces that differ in anything but their counters.
+    pub interfaces_changed: Vec<Change>,
+    /// Problems that are new.
+    pub problems_added: Vec<Problem>,
+    /// Problems that are gone.
+    pub problems_resolved: Vec<Problem>,
+    /// When the topology before was read.
+    pub before: UtcTime,
+    /// When the topology now was read.
+    pub scanned_at: UtcTime,
+    /// Whether lists were cut to fit a message; `text` still counts everything.
+    #[serde(default)]
+    pub truncated: bool,
+}
+
+impl TopologyChange {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        let names = [&self.added, &self.removed, &self.interfaces_added, &self.interfaces_removed];
+        let problems = [&self.problems_added, &self.problems_resolved];
+        names.iter().all(|names| names.is_empty())
+            && problems.iter().all(|problems| problems.is_empty())
+            && self.changed.is_empty()
+            && self.interfaces_changed.is_empty()
+    }
 }
 
 /// A topology in a few numbers.

@@ -106,6 +106,7 @@ mod tests {
             dnp3_addresses: vec![],
             serial: None,
             config_files: vec![],
+            activity: crate::api::Activity::Unknown,
             process: None,
             components: vec![],
             max_connections: None,

@@ -1,8 +1,8 @@
 //! What is to be done with each endpoint: a plain function of the request and the topology.
 
 use crate::api::{
-    ApiError, ConnectState, ConnectivityRequest, Direction, Endpoint, ExtraEndpoint, Interface, PortSource, Protocol, Transport,
-    endpoint_id,
+    Activity, ApiError, ConnectState, ConnectivityRequest, Direction, Endpoint, ExtraEndpoint, Interface, PortSource, Protocol,
+    Transport, endpoint_id,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -173,6 +173,7 @@ fn extra_endpoint(extra: &ExtraEndpoint) -> Endpoint {
         dnp3_addresses: Vec::new(),
         serial: None,
         config_files: Vec::new(),
+        activity: Activity::Unknown,
         process: None,
         components: Vec::new(),
         max_connections: None,
@@ -394,10 +395,8 @@ pub(super) mod tests {
             up,
             running: up,
             loopback: name == "lo",
-            mac: None,
-            mtu: None,
             addresses: vec![address.to_owned()],
-            endpoints: 0,
+            ..Interface::default()
         };
         let interfaces =
             [interface("lo", "127.0.0.1/8", true), interface("eth0", "10.0.0.9/24", true), interface("eth1", "10.1.0.9/24", false)];

@@ -1,6 +1,6 @@
 //! The kernel's routes and interfaces, asked by netlink.
 
-use crate::api::Interface;
+use crate::api::{Interface, InterfaceCounters};
 use futures::{StreamExt, TryStreamExt, stream};
 use nix::errno::Errno;
 use rtnetlink::{
@@ -8,11 +8,11 @@ use rtnetlink::{
     packet_route::{
         AddressFamily,
         address::{AddressAttribute, AddressMessage},
-        link::{LinkAttribute, LinkFlags, LinkMessage},
+        link::{LinkAttribute, LinkFlags, LinkMessage, Stats64},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
     },
 };
-use std::{collections::HashMap, io, net::IpAddr, time::Duration};
+use std::{collections::HashMap, fs, io, net::IpAddr, time::Duration};
 use tokio::{
     task::JoinHandle,
     time::{Instant, timeout, timeout_at},
@@ -98,6 +98,8 @@ impl Network {
         let addresses: Vec<AddressMessage> = in_time(self.handle.address().get().execute().try_collect()).await?;
         let mut interfaces: Vec<_> = links.iter().filter_map(interface).collect();
         interfaces.sort_by_key(|interface| interface.index);
+        // Files of the kernel, which wait for no disk.
+        interfaces.iter_mut().for_each(read_link_mode);
         for message in &addresses {
             let found = interfaces.iter_mut().find(|interface| interface.index == message.header.index);
             if let (Some(interface), Some(address)) = (found, address_of(message)) {
@@ -199,19 +201,45 @@ fn interface(link: &LinkMessage) -> Option<Interface> {
         // Not `Running`, which follows the carrier up to a second later.
         running: flags.contains(LinkFlags::LowerUp),
         loopback: flags.contains(LinkFlags::Loopback),
-        mac: None,
-        mtu: None,
-        addresses: Vec::new(),
-        endpoints: 0,
+        ..Interface::default()
     };
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::Address(mac) if !mac.is_empty() && !interface.loopback => interface.mac = Some(hardware_address(mac)),
             LinkAttribute::Mtu(mtu) => interface.mtu = Some(*mtu),
+            LinkAttribute::CarrierChanges(changes) => interface.carrier_changes = Some(*changes),
+            LinkAttribute::Stats64(stats) => interface.counters = Some(counters(stats)),
             _ => {}
         }
     }
     Some(interface)
+}
+
+fn counters(stats: &Stats64) -> InterfaceCounters {
+    InterfaceCounters {
+        rx_packets: stats.rx_packets,
+        rx_bytes: stats.rx_bytes,
+        rx_errors: stats.rx_errors,
+        rx_crc_errors: stats.rx_crc_errors,
+        rx_dropped: stats.rx_dropped,
+        tx_packets: stats.tx_packets,
+        tx_bytes: stats.tx_bytes,
+        tx_errors: stats.tx_errors,
+        tx_dropped: stats.tx_dropped,
+        collisions: stats.collisions,
+    }
+}
+
+/// Speed and duplex, which netlink's routing tables do not have. `/sys` may show another network namespace than the one that was asked;
+/// the index tells.
+fn read_link_mode(interface: &mut Interface) {
+    let read = |what: &str| fs::read_to_string(format!("/sys/class/net/{}/{what}", interface.name)).ok();
+    if read("ifindex").and_then(|index| index.trim().parse().ok()) != Some(interface.index) || interface.loopback {
+        return;
+    }
+    let speed = read("speed").and_then(|speed| speed.trim().parse().ok()).filter(|&speed| speed > 0 && speed < u32::MAX);
+    let duplex = read("duplex").map(|duplex| duplex.trim().to_owned()).filter(|duplex| duplex == "full" || duplex == "half");
+    (interface.speed_mbps, interface.duplex) = (speed, duplex);
 }
 
 fn hardware_address(octets: &[u8]) -> String {

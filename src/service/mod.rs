@@ -3,7 +3,10 @@
 //! A message is read by [`route`] (pure) and answered at once from what is known; long work becomes a job. Nothing here waits for a
 //! probe, a disk or a scan before it replies, and the supervisor's questions overtake all others.
 
+mod dir_watch;
 mod events;
+mod freshness;
+mod names;
 mod publisher;
 mod replies;
 mod results;

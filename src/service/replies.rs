@@ -31,6 +31,8 @@ use tokio::sync::{Notify, Semaphore};
 const RESCAN_PATIENCE: Duration = Duration::from_millis(80);
 /// So many results may be read from disk at a time.
 const DISK_READERS: usize = 4;
+/// So many askers may wait for the kernel's interfaces at a time.
+const KERNEL_READERS: usize = 4;
 
 /// What every part of the service shares.
 pub(super) struct Core {
@@ -46,6 +48,7 @@ pub(super) struct Core {
     memory: Mutex<events::Memory>,
     cops_heartbeat: AtomicU64,
     disk_readers: Arc<Semaphore>,
+    kernel_readers: Arc<Semaphore>,
 }
 
 /// What a request gets.
@@ -71,6 +74,7 @@ impl Core {
             memory: Mutex::new(memory),
             cops_heartbeat: AtomicU64::new(0),
             disk_readers: Arc::new(Semaphore::new(DISK_READERS)),
+            kernel_readers: Arc::new(Semaphore::new(KERNEL_READERS)),
         }
     }
 
@@ -158,6 +162,7 @@ impl Core {
                 let endpoint = site.topology.endpoints.iter().find(|endpoint| endpoint.endpoint_id == endpoint_id);
                 endpoint.map_or_else(|| Err(no_endpoint(&endpoint_id)), |endpoint| now(body_of(endpoint)))
             }
+            Request::Interfaces => self.interfaces(replyto),
             Request::Jobs(query) => now(self.jobs_body(&query)),
             Request::Job(job_id) => now(body_of(&self.job(&job_id)?)),
             Request::JobResult(job_id) => self.job_result(&job_id, replyto),
@@ -180,17 +185,27 @@ impl Core {
     fn rescan(self: &Arc<Self>, replyto: Option<String>) {
         let core = Arc::clone(self);
         tokio::spawn(async move {
-            let scanner = Arc::clone(&core);
-            let mut scan = tokio::spawn(async move {
-                scanner.sites.rescan().await;
-                scanner.changed.notify_one();
-            });
-            let scanning = tokio::time::timeout(RESCAN_PATIENCE, &mut scan).await.is_err();
+            // The reading goes on whether it is waited for or not.
+            let scanning = tokio::time::timeout(RESCAN_PATIENCE, core.sites.rescan()).await.is_err();
             if let Some(replyto) = replyto {
                 let summary = core.sites.latest().topology.summary(core.settings.uri("topology"), scanning);
                 core.send("set", replyto, body_of(&summary));
             }
         });
+    }
+
+    fn interfaces(self: &Arc<Self>, replyto: Option<&str>) -> Result<Reply, ApiError> {
+        let Some(replyto) = replyto.map(str::to_owned) else { return Ok(Reply::Nothing) };
+        let Ok(permit) = Arc::clone(&self.kernel_readers).try_acquire_owned() else {
+            return Err(ApiError::new(ErrorCode::Busy, "the interfaces are being read for others; try again in a moment"));
+        };
+        let core = Arc::clone(self);
+        tokio::spawn(async move {
+            let list = core.sites.interfaces().await;
+            core.send("set", replyto, body_of(&list));
+            drop(permit);
+        });
+        Ok(Reply::Later)
     }
 
     fn job(&self, job_id: &str) -> Result<Job, ApiError> {

@@ -27,6 +27,8 @@ pub enum Request {
     Topology,
     /// One endpoint of the topology.
     TopologyEndpoint(String),
+    /// The controller's own interfaces.
+    Interfaces,
     /// The latest jobs.
     Jobs(JobQuery),
     /// One job.
@@ -106,6 +108,7 @@ fn get(path: &[&str], uri: &str, body: Option<&[u8]>) -> Result<Request, ApiErro
         ["summary"] => Request::Summary,
         ["topology"] => Request::Topology,
         ["topology", "endpoints", endpoint_id] => Request::TopologyEndpoint(endpoint_id.to_owned()),
+        ["interfaces"] => Request::Interfaces,
         ["jobs"] => {
             let query: JobQuery = parse_body(body_json(body)?)?;
             query.validate()?;
@@ -120,7 +123,7 @@ fn get(path: &[&str], uri: &str, body: Option<&[u8]>) -> Result<Request, ApiErro
         ["monitor", ..] | ["analysis", ..] => return Err(unavailable(path)),
         _ => {
             return Err(ApiError::not_found(format!(
-                "nothing to get at `{uri}`; there are status, summary, topology, jobs, jobs/<job_id>, jobs/<job_id>/result and \
+                "nothing to get at `{uri}`; there are status, summary, topology, interfaces, jobs, jobs/<job_id>, jobs/<job_id>/result and \
                  jobs/<job_id>/endpoints/<endpoint_id>"
             )));
         }

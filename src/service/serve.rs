@@ -1,7 +1,7 @@
 //! From settings to a running service, and its orderly end.
 
 use super::{
-    Settings, SettingsError, events, publisher,
+    Settings, SettingsError, events, freshness, publisher,
     replies::{Core, error_body},
     results::body_of,
     runners::{CaptureRunner, ConnectivityRunner, capture_capability},
@@ -67,24 +67,13 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
         socket = %core.settings.socket.display(), base_uri = core.settings.base_uri, state_dir = %core.settings.state_dir.display(),
         config_dirs = ?core.settings.config_dirs, "netdiag {} serves", env!("CARGO_PKG_VERSION")
     );
-    let first_scan = tokio::spawn({
-        let core = Arc::clone(&core);
-        async move {
-            let site = core.sites.rescan().await;
-            tracing::info!(
-                endpoints = site.topology.endpoints.len(),
-                problems = site.topology.problems.len(),
-                "the configs are read"
-            );
-            core.changed.notify_one();
-        }
-    });
+    let reading = tokio::spawn(freshness::keep_fresh(Arc::clone(&core)));
     let publishing = tokio::spawn(publisher::publish(Arc::clone(&core)));
     let answering = tokio::spawn(answer(Arc::clone(&core), incoming));
     stop.cancelled().await;
     tracing::info!("netdiag stops");
     core.driver().stop(STOP_PATIENCE).await;
-    for task in [&first_scan, &publishing, &answering] {
+    for task in [&reading, &publishing, &answering] {
         task.abort();
     }
     core.client.clone().close().await;

@@ -21,6 +21,12 @@ pub struct Settings {
     pub fims_key: PathBuf,
     /// Where the config files are, read recursively. Default: the directories of the site's modbus and dnp3 processes that exist.
     pub config_dirs: Vec<PathBuf>,
+    /// Where the master control process's lists are, which tell which configs are in use; so do the lists beside the config directories,
+    /// in `mcp`. Default: where a site has them.
+    pub mcp_dirs: Vec<PathBuf>,
+    /// How often to look whether something has changed that the kernel does not tell of: what is started, interfaces, and directories
+    /// that cannot be watched.
+    pub topology_check_s: u64,
     /// Where jobs are recorded. Default: `$STATE_DIRECTORY`, or `/var/lib/netdiag`.
     pub state_dir: PathBuf,
     /// The uri under which everything is.
@@ -63,6 +69,8 @@ impl Default for Settings {
                 .into_iter()
                 .filter(|dir| dir.is_dir())
                 .collect(),
+            mcp_dirs: vec!["/usr/local/etc/config/mcp".into()],
+            topology_check_s: 30,
             state_dir: env::var_os("STATE_DIRECTORY")
                 .filter(|path| !path.is_empty())
                 .map_or_else(|| "/var/lib/netdiag".into(), PathBuf::from),
@@ -149,6 +157,7 @@ impl Settings {
         let number =
             |field, value: u64, min: u64, max: u64, right| require(field, value.to_string(), (min..=max).contains(&value), right);
         number("publish_period_s", self.publish_period_s, 1, 3600, "from 1 to 3600")?;
+        number("topology_check_s", self.topology_check_s, 1, 86_400, "from 1 to 86400")?;
         number("jobs_kept", self.jobs_kept as u64, 1, 10_000, "from 1 to 10000")?;
         number("jobs_queued", self.jobs_queued as u64, 1, 1000, "from 1 to 1000")?;
         number("capture_max_bytes", self.capture_max_bytes, 4096, u64::MAX, "4096 or more")?;

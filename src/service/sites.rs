@@ -1,19 +1,23 @@
 //! The topology as the service holds it: read from the configs, completed with the kernel's routes.
 
-use super::{Settings, results::fit_topology};
+use super::{Settings, names::Names, results::fit_topology};
 use crate::{
-    api::{Endpoint, Topology, UtcTime},
+    api::{Endpoint, Interface, InterfaceList, Topology, TopologyChange, UtcTime},
     probe::Network,
     service::results::BODY_MAX,
-    topology::{self, RouteFacts, ScanOptions},
+    topology::{
+        self, Footprint, RouteFacts, ScanOptions,
+        activity::{Sources, Starter},
+    },
 };
 use std::{
     collections::HashMap,
-    net::{IpAddr, ToSocketAddrs as _},
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
+use tokio::sync::watch;
 
 /// One reading of the site: the topology and the body that a `get` of it is answered with.
 pub(super) struct Site {
@@ -21,12 +25,14 @@ pub(super) struct Site {
     pub(super) body: Arc<[u8]>,
 }
 
-/// Holds the latest reading and makes new ones, one at a time.
+/// Holds the latest reading. New ones are made by one task ([`keep_fresh`](super::freshness::keep_fresh)), however many ask for one.
 pub(super) struct Sites {
     base_uri: String,
-    config_dirs: Vec<PathBuf>,
+    pub(super) reader: SiteReader,
     latest: Mutex<Arc<Site>>,
-    reading: tokio::sync::Mutex<()>,
+    /// How many readings were asked for, and up to which of them is done.
+    wanted: watch::Sender<u64>,
+    done: watch::Sender<u64>,
 }
 
 impl Sites {
@@ -36,9 +42,10 @@ impl Sites {
         let body = fit_topology(&settings.base_uri, &topology, BODY_MAX);
         Self {
             base_uri: settings.base_uri.clone(),
-            config_dirs: settings.config_dirs.clone(),
+            reader: SiteReader::new(&settings.config_dirs, &settings.mcp_dirs),
             latest: Mutex::new(Arc::new(Site { topology, body })),
-            reading: tokio::sync::Mutex::new(()),
+            wanted: watch::Sender::new(0),
+            done: watch::Sender::new(0),
         }
     }
 
@@ -47,41 +54,118 @@ impl Sites {
         Arc::clone(&self.latest.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the configs anew. Dropping the future leaves the latest reading as it was.
+    /// A reading that begins after this call. All who ask while one is being made share the next one.
     pub(super) async fn rescan(&self) -> Arc<Site> {
-        let _one_at_a_time = self.reading.lock().await;
-        let topology = read_topology(&self.config_dirs).await;
-        let body = fit_topology(&self.base_uri, &topology, BODY_MAX);
-        let site = Arc::new(Site { topology, body });
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&site);
-        site
+        let mut ticket = 0;
+        self.wanted.send_modify(|wanted| {
+            *wanted += 1;
+            ticket = *wanted;
+        });
+        // The sender is ours, so it cannot have gone.
+        let _ = self.done.subscribe().wait_for(|done| *done >= ticket).await;
+        self.latest()
+    }
+
+    /// What is asked for, for the task that reads.
+    pub(super) fn wanted(&self) -> watch::Receiver<u64> {
+        self.wanted.subscribe()
+    }
+
+    /// Makes a new reading for all who asked up to `ticket`, and says what changed.
+    pub(super) async fn read(&self, ticket: u64) -> TopologyChange {
+        let before = self.latest();
+        if let Some(topology) = self.reader.read().await {
+            let body = fit_topology(&self.base_uri, &topology, BODY_MAX);
+            *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Site { topology, body });
+        }
+        self.done.send_replace(ticket);
+        topology::compare(&before.topology, &self.latest().topology)
+    }
+
+    /// The interfaces as they are now, or, if the kernel does not answer, as they were last.
+    pub(super) async fn interfaces(&self) -> InterfaceList {
+        let known = self.latest();
+        let mut interfaces = match interfaces().await {
+            Ok(interfaces) => interfaces,
+            Err(_) => return InterfaceList { interfaces: known.topology.interfaces.clone(), at: known.topology.scanned_at },
+        };
+        for interface in &mut interfaces {
+            let as_known = known.topology.interfaces.iter().find(|known| known.name == interface.name);
+            interface.endpoints = as_known.map_or(0, |known| known.endpoints);
+        }
+        InterfaceList { interfaces, at: now() }
     }
 }
 
-/// Reads the config directories and asks the kernel for the way to each endpoint.
-pub async fn read_topology(config_dirs: &[PathBuf]) -> Topology {
-    let options = ScanOptions { dirs: config_dirs.to_vec(), ..ScanOptions::default() };
-    let scanned = tokio::task::spawn_blocking(move || {
-        let mut topology = topology::scan(&options, now());
-        topology::resolve_names(&mut topology, &resolve);
-        topology
-    });
-    let mut topology = scanned.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "reading the configs failed");
-        topology::assemble(Vec::new(), now())
-    });
-    match Network::open().await {
-        Ok(network) => {
-            let interfaces = network.interfaces().await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "the interfaces could not be read");
-                Vec::new()
-            });
-            let routes = routes(&network, &topology.endpoints).await;
-            topology::apply_network(&mut topology, &routes, interfaces);
-        }
-        Err(error) => tracing::warn!(%error, "the kernel's routes could not be read"),
+/// What shows, without reading a config, whether a new reading would differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Look {
+    pub(super) footprint: Footprint,
+    starters: Vec<Starter>,
+}
+
+/// Reads a site: the configs, what starts their processes, the names in them and the kernel's way to each endpoint.
+pub(super) struct SiteReader {
+    options: ScanOptions,
+    pub(super) names: Names,
+}
+
+impl SiteReader {
+    /// For these config directories, and the process lists of these directories and of those beside the config directories.
+    pub(super) fn new(config_dirs: &[PathBuf], mcp_dirs: &[PathBuf]) -> Self {
+        let sources = Sources { mcp_dirs: mcp_dirs.to_vec(), ..Sources::of_this_host() }.with_lists_beside(config_dirs);
+        Self { options: ScanOptions { dirs: config_dirs.to_vec(), sources, ..ScanOptions::default() }, names: Names::of_system() }
     }
-    topology
+
+    /// Looks at the directories and at what is started, without reading a config.
+    pub(super) async fn look(&self) -> Option<Look> {
+        let options = self.options.clone();
+        let look = move || Look { footprint: topology::footprint(&options), starters: options.sources.read().0 };
+        tokio::task::spawn_blocking(look).await.ok()
+    }
+
+    /// The directories whose change may change the topology.
+    pub(super) fn watched_dirs(&self, look: &Look) -> Vec<PathBuf> {
+        look.footprint.dirs.iter().chain(&self.options.sources.mcp_dirs).cloned().collect()
+    }
+
+    /// Reads everything. `None` if the reading itself failed, which is logged.
+    pub(super) async fn read(&self) -> Option<Topology> {
+        let options = self.options.clone();
+        let mut topology = match tokio::task::spawn_blocking(move || topology::scan(&options, now())).await {
+            Ok(topology) => topology,
+            Err(error) => {
+                tracing::error!(%error, "reading the configs failed");
+                return None;
+            }
+        };
+        let names = topology::host_names(&topology);
+        if !names.is_empty() {
+            topology::apply_names(&mut topology, &self.names.resolve(&names).await);
+        }
+        match Network::open().await {
+            Ok(network) => {
+                let interfaces = network.interfaces().await.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "the interfaces could not be read");
+                    Vec::new()
+                });
+                let routes = routes(&network, &topology.endpoints).await;
+                topology::apply_network(&mut topology, &routes, interfaces);
+            }
+            Err(error) => tracing::warn!(%error, "the kernel's routes could not be read"),
+        }
+        Some(topology)
+    }
+}
+
+/// Reads the config directories and asks the kernel for the way to each endpoint, once.
+pub async fn read_topology(config_dirs: &[PathBuf]) -> Topology {
+    let read = SiteReader::new(config_dirs, &Settings::default().mcp_dirs).read().await;
+    read.unwrap_or_else(|| topology::assemble(Vec::new(), now()))
+}
+
+async fn interfaces() -> std::io::Result<Vec<Interface>> {
+    Network::open().await?.interfaces().await
 }
 
 /// The kernel's way to each endpoint.
@@ -93,17 +177,16 @@ pub(super) async fn routes(network: &Network, endpoints: &[Endpoint]) -> HashMap
     routes
         .into_iter()
         .map(|(address, route)| {
-            let facts =
-                RouteFacts { interface: route.interface, source: route.source, gateway: route.gateway, is_local: route.is_local };
+            let facts = RouteFacts {
+                interface: route.interface,
+                source: route.source,
+                gateway: route.gateway,
+                is_local: route.is_local,
+                error: route.error,
+            };
             (address, facts)
         })
         .collect()
-}
-
-/// Resolves a name as the site's loaders do: the first IPv4 address.
-fn resolve(name: &str) -> Result<IpAddr, String> {
-    let addresses = (name, 0_u16).to_socket_addrs().map_err(|error| error.to_string())?;
-    addresses.map(|address| address.ip()).find(IpAddr::is_ipv4).ok_or_else(|| "it has no IPv4 address".to_owned())
 }
 
 fn now() -> UtcTime {

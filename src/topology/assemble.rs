@@ -37,6 +37,7 @@ pub fn assemble(mut reports: Vec<FileReport>, scanned_at: UtcTime) -> Topology {
         hosts,
         interfaces: Vec::new(),
         heartbeats,
+        configs: Vec::new(),
         problems,
         files_scanned,
         scanned_at,
@@ -69,6 +70,8 @@ fn merge(views: Vec<Endpoint>) -> Option<Endpoint> {
         merged.config_files.extend(view.config_files);
         merged.fims_uris.extend(view.fims_uris);
         merged.components.extend(view.components);
+        // A config in use goes before a spare; what nothing is known of, last.
+        merged.activity = merged.activity.min(view.activity);
         merged.uses_default_unit |= view.uses_default_unit;
         merged.accepts_any_unit |= view.accepts_any_unit;
         // Each file is a process of its own with connections of its own.

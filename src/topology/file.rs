@@ -1,6 +1,7 @@
 //! One file: from its bytes to what it says.
 
 use super::{
+    activity::{Starter, listed_starters},
     dnp3,
     json::{Json, JsonError, MAX_DEPTH, MAX_VALUES, Position, first_value},
     kind::{FileKind, recognise},
@@ -30,8 +31,17 @@ pub struct FileReport {
     pub heartbeats: Vec<Heartbeat>,
     /// The files that a DNP3 file list names.
     pub listed_files: Vec<String>,
+    /// What a list of processes starts.
+    pub starters: Vec<Starter>,
     /// What is wrong with it, or questionable.
     pub problems: Vec<Problem>,
+}
+
+impl FileReport {
+    /// Whether it is a config of a process that netdiag knows, or a broken one in the directory of such a process.
+    pub(super) fn is_ours(&self) -> bool {
+        !matches!(self.kind, FileKind::NotOurs | FileKind::ProcessList)
+    }
 }
 
 /// What a reader makes of a config.
@@ -56,6 +66,7 @@ pub fn read_file_with(path: &str, bytes: &[u8], services: &Services) -> FileRepo
         endpoint: None,
         heartbeats: Vec::new(),
         listed_files: Vec::new(),
+        starters: Vec::new(),
         problems: Vec::new(),
     };
     let reading = Reading { path, process, services, notes: &notes };
@@ -152,6 +163,10 @@ fn read_root(
     reading: &Reading<'_>,
 ) -> FileReport {
     report.kind = recognise(root);
+    if report.kind == FileKind::ProcessList {
+        report.starters = listed_starters(root, &report.path);
+        return report;
+    }
     if report.kind == FileKind::NotOurs {
         // A text that only begins like JSON is broken; a whole JSON document of another program is none of our business.
         if !matches!(root, Json::Object(_) | Json::List(_)) && (extra.is_some() || text.not_utf8.is_some()) {
@@ -181,7 +196,7 @@ fn read_root(
             report.listed_files = files.iter().filter_map(Json::as_text).take(1024).map(|file| clip(file, 1024)).collect();
             None
         }
-        FileKind::NotOurs | FileKind::Broken => None,
+        FileKind::ProcessList | FileKind::NotOurs | FileKind::Broken => None,
     };
     if let Some(found) = found {
         report.heartbeats = found.heartbeats;

@@ -1,6 +1,6 @@
 //! What a file is, by its content alone.
 
-use super::{json::Json, modbus_client::register_type};
+use super::{activity::is_process_list, json::Json, modbus_client::register_type};
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +19,8 @@ pub enum FileKind {
     Dnp3Objects,
     /// A list of DNP3 files that make one process.
     Dnp3FileList,
+    /// A list of processes that the master control process starts.
+    ProcessList,
     /// JSON, but no config of a process that netdiag knows.
     NotOurs,
     /// Not readable as JSON, so nothing is known.
@@ -50,6 +52,7 @@ pub(super) fn recognise(root: &Json<'_>) -> FileKind {
         [(key, Json::List(files))] if key.eq_ignore_ascii_case("files") && files.iter().all(|file| file.as_text().is_some()) => {
             FileKind::Dnp3FileList
         }
+        _ if is_process_list(root) => FileKind::ProcessList,
         _ => FileKind::NotOurs,
     }
 }
@@ -107,6 +110,7 @@ mod tests {
             (r#"{"system": {"protocol": "DNP3"}, "registers": [{"type": "Coils"}]}"#, FileKind::Dnp3Registers),
             (r#"{"system": {}, "objects": {}, "registers": {}}"#, FileKind::Dnp3Objects),
             (r#"{"files": ["a.json"]}"#, FileKind::Dnp3FileList),
+            (r#"{"processes": [{"name": "/bin/x", "args": []}]}"#, FileKind::ProcessList),
         ];
         for (text, expected) in cases {
             assert_eq!(kind(text), expected, "{text}");

@@ -3,14 +3,16 @@
 //! A file goes through four steps: its bytes become text and the text a tree of values (`json`, `repair`); the
 //! tree says what kind of config it is (`kind`); one reader per kind makes an endpoint of it (`modbus_client`, `modbus_server`,
 //! `dnp3`); and [`assemble()`] joins what all files say into one topology, whose endpoints then get their place in this host's
-//! network ([`apply_network`]). Whatever is odd on the way becomes an [`api::Problem`](crate::api::Problem) with a code of
+//! network ([`apply_network`]). [`activity`] tells which of the configs are in use. Whatever is odd on the way becomes an [`api::Problem`](crate::api::Problem) with a code of
 //! [`ProblemCode`]; nothing stops a scan.
 //!
 //! The readers follow the installed processes rather than a schema: a value is what the process would make of it, and where two
 //! processes differ, the directory that the file lies in decides ([`Process`]).
 
+pub mod activity;
 mod address;
 mod assemble;
+mod compare;
 mod component;
 mod dnp3;
 mod file;
@@ -35,10 +37,11 @@ mod site;
 mod tests;
 
 pub use assemble::assemble;
+pub use compare::compare;
 pub use file::{FileReport, read_file, read_file_with};
 pub use kind::FileKind;
-pub use network::{RouteFacts, apply_network, resolve_names};
+pub use network::{RouteFacts, apply_names, apply_network, host_names};
 pub use port::Services;
 pub use problem::ProblemCode;
 pub use process::Process;
-pub use scan::{ScanOptions, scan};
+pub use scan::{Footprint, ScanOptions, footprint, scan};

@@ -4,7 +4,7 @@ use super::{
     assemble::sort_problems,
     problem::{ProblemCode, quote},
 };
-use crate::api::{Direction, Endpoint, Host, Interface, Problem, Protocol, Topology};
+use crate::api::{Direction, Endpoint, Host, Interface, Problem, Protocol, Topology, Transport};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
@@ -21,30 +21,31 @@ pub struct RouteFacts {
     pub gateway: Option<IpAddr>,
     /// Whether it is one of this host's own addresses.
     pub is_local: bool,
+    /// Why nothing can be sent there, in words.
+    pub error: Option<String>,
 }
 
-/// Fills in the addresses of endpoints that configs name by host name, each name asked for once. A name that cannot be resolved
-/// becomes a problem; the error of `resolver` says why. An id made of a name stays as it is.
-pub fn resolve_names(topology: &mut Topology, resolver: &dyn Fn(&str) -> Result<IpAddr, String>) {
+/// The host names that configs call endpoints by, each once.
+pub fn host_names(topology: &Topology) -> BTreeSet<String> {
+    topology.endpoints.iter().filter_map(host_name).map(str::to_owned).collect()
+}
+
+fn host_name(endpoint: &Endpoint) -> Option<&str> {
+    endpoint.host.as_deref().filter(|name| name.parse::<IpAddr>().is_err() && !name.contains('*'))
+}
+
+/// Fills in the addresses of endpoints that configs name by host name. A name without an address becomes a problem that says why.
+/// An id made of a name stays as it is. May be called again with newer answers.
+pub fn apply_names(topology: &mut Topology, answers: &HashMap<String, Result<IpAddr, String>>) {
     forget(topology, &[ProblemCode::NameUnresolved]);
-    let mut answers: HashMap<String, Result<IpAddr, String>> = HashMap::new();
     for endpoint in &mut topology.endpoints {
-        let Some(name) = endpoint.host.as_deref().filter(|name| name.parse::<IpAddr>().is_err() && !name.contains('*')) else {
-            continue;
-        };
-        let answer = match answers.get(name) {
-            Some(answer) => answer.clone(),
-            None => {
-                let answer = resolver(name);
-                answers.insert(name.to_owned(), answer.clone());
-                answer
-            }
-        };
-        endpoint.address = answer.as_ref().ok().copied();
-        if let Err(reason) = answer {
+        let Some(name) = host_name(endpoint) else { continue };
+        let answer = answers.get(name).cloned().unwrap_or_else(|| Err("it was not asked for".to_owned()));
+        if let Err(reason) = &answer {
             let message = format!("the host name {} cannot be resolved: {reason}", quote(name));
             topology.problems.push(about(endpoint, ProblemCode::NameUnresolved, message));
         }
+        endpoint.address = answer.ok();
     }
     sort_problems(&mut topology.problems);
     let local: BTreeSet<IpAddr> = topology.hosts.iter().filter(|host| host.is_local).map(|host| host.address).collect();
@@ -75,17 +76,22 @@ pub fn apply_network(topology: &mut Topology, routes: &HashMap<IpAddr, RouteFact
     }
     topology.hosts = hosts(&topology.endpoints, |_, address| is_local(address));
 
-    forget(
-        topology,
-        &[ProblemCode::NoListener, ProblemCode::BindAddress, ProblemCode::UnitMismatch, ProblemCode::LinkAddressMismatch],
-    );
+    forget(topology, &OF_THE_NETWORK);
     let mut listeners: HashMap<Option<u16>, Vec<&Endpoint>> = HashMap::new();
     for endpoint in topology.endpoints.iter().filter(|endpoint| endpoint.direction == Direction::Inbound) {
         listeners.entry(endpoint.port).or_default().push(endpoint);
     }
+    let networks = networks(&interfaces);
     let mut problems = Vec::new();
     for endpoint in &topology.endpoints {
+        problems.extend(check_way(endpoint, routes, &interfaces));
         match (endpoint.direction, endpoint.address) {
+            (Direction::Inbound, Some(address)) if address.is_unspecified() && networks.len() > 1 => {
+                let port = endpoint.port.unwrap_or_default();
+                let message =
+                    format!("listens on port {port} of all addresses of this host, which is in {}", networks.join(" and "));
+                problems.push(about(endpoint, ProblemCode::WildcardBind, message));
+            }
             (Direction::Inbound, Some(address)) if !owned.is_empty() && !address.is_unspecified() && !is_local(address) => {
                 let message = format!("{address} is none of this host's addresses; the server cannot listen there");
                 problems.push(about(endpoint, ProblemCode::BindAddress, message));
@@ -105,6 +111,44 @@ pub fn apply_network(topology: &mut Topology, routes: &HashMap<IpAddr, RouteFact
         let uses = |endpoint: &&Endpoint| endpoint.interface.as_deref() == Some(interface.name.as_str());
         interface.endpoints = u32::try_from(topology.endpoints.iter().filter(uses).count()).unwrap_or(u32::MAX);
     }
+}
+
+/// The problems that come of this host's network, and go with it.
+const OF_THE_NETWORK: [ProblemCode; 7] = [
+    ProblemCode::NoListener,
+    ProblemCode::BindAddress,
+    ProblemCode::UnitMismatch,
+    ProblemCode::LinkAddressMismatch,
+    ProblemCode::WildcardBind,
+    ProblemCode::NoRoute,
+    ProblemCode::InterfaceDown,
+];
+
+/// The networks that a host with several interfaces is in, one address of each interface: `10.0.0.2/24 (eth0)`. Addresses that are
+/// valid on one link only make no network of their own.
+fn networks(interfaces: &[Interface]) -> Vec<String> {
+    let is_routed = |address: &&String| !address.starts_with("fe80:") && !address.starts_with("169.254.");
+    interfaces
+        .iter()
+        .filter(|interface| !interface.loopback && interface.up)
+        .filter_map(|interface| Some(format!("{} ({})", interface.addresses.iter().find(is_routed)?, interface.name)))
+        .collect()
+}
+
+/// Whether packets can leave for a device.
+fn check_way(endpoint: &Endpoint, routes: &HashMap<IpAddr, RouteFacts>, interfaces: &[Interface]) -> Option<Problem> {
+    let address = endpoint.address.filter(|_| endpoint.direction == Direction::Outbound && endpoint.transport != Transport::Rtu)?;
+    if let Some(error) = routes.get(&address).and_then(|route| route.error.as_ref()) {
+        return Some(about(endpoint, ProblemCode::NoRoute, format!("nothing can be sent to {address}: {error}")));
+    }
+    let interface = interfaces.iter().find(|interface| Some(&interface.name) == endpoint.interface.as_ref())?;
+    let why = match (interface.up, interface.running) {
+        (true, true) => return None,
+        (false, _) => "is switched off",
+        (true, false) => "has no carrier",
+    };
+    let message = format!("{address} is reached by {}, which {why}", interface.name);
+    Some(about(endpoint, ProblemCode::InterfaceDown, message))
 }
 
 /// Compares a client whose target is on this host with the server there, one of those that listen on the port.
@@ -187,11 +231,8 @@ mod tests {
             index: 2,
             up: true,
             running: true,
-            loopback: false,
-            mac: None,
-            mtu: None,
             addresses: vec![address.to_owned()],
-            endpoints: 0,
+            ..Interface::default()
         }
     }
 
@@ -202,20 +243,47 @@ mod tests {
     const NAMED: &str = r#"{"connection": {"name": "n", "ip_address": "bms.local", "device_id": 1}, "components": []}"#;
 
     #[test]
-    fn a_name_is_resolved_once_and_its_failure_told_until_it_succeeds() {
+    fn a_name_is_asked_for_once_and_its_failure_told_until_it_succeeds() {
         let mut topology =
             topology(&[("a.json", NAMED), ("b.json", &NAMED.replace(r#""device_id""#, r#""port": 503, "device_id""#))]);
-        let asked = std::cell::Cell::new(0);
-        resolve_names(&mut topology, &|name| {
-            asked.set(asked.get() + 1);
-            Err(format!("no {name}"))
-        });
-        assert_eq!((asked.get(), codes(&topology)), (1, vec!["config.name_unresolved"; 2]));
-        resolve_names(&mut topology, &|_| Ok("10.0.0.5".parse().unwrap()));
+        assert_eq!(host_names(&topology).into_iter().collect::<Vec<_>>(), ["bms.local"]);
+        let answer = |answer| HashMap::from([("bms.local".to_owned(), answer)]);
+        apply_names(&mut topology, &answer(Err("nobody knows it".to_owned())));
+        assert_eq!(codes(&topology), vec!["config.name_unresolved"; 2]);
+        apply_names(&mut topology, &answer(Ok("10.0.0.5".parse().unwrap())));
         assert_eq!(codes(&topology), Vec::<&str>::new());
         let [host] = topology.hosts.as_slice() else { panic!("{:?}", topology.hosts) };
         assert_eq!((host.names.as_slice(), host.endpoint_ids.len()), (&["bms.local".to_owned()][..], 2));
         assert_eq!(topology.endpoints[0].endpoint_id, "modbus_bms.local_502");
+    }
+
+    #[test]
+    fn a_way_that_leads_nowhere_is_told() {
+        let client = r#"{"connection": {"name": "n", "ip_address": "10.9.0.5", "device_id": 1}, "components": []}"#;
+        let mut topology = topology(&[("modbus_client/a.json", client)]);
+        let address = "10.9.0.5".parse().unwrap();
+        let none = RouteFacts { error: Some("this host has no route to it".to_owned()), ..RouteFacts::default() };
+        apply_network(&mut topology, &HashMap::from([(address, none)]), Vec::new());
+        assert_eq!(codes(&topology), ["config.no_route"]);
+        let by = HashMap::from([(address, RouteFacts { interface: Some("eth1".to_owned()), ..RouteFacts::default() })]);
+        for (up, running, expected) in [(true, true, vec![]), (true, false, vec!["config.interface_down"])] {
+            let eth1 = Interface { up, running, ..interface("eth1", "10.9.0.1/24") };
+            apply_network(&mut topology, &by, vec![eth1]);
+            assert_eq!(codes(&topology), expected);
+        }
+    }
+
+    #[test]
+    fn a_listener_on_all_addresses_of_a_host_in_two_networks_is_told() {
+        let server = r#"{"system": {"id": "s", "ip_address": "0.0.0.0"}, "registers": {}}"#;
+        let mut topology = topology(&[("modbus_server/a.json", server)]);
+        let (eth0, mut eth1) = (interface("eth0", "10.0.0.2/24"), interface("eth1", "192.168.1.2/24"));
+        apply_network(&mut topology, &HashMap::new(), vec![eth0.clone(), eth1.clone()]);
+        assert_eq!(codes(&topology), ["config.wildcard_bind"]);
+        assert!(topology.problems[0].message.ends_with("10.0.0.2/24 (eth0) and 192.168.1.2/24 (eth1)"));
+        eth1.addresses = vec!["fe80::1/64".to_owned()];
+        apply_network(&mut topology, &HashMap::new(), vec![eth0, eth1]);
+        assert_eq!(codes(&topology), Vec::<&str>::new());
     }
 
     #[test]
@@ -227,7 +295,7 @@ mod tests {
             interface: Some("eth0".into()),
             source: Some("10.0.0.2".parse().unwrap()),
             gateway: Some("10.0.0.1".parse().unwrap()),
-            is_local: false,
+            ..RouteFacts::default()
         };
         let routes = HashMap::from([("10.9.0.5".parse().unwrap(), route.clone())]);
         apply_network(&mut topology, &routes, vec![interface("eth0", "10.0.0.2/24")]);

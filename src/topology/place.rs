@@ -6,7 +6,7 @@ use super::{
     reading::Reading,
     section::Section,
 };
-use crate::api::{Direction, Endpoint, PortSource, Protocol, SerialLine, Severity, Transport, endpoint_id};
+use crate::api::{Activity, Direction, Endpoint, PortSource, Protocol, SerialLine, Severity, Transport, endpoint_id};
 use std::net::IpAddr;
 
 /// Where an endpoint is.
@@ -64,6 +64,7 @@ impl Place {
             dnp3_addresses: Vec::new(),
             serial: None,
             config_files: vec![reading.path.to_owned()],
+            activity: Activity::Unknown,
             process: reading.process.map(|process| process.to_string()),
             components: Vec::new(),
             max_connections: None,

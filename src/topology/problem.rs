@@ -171,6 +171,30 @@ problem_codes! {
     ListedFileOverridden "config.listed_file_overridden" Info
         "A file of a DNP3 file list has another address or port than the list's first file, which opens the channel for all."
         "Nothing, if one channel is meant; otherwise start the files as processes of their own.";
+    NotStarted "config.not_started" Info
+        "A config that nothing starts: no systemd unit, no list of processes and no running process names it."
+        "Nothing, if it is a spare; otherwise enable its process, or name the file in the list of processes.";
+    StartedMissing "config.started_missing" Alarm
+        "Something starts a process with a config file that does not exist; the process restarts every few seconds."
+        "Put the file where the command line looks for it, or mend the name there.";
+    StartedTwice "config.started_twice" Warning
+        "Two processes use one config, so both poll the same device or listen on the same port."
+        "Stop one of them; look whether both systemd and the list of processes start it.";
+    Overridden "config.overridden" Warning
+        "A command line overrides what the file says, so the file alone misleads; the topology follows the command line."
+        "Move the value into the file if it is meant to stay.";
+    ConfigFromBus "config.from_bus" Info
+        "A process gets its config over the bus; what it talks to is not in any file."
+        "Get the config from the uri to see it; `extra_endpoints` makes netdiag test the endpoint.";
+    WildcardBind "config.wildcard_bind" Info
+        "A server listens on all addresses of a host that is in more than one network, so it can be reached from each of them."
+        "Bind it to the address of the network that it is meant for, or see to it that a firewall does.";
+    NoRoute "config.no_route" Alarm
+        "This host has no way to send to the configured address."
+        "Check the address, the interface's own address and prefix, and the routes (`ip route get`).";
+    InterfaceDown "config.interface_down" Alarm
+        "The interface by which an endpoint is reached is off or has no carrier."
+        "Check the cable and the switch port, and that the interface is switched on (`ip link`).";
     ListenerConflict "config.listener_conflict" Alarm
         "Two configs listen on the same port: Modbus servers then share the connections at random, other processes fail."
         "Give each server a port of its own.";

@@ -77,6 +77,12 @@ impl Process {
         }
     }
 
+    /// The process that a program is, by the name of its file.
+    pub fn of_program(path: &str) -> Option<Self> {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        Self::ALL.into_iter().find(|process| process.as_str() == name)
+    }
+
     /// The process whose directory a file lies in: that of the nearest folder with the name of one.
     pub fn of_path(path: &str) -> Option<Self> {
         let mut folders = path.rsplit('/').skip(1);

@@ -1,0 +1,122 @@
+//! `netdiag topology`.
+
+mod change;
+mod draw;
+mod site;
+
+use super::{
+    EXIT_OK, EXIT_PROBLEMS, EXIT_USAGE, block_on,
+    text::{Paint, print, width},
+};
+use crate::{
+    api::{Severity, Topology, UtcTime},
+    service::read_topology,
+    topology::compare,
+};
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: &str = "Examples:
+  netdiag topology /usr/local/etc/config
+  netdiag topology --json /usr/local/etc/config > before.json
+  netdiag topology --compare before.json /usr/local/etc/config
+  netdiag topology --format dot /usr/local/etc/config | dot -Tsvg > site.svg";
+
+/// Show what should talk to what, read from config directories.
+///
+/// Prints the devices that this controller connects to, the ports that it listens on, its own interfaces, and what is wrong with the
+/// configs before a packet is sent; `netdiag explain CODE` says what to do about a problem. Nothing is probed.
+///
+/// Exit code 0: nothing is wrong (with --compare: nothing changed). 1: there are problems (changes). 2: a directory or the file to compare
+/// with cannot be read.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Directories of config files, read recursively.
+    #[arg(required = true, value_name = "DIR")]
+    dirs: Vec<PathBuf>,
+    /// Print the body that the bus would carry; the same as --format json.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// How to show it: text for people, json for programs, dot (Graphviz) or mermaid as a drawing.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Tell what changed since a topology that was saved with --json.
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Show every problem, also where there are many of a kind.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    #[default]
+    Text,
+    Json,
+    Dot,
+    Mermaid,
+}
+
+pub(super) fn run(args: &Args) -> u8 {
+    let format = if args.json { Format::Json } else { args.format };
+    for dir in &args.dirs {
+        if let Err(error) = std::fs::read_dir(dir) {
+            eprintln!("netdiag topology: {}: {error}; name a directory that holds config files", dir.display());
+            return EXIT_USAGE;
+        }
+    }
+    let before = match args.compare.as_deref().map(read_saved).transpose() {
+        Ok(before) => before,
+        Err(error) => {
+            eprintln!("netdiag topology: {error}");
+            return EXIT_USAGE;
+        }
+    };
+    if before.is_some() && matches!(format, Format::Dot | Format::Mermaid) {
+        eprintln!("netdiag topology: a change can be shown as text or json, not drawn");
+        return EXIT_USAGE;
+    }
+    let topology = match block_on(read_topology(&args.dirs)) {
+        Ok(topology) => topology,
+        Err(code) => return code,
+    };
+    let json = |body: serde_json::Result<String>| body.unwrap_or_default() + "\n";
+    let (text, is_sound) = match before {
+        Some(before) => {
+            let change = compare(&before, &topology);
+            let text = if format == Format::Json {
+                json(serde_json::to_string(&change))
+            } else {
+                change::describe(&change, Paint::stdout())
+            };
+            (text, change.is_empty())
+        }
+        None => {
+            let text = match format {
+                Format::Text => site::describe(&topology, Paint::stdout(), width(), args.all),
+                Format::Json => json(serde_json::to_string(&topology)),
+                Format::Dot => draw::dot(&topology),
+                Format::Mermaid => draw::mermaid(&topology),
+            };
+            (text, topology.problems.iter().all(|problem| problem.severity < Severity::Warning))
+        }
+    };
+    if !print(&text) || is_sound { EXIT_OK } else { EXIT_PROBLEMS }
+}
+
+/// A topology as `--json` printed it; an older one may lack what this version adds.
+fn read_saved(path: &Path) -> Result<Topology, String> {
+    let text = std::fs::read(path).map_err(|error| format!("{}: {error}; name a file that --json was saved to", path.display()))?;
+    let topology: Topology = serde_json::from_slice(&text)
+        .map_err(|error| format!("{}: it is no topology as --json prints it: {error}", path.display()))?;
+    match topology.endpoint_uris.is_empty() {
+        true => Ok(topology),
+        false => {
+            let at: UtcTime = topology.scanned_at;
+            Err(format!(
+                "{}: the topology of {at} was cut to fit a message; save it with `netdiag topology --json`",
+                path.display()
+            ))
+        }
+    }
+}
