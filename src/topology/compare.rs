@@ -12,7 +12,11 @@ const EVER_CHANGING: [&str; 2] = ["counters", "carrier_changes"];
 pub fn compare(before: &Topology, after: &Topology) -> TopologyChange {
     let endpoints = difference(by_id(&before.endpoints), by_id(&after.endpoints), &[]);
     let interfaces = difference(by_name(&before.interfaces), by_name(&after.interfaces), &EVER_CHANGING);
-    let missing_in = |others: &[Problem], problem: &&Problem| !others.contains(problem);
+    // A problem that moved to another line is the same problem.
+    let is_same = |one: &Problem, other: &Problem| {
+        (&one.code, &one.path, &one.endpoint_id, &one.message) == (&other.code, &other.path, &other.endpoint_id, &other.message)
+    };
+    let missing_in = |others: &[Problem], problem: &&Problem| !others.iter().any(|other| is_same(problem, other));
     let problems_added: Vec<Problem> =
         after.problems.iter().filter(|problem| missing_in(&before.problems, problem)).cloned().collect();
     let problems_resolved: Vec<Problem> =

@@ -40,12 +40,13 @@ pub(super) struct Group<'t> {
 pub(super) fn read<'t>(value: &'t Json<'t>, index: usize, inherited: Inherited, reading: &'t Reading<'t>) -> Option<ReadComponent> {
     let notes = reading.notes;
     if !matches!(value, Json::Object(_)) {
-        notes.wrong_type("components", &index.to_string(), "an object", value.type_name());
+        let message = format!("components[{index}] is {}; it should be an object", value.type_name());
+        notes.tell(ProblemCode::WrongType, message);
         return None;
     }
     let mut section = Section::new(format!("components[{index}]"), value, Keys::Exact, notes);
     let id = section.name_text("id").unwrap_or_else(|| {
-        notes.tell(ProblemCode::ComponentId, format!("components[{index}] has no usable `id`"));
+        section.tell("id", ProblemCode::ComponentId, format!("components[{index}] has no usable `id`"));
         "noId".to_owned()
     });
     section.name = format!("component {}", quote(&id));
@@ -77,7 +78,7 @@ fn group<'t>(value: &'t Json<'t>, unit_id: Option<u8>, component: &Section<'_>, 
     let own = section.unit_id();
     if own.is_some() && own != unit_id && reading.process != Some(Process::GcomModbusClient) {
         let message = format!("{} has a `device_id` of its own, which only gcom_modbus_client reads", section.name);
-        reading.notes.tell(ProblemCode::GroupUnit, message);
+        section.tell("device_id", ProblemCode::GroupUnit, message);
     }
     let own = own.filter(|_| reading.process != Some(Process::ModbusClient));
     Group { value, unit_id: own.or(unit_id) }
@@ -93,6 +94,6 @@ fn check_type(group: &Section<'_>, reading: &Reading<'_>) {
     };
     if !known || refused {
         let message = format!("{} has the type {}, which the client does not know", group.name, quote(name));
-        reading.notes.tell(ProblemCode::UnknownRegisterType, message);
+        group.tell("type", ProblemCode::UnknownRegisterType, message);
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn read<'t>(root: &'t Json<'t>, reading: &'t Reading<'t>) -> Option<F
     system.tell_lookalikes();
     let id = system.name_text("id").filter(|id| !id.is_empty());
     if id.is_none() {
-        notes.tell(ProblemCode::MissingId, "`system` has no usable `id`");
+        system.tell("id", ProblemCode::MissingId, "`system` has no usable `id`");
     }
     let direction = direction(&system, id.as_deref().unwrap_or_default(), reading);
     if direction == Direction::Undetermined {
@@ -55,7 +55,7 @@ pub(super) fn read<'t>(root: &'t Json<'t>, reading: &'t Reading<'t>) -> Option<F
         match dnp3_line(&system) {
             Some(line) => Place::Serial(line),
             None => {
-                notes.tell(ProblemCode::MissingAddress, "`conn_type` is RTU, and system names no serial device");
+                system.tell("conn_type", ProblemCode::MissingAddress, "`conn_type` is RTU, and system names no serial device");
                 return None;
             }
         }
@@ -114,13 +114,14 @@ fn link_addresses(system: &Section<'_>, direction: Direction) -> Dnp3Addresses {
         let valid = u16::try_from(number).ok().filter(|_| number <= MAX_LINK_ADDRESS);
         if valid.is_none() {
             let message = format!("`{key}` is {number}; a link address is a number from 0 to {MAX_LINK_ADDRESS}");
-            system.notes().tell(ProblemCode::LinkAddressInvalid, message);
+            system.tell(key, ProblemCode::LinkAddressInvalid, message);
         }
         valid
     };
     let (master, station) = (address("master_address"), address("station_address"));
     if system.value("local_address").or(system.value("remote_address")).is_some() {
-        system.notes().tell(ProblemCode::LinkAddressIgnored, ProblemCode::LinkAddressIgnored.meaning());
+        let key = if system.value("local_address").is_some() { "local_address" } else { "remote_address" };
+        system.tell(key, ProblemCode::LinkAddressIgnored, ProblemCode::LinkAddressIgnored.meaning());
     }
     let defaulted = master.is_none() || station.is_none();
     let (master, station) = (master.unwrap_or(MASTER), station.unwrap_or(STATION));
@@ -207,11 +208,11 @@ fn heartbeats(system: &Section<'_>, component: &str, points: &[Points<'_>], read
         match point {
             None if enabled => {
                 let message = format!("`{key}` names the point {}, which the file does not have", quote(id));
-                reading.notes.tell(ProblemCode::HeartbeatUnresolved, message);
+                system.tell(key, ProblemCode::HeartbeatUnresolved, message);
             }
             Some((point_type, _)) if enabled && !fitting.iter().any(|known| known.eq_ignore_ascii_case(point_type)) => {
                 let message = format!("`{key}` names a point of type {}; it must be {}", quote(point_type), fitting.join(" or "));
-                reading.notes.tell(ProblemCode::HeartbeatRegister, message);
+                system.tell(key, ProblemCode::HeartbeatRegister, message);
             }
             _ => {}
         }
@@ -239,7 +240,7 @@ fn heartbeats(system: &Section<'_>, component: &str, points: &[Points<'_>], read
     let is_effective = enabled && is_gcom;
     if !is_effective && !heartbeats.is_empty() {
         let why = if enabled { "only the gcom processes know it" } else { "`heartbeat_enabled` is not true" };
-        reading.notes.tell(ProblemCode::HeartbeatDisabled, format!("a heartbeat is configured, but {why}"));
+        system.tell("heartbeat_enabled", ProblemCode::HeartbeatDisabled, format!("a heartbeat is configured, but {why}"));
     }
     heartbeats
 }

@@ -57,7 +57,8 @@ pub fn read_file(path: &str, bytes: &[u8]) -> FileReport {
 
 /// Reads a file on a host that knows these services.
 pub fn read_file_with(path: &str, bytes: &[u8], services: &Services) -> FileReport {
-    let notes = Notes::new(path);
+    let text = Text::of(bytes);
+    let notes = Notes::new(path, &text.text);
     let process = Process::of_path(path);
     let report = FileReport {
         path: path.to_owned(),
@@ -70,14 +71,16 @@ pub fn read_file_with(path: &str, bytes: &[u8], services: &Services) -> FileRepo
         problems: Vec::new(),
     };
     let reading = Reading { path, process, services, notes: &notes };
-    let text = Text::of(bytes);
     // The tolerant second look is only for what the first one refuses.
     let first = first_value(&text.text);
     let mut report = match first {
         Ok((root, extra)) => read_root(report, &root, &text, extra, None, &reading),
         Err(error) => match blank_out(&text.text).map(|(mended, repairs)| (mended, repairs.describe())) {
             Some((mended, repairs)) if matches!(error, JsonError::Syntax { .. }) => match first_value(&mended) {
-                Ok((root, extra)) => read_root(report, &root, &text, extra, Some((error, repairs)), &reading),
+                Ok((root, extra)) => {
+                    notes.read_from(&mended);
+                    read_root(report, &root, &text, extra, Some((error, repairs)), &reading)
+                }
                 Err(_) => broken(report, &text, error, &reading),
             },
             _ => broken(report, &text, error, &reading),

@@ -11,6 +11,11 @@ use super::{
 };
 use crate::api::{Heartbeat, HeartbeatKind, RegisterType};
 
+/// The keys that name the points, by their ids.
+const READ_KEY: &str = "component_heartbeat_read_uri";
+const WRITE_KEY: &str = "component_heartbeat_write_uri";
+const WATCHDOG_KEY: &str = "watchdog_uri";
+
 /// What a configured heartbeat says of itself, before its point is looked for.
 struct Configured<'t> {
     kind: HeartbeatKind,
@@ -38,17 +43,17 @@ pub(super) fn read(
         let id = section.text(key).filter(|id| !id.is_empty())?;
         Some(Configured { kind, id, enabled, timeout_ms, period_ms, max_value })
     };
-    let read = heartbeat(HeartbeatKind::Read, "component_heartbeat_read_uri");
-    let write = heartbeat(HeartbeatKind::Write, "component_heartbeat_write_uri");
+    let read = heartbeat(HeartbeatKind::Read, READ_KEY);
+    let write = heartbeat(HeartbeatKind::Write, WRITE_KEY);
     if enabled && read.is_none() && reading.process != Some(Process::GcomModbusClient) {
         let message = format!("{} has its heartbeat switched on without `component_heartbeat_read_uri`", section.name);
-        reading.notes.tell(ProblemCode::HeartbeatUnresolved, message);
+        section.tell("heartbeat_enabled", ProblemCode::HeartbeatUnresolved, message);
     }
     if !enabled && (read.is_some() || write.is_some()) {
         let message = format!("the heartbeat of {} is configured, but `heartbeat_enabled` is not true", section.name);
-        reading.notes.tell(ProblemCode::HeartbeatDisabled, message);
+        section.tell("heartbeat_enabled", ProblemCode::HeartbeatDisabled, message);
     }
-    let watchdog = section.text("watchdog_uri").filter(|id| !id.is_empty()).map(|id| Configured {
+    let watchdog = section.text(WATCHDOG_KEY).filter(|id| !id.is_empty()).map(|id| Configured {
         kind: HeartbeatKind::Watchdog,
         id,
         enabled: section.is_true("watchdog_enabled"),
@@ -75,15 +80,15 @@ fn resolve(
     let wire_offset = offset.and_then(|offset| offset.checked_sub(u32::from(off_by_one))).filter(|&offset| offset <= 0xffff);
     let size = point.map(|(_, point)| point_number(point, "size", Keys::Exact).unwrap_or(1));
 
-    let what = match configured.kind {
-        HeartbeatKind::Read => "heartbeat to be read",
-        HeartbeatKind::Write => "heartbeat to be written",
-        HeartbeatKind::Watchdog => "watchdog",
+    let (what, key) = match configured.kind {
+        HeartbeatKind::Read => ("heartbeat to be read", READ_KEY),
+        HeartbeatKind::Write => ("heartbeat to be written", WRITE_KEY),
+        HeartbeatKind::Watchdog => ("watchdog", WATCHDOG_KEY),
     };
     let named = format!("the {what} of {} is the point {}", section.name, quote(configured.id));
     if configured.enabled && point.is_none() {
         let message = format!("{named}, and the component has no point of that id");
-        reading.notes.tell(ProblemCode::HeartbeatUnresolved, message);
+        section.tell(key, ProblemCode::HeartbeatUnresolved, message);
     }
     let fits = match configured.kind {
         HeartbeatKind::Write => register_type == Some(RegisterType::Holding),
@@ -91,7 +96,7 @@ fn resolve(
     };
     if configured.enabled && point.is_some() && (!fits || wire_offset.is_none()) {
         let message = format!("{named}, whose register cannot serve for it");
-        reading.notes.tell(ProblemCode::HeartbeatRegister, message);
+        section.tell(key, ProblemCode::HeartbeatRegister, message);
     }
     Heartbeat {
         endpoint_id: String::new(),

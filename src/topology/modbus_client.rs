@@ -73,7 +73,7 @@ pub(super) fn read<'t>(root: &'t Json<'t>, reading: &'t Reading<'t>) -> Option<F
 pub(super) fn read_single<'t>(root: &'t Json<'t>, reading: &'t Reading<'t>) -> Option<Found> {
     let system = Section::new("system", root.get_any_case("system")?, Keys::AnyCase, reading.notes);
     system.tell_lookalikes();
-    reading.notes.tell(ProblemCode::NotLoadable, ProblemCode::NotLoadable.meaning());
+    system.tell("id", ProblemCode::NotLoadable, ProblemCode::NotLoadable.meaning());
     let name = system.name_text("id");
     let unit_ids: Vec<u8> = system.unit_id().into_iter().collect();
     let poll_ms = system.count("frequency").filter(|&poll_ms| poll_ms > 0);
@@ -96,7 +96,7 @@ fn place(section: &Section<'_>, reading: &Reading<'_>) -> Option<Place> {
     let device = match device {
         Some(device) if has_address => {
             let message = format!("{} has `ip_address` and `serial_device` {}", section.name, quote(&device));
-            reading.notes.tell(ProblemCode::BothAddressAndSerial, message);
+            section.tell("serial_device", ProblemCode::BothAddressAndSerial, message);
             Some(device).filter(|_| reading.process == Some(Process::GcomModbusClient))
         }
         device => device,
@@ -134,7 +134,7 @@ fn max_connections(connection: &Section<'_>, reading: &Reading<'_>) -> u16 {
             Ok(number) if (1..=most).contains(&number) => number,
             _ => {
                 let message = format!("`max_num_connections` is {number}; the range is 1 to {most}, and 1 is taken");
-                reading.notes.tell(ProblemCode::ConnectionsInvalid, message);
+                connection.tell("max_num_connections", ProblemCode::ConnectionsInvalid, message);
                 1
             }
         },

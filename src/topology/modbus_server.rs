@@ -26,7 +26,7 @@ pub(super) fn read<'t>(root: &'t Json<'t>, reading: &'t Reading<'t>) -> Option<F
     system.tell_lookalikes();
     let id = system.name_text("id").map(|id| id.trim_start_matches('/').to_owned()).filter(|id| !id.is_empty());
     if id.is_none() {
-        notes.tell(ProblemCode::MissingId, "`system` has no usable `id`");
+        system.tell("id", ProblemCode::MissingId, "`system` has no usable `id`");
     }
     let system_unit = system.unit_id();
 
@@ -45,7 +45,7 @@ pub(super) fn read<'t>(root: &'t Json<'t>, reading: &'t Reading<'t>) -> Option<F
             }
             if let Some(unit) = system_unit.filter(|unit| !units.contains(unit) && !units.is_empty()) {
                 let message = format!("`device_id` in system is {unit}, but the register sections serve {units:?}");
-                notes.tell(ProblemCode::ServerUnitDiffers, message);
+                system.tell("device_id", ProblemCode::ServerUnitDiffers, message);
             }
         }
         map => {
@@ -70,7 +70,7 @@ fn place(system: &Section<'_>, reading: &Reading<'_>) -> Option<Place> {
         Some(device) if !has_address => return Some(Place::Serial(modbus_line(system, device))),
         Some(device) => {
             let message = format!("system has `ip_address` and `serial_device` {}; the server takes the address", quote(&device));
-            reading.notes.tell_as(Severity::Warning, ProblemCode::BothAddressAndSerial, message);
+            system.tell_as("serial_device", Severity::Warning, ProblemCode::BothAddressAndSerial, message);
         }
         None => {}
     }
@@ -92,9 +92,10 @@ fn collect_uris(section: &Section<'_>, map: &Json<'_>, uris: &mut BTreeSet<Strin
     }
     let is_unread = |name: &str| !SERVER_SECTIONS.iter().any(|known| known.eq_ignore_ascii_case(name));
     let unread = map.entries().iter().filter(|(name, value)| matches!(value, Json::List(_)) && is_unread(name));
-    let unread: Vec<String> = unread.take(8).map(|(name, _)| quote(name)).collect();
-    if !unread.is_empty() {
-        let message = format!("not read in {}: {}", section.name, unread.join(", "));
-        section.notes().tell(ProblemCode::UnknownSection, message);
+    let unread: Vec<&str> = unread.take(8).map(|(name, _)| name.as_ref()).collect();
+    if let Some(first) = unread.first() {
+        let named: Vec<String> = unread.iter().map(|name| quote(name)).collect();
+        let message = format!("not read in {}: {}", section.name, named.join(", "));
+        section.tell(first, ProblemCode::UnknownSection, message);
     }
 }

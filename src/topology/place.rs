@@ -21,7 +21,7 @@ pub(super) enum Place {
 /// which is told.
 pub(super) fn host(section: &Section<'_>, direction: Direction) -> Option<(String, Option<IpAddr>)> {
     let text = section.text("ip_address").unwrap_or_default();
-    let tell = |code: ProblemCode, message: String| section.notes().tell(code, message);
+    let tell = |code: ProblemCode, message: String| section.tell("ip_address", code, message);
     let written = format!("`ip_address` in {} is {}", section.name, quote(text));
     match classify(text) {
         HostText::Address(address) => {
@@ -30,7 +30,7 @@ pub(super) fn host(section: &Section<'_>, direction: Direction) -> Option<(Strin
             }
             if address.is_unspecified() && direction == Direction::Outbound {
                 let message = format!("{written}, which as a target means this host itself");
-                section.notes().tell_as(Severity::Warning, ProblemCode::AddressInvalid, message);
+                section.tell_as("ip_address", Severity::Warning, ProblemCode::AddressInvalid, message);
             }
             return Some((clip(text, 64), Some(address)));
         }

@@ -54,7 +54,7 @@ pub(super) fn modbus_port(section: &Section<'_>, services: &Services, process: O
         None => {
             let (port, _) = written;
             let message = format!("the service {} is unknown; port {port} is taken", quote(service));
-            section.notes().tell(ProblemCode::ServiceUnknown, message);
+            section.tell("service", ProblemCode::ServiceUnknown, message);
             written
         }
     }
@@ -68,7 +68,7 @@ fn invalid(section: &Section<'_>, why: &str, process: Option<Process>) -> (u16, 
         _ => "the process refuses the file or takes 502 instead",
     };
     let message = format!("`port` in {} cannot be used: {why}, and {outcome}", section.name);
-    section.notes().tell(ProblemCode::PortInvalid, message);
+    section.tell("port", ProblemCode::PortInvalid, message);
     (MODBUS_PORT, PortSource::Invalid)
 }
 
@@ -84,7 +84,7 @@ pub(super) fn dnp3_port(section: &Section<'_>) -> (u16, PortSource) {
     let port = number.map_or(0, |number| (number & 0xffff) as u16);
     let found = number.map_or_else(|| value.type_name().to_owned(), |number| number.to_string());
     let message = format!("`port` in {} is {found}; the process makes {port} of it", section.name);
-    section.notes().tell(ProblemCode::PortInvalid, message);
+    section.tell("port", ProblemCode::PortInvalid, message);
     (port, PortSource::Invalid)
 }
 
@@ -95,7 +95,7 @@ mod tests {
 
     fn port(text: &str) -> (u16, PortSource) {
         let (root, _) = first_value(text).unwrap();
-        let notes = Notes::new("a.json");
+        let notes = Notes::new("a.json", "");
         let services = Services::parse("# names\nmodbus-alt 1700/tcp mbalt # other\nmodbus-alt 9/udp\nbroken\nx y/tcp\n");
         modbus_port(&Section::new("connection", &root, Keys::Exact, &notes), &services, None)
     }
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(port("{}"), (502, PortSource::Default));
         let dnp3 = |text: &str| {
             let (root, _) = first_value(text).unwrap();
-            let notes = Notes::new("a.json");
+            let notes = Notes::new("a.json", "");
             dnp3_port(&Section::new("system", &root, Keys::AnyCase, &notes))
         };
         assert_eq!(dnp3("{}"), (20000, PortSource::Default));

@@ -41,9 +41,16 @@ impl<'t> Section<'t> {
         Self { name: name.into(), value, keys, notes }
     }
 
-    /// The notes that its problems go to.
-    pub fn notes(&self) -> &'t Notes<'t> {
-        self.notes
+    /// Tells a problem of the usual severity at the place of a key; if the key is not there, where the section begins.
+    pub fn tell(&self, key: &str, code: ProblemCode, message: impl Into<String>) {
+        self.tell_as(key, code.severity(), code, message);
+    }
+
+    /// Tells a problem of a severity of its own at the place of a key.
+    pub fn tell_as(&self, key: &str, severity: Severity, code: ProblemCode, message: impl Into<String>) {
+        let entries = self.value.entries();
+        let found = entries.iter().find(|(written, _)| self.matches(written, key)).or_else(|| entries.first());
+        self.notes.tell_at(found.map(|(written, _)| written.as_ref()), severity, code, message.into());
     }
 
     fn matches(&self, written: &str, key: &str) -> bool {
@@ -58,15 +65,18 @@ impl<'t> Section<'t> {
         let mut found = self.value.entries().iter().filter(|(written, _)| self.matches(written, key));
         let (written, first) = found.next()?;
         if written != key {
-            self.notes.tell(ProblemCode::KeyCase, format!("{} in {} is read as `{key}`", quote(written), self.name));
+            self.tell(key, ProblemCode::KeyCase, format!("{} in {} is read as `{key}`", quote(written), self.name));
         }
         let Some((_, last)) = found.next_back() else { return Some(first) };
         let (taken, which) = match self.keys {
             Keys::Exact => (last, "last"),
             Keys::AnyCase => (first, "first"),
         };
-        self.notes
-            .tell(ProblemCode::DuplicateKey, format!("`{key}` stands more than once in {}; the {which} one was read", self.name));
+        self.tell(
+            key,
+            ProblemCode::DuplicateKey,
+            format!("`{key}` stands more than once in {}; the {which} one was read", self.name),
+        );
         Some(taken)
     }
 
@@ -95,7 +105,7 @@ impl<'t> Section<'t> {
     pub fn count(&self, key: &str) -> Option<u64> {
         let number = self.integer(key)?;
         u64::try_from(number).ok().or_else(|| {
-            self.notes.tell(ProblemCode::WrongType, format!("`{key}` in {} is {number}; it cannot be negative", self.name));
+            self.tell(key, ProblemCode::WrongType, format!("`{key}` in {} is {number}; it cannot be negative", self.name));
             None
         })
     }
@@ -131,7 +141,7 @@ impl<'t> Section<'t> {
         let number = self.integer("device_id")?;
         u8::try_from(number).ok().or_else(|| {
             let message = format!("`device_id` in {} is {number}; a unit id is a number from 0 to 255", self.name);
-            self.notes.tell(ProblemCode::UnitIdInvalid, message);
+            self.tell("device_id", ProblemCode::UnitIdInvalid, message);
             None
         })
     }
@@ -149,19 +159,22 @@ impl<'t> Section<'t> {
                 // A slip of the pen, rather than a note or a value put aside.
                 Some((key, false)) if plain == *key => {
                     let message = format!("{} in {} is not read; the key is `{key}`", quote(written), self.name);
-                    self.notes.tell_as(Severity::Warning, ProblemCode::LookalikeKey, message);
+                    self.notes.tell_at(Some(written), Severity::Warning, ProblemCode::LookalikeKey, message);
                 }
-                Some(_) if unread.len() < MAX_LOOKALIKES => unread.push(quote(written)),
+                Some(_) if unread.len() < MAX_LOOKALIKES => unread.push(written.as_ref()),
                 _ => {}
             }
         }
-        if !unread.is_empty() {
-            self.notes.tell(ProblemCode::LookalikeKey, format!("not read in {}: {}", self.name, unread.join(", ")));
+        if let Some(first) = unread.first() {
+            let named: Vec<String> = unread.iter().map(|written| quote(written)).collect();
+            let message = format!("not read in {}: {}", self.name, named.join(", "));
+            self.notes.tell_at(Some(first), ProblemCode::LookalikeKey.severity(), ProblemCode::LookalikeKey, message);
         }
     }
 
     fn wrong<T>(&self, key: &str, expected: &str, value: &Json<'_>) -> Option<T> {
-        self.notes.wrong_type(&self.name, key, expected, value.type_name());
+        let message = format!("{} in {} is {}; it should be {expected}", quote(key), self.name, value.type_name());
+        self.tell(key, ProblemCode::WrongType, message);
         None
     }
 }
@@ -215,7 +228,7 @@ mod tests {
 
     fn with_section<T>(text: &str, keys: Keys, read: impl Fn(&Section<'_>) -> T) -> (T, Vec<String>) {
         let (root, _) = first_value(text).unwrap();
-        let notes = Notes::new("a.json");
+        let notes = Notes::new("a.json", "");
         let read = read(&Section::new("system", &root, keys, &notes));
         let codes = notes.into_problems().into_iter().map(|problem| problem.code).collect();
         (read, codes)

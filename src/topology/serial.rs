@@ -51,7 +51,7 @@ mod tests {
             r#"{"deviceName": "/dev/ttyS0", "baud": 19200, "parity": "even", "dataBits": 7, "stopBits": 2}"#,
         ] {
             let (root, _) = first_value(text).unwrap();
-            let notes = Notes::new("a.json");
+            let notes = Notes::new("a.json", "");
             let line = dnp3_line(&Section::new("system", &root, Keys::AnyCase, &notes)).unwrap();
             let expected =
                 SerialLine { device: "/dev/ttyS0".into(), baud_rate: 19200, parity: "even".into(), data_bits: 7, stop_bits: 2 };
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn what_is_missing_or_absurd_is_the_default() {
         let (root, _) = first_value(r#"{"serial_device": "x", "data_bits": 999, "parity": "soft"}"#).unwrap();
-        let notes = Notes::new("a.json");
+        let notes = Notes::new("a.json", "");
         let section = Section::new("connection", &root, Keys::Exact, &notes);
         let line = modbus_line(&section, modbus_device(&section).unwrap());
         assert_eq!((line.baud_rate, line.data_bits, line.stop_bits, line.parity.as_str()), (115_200, 8, 1, "none"));

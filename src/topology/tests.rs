@@ -31,6 +31,40 @@ fn a_broken_file_says_where_and_how_bad() {
 }
 
 #[test]
+fn what_is_wrong_with_a_value_says_where_it_stands() {
+    let text = "{\n \"connection\": {\n  \"name\": \"n\", \"ip_address\": \"10.0.0.9\", \"port\": \"502\",\n  \"device_id\": 300\n },\n \
+                \"components\": [{\"id\": \"a\", \"heartbeat_enabled\": true, \"component_heartbeat_read_uri\": \"gone\"}]\n}";
+    let places = |text: &str| {
+        let mut places: Vec<_> = read_file("modbus_client/n.json", text.as_bytes())
+            .problems
+            .into_iter()
+            .map(|problem| (problem.code, problem.line, problem.column))
+            .collect();
+        places.sort();
+        places
+    };
+    // Where a piece of the text stands, counted in another way than the reader's.
+    let at = |text: &str, code: &str, piece: &str| {
+        let (number, line) = text.lines().enumerate().find(|(_, line)| line.contains(piece)).unwrap();
+        (code.to_owned(), Some(number as u32 + 1), Some(line.find(piece).unwrap() as u32 + 1))
+    };
+    let expected = |text| {
+        vec![
+            ("config.default_unit".to_owned(), None, None),
+            at(text, "config.heartbeat_unresolved", "\"component_heartbeat_read_uri\""),
+            at(text, "config.port_invalid", "\"port\""),
+            at(text, "config.unit_id_invalid", "\"device_id\""),
+            at(text, "config.wrong_type", "\"port\""),
+        ]
+    };
+    assert_eq!(places(text), expected(text));
+    let mended = text.replace("\"gone\"}", "\"gone\",}");
+    let mut with_comma = expected(&mended);
+    with_comma.insert(2, at(&mended, "config.json_syntax", "}]"));
+    assert_eq!(places(&mended), with_comma);
+}
+
+#[test]
 fn what_can_be_saved_of_a_damaged_file_is_saved_and_told() {
     let latin1 = CLIENT.bytes().map(|byte| if byte == b'x' { 0xe9 } else { byte }).collect();
     let cases: [(Vec<u8>, &str); 5] = [

@@ -139,7 +139,7 @@ mod tests {
     fn dot_draws_a_line_for_each_endpoint_and_quotes_names() {
         let text = dot(&site());
         assert_eq!(text.lines().filter(|line| line.contains(" -> ")).count(), 2);
-        assert!(text.contains(r#"controller -> place0 [label="a \"b\" #1; modbus 502 unit 1""#), "{text}");
+        assert!(text.contains(r#"controller -> place0 [label="a \"b\" #1; modbus 502""#), "{text}");
         assert!(text.contains("place1 -> controller"), "who connects is where the arrow begins: {text}");
     }
 
@@ -147,7 +147,7 @@ mod tests {
     fn mermaid_draws_the_same_and_escapes_what_has_a_meaning_there() {
         let text = mermaid(&site());
         assert!(text.starts_with("flowchart LR\n"));
-        assert!(text.contains(r#"controller -->|"a #34;b#34; #35;1#59; modbus 502 unit 1"| place0"#), "{text}");
+        assert!(text.contains(r#"controller -->|"a #34;b#34; #35;1#59; modbus 502"| place0"#), "{text}");
         assert!(text.contains("linkStyle 1 stroke:"));
     }
 }
