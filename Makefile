@@ -39,6 +39,12 @@ setup-test: setup $(PEERS)/ready
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends tshark >/dev/null; \
 	}
 
+	@command -v dropbear >/dev/null || { \
+		echo "installing dropbear-bin (apt), a secure shell to be greeted by; it is started by the tests only"; \
+		$(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends dropbear-bin >/dev/null; \
+	}
+
 # Real peers for the tests: a Modbus server and a DNP3 outstation and master that are not ours.
 $(PEERS)/ready: integration/peers/requirements.txt
 	@echo "installing the peers that the tests talk to (pip, into $(PEERS))"

@@ -10,8 +10,8 @@ mod wire;
 
 use namespace::Namespace;
 use netdiag::{
-    api::{ConnectState, Direction},
-    probe::{ConnectOutcome, Network, NetworkProber, PingOutcome, Prober, sockets},
+    api::{ConnectState, Direction, GreetingState},
+    probe::{ConnectOutcome, Network, NetworkProber, PingOutcome, Prober, Service, sockets},
 };
 use std::{
     collections::HashMap,
@@ -51,7 +51,7 @@ fn listen(namespace: &Namespace, address: &str) -> TcpListener {
 }
 
 /// Serves one connection on the device's port 502.
-fn serve(namespace: &Namespace, service: impl FnOnce(TcpStream) + Send + 'static) -> thread::JoinHandle<()> {
+fn serve<T: Send + 'static>(namespace: &Namespace, service: impl FnOnce(TcpStream) -> T + Send + 'static) -> thread::JoinHandle<T> {
     let listener = listen(namespace, "10.0.0.2:502");
     thread::spawn(move || service(listener.accept().expect("a connection").0))
 }
@@ -116,6 +116,43 @@ fn a_device_that_talks_first_is_heard_out() {
     let segments = wire.heard(local);
     assert_eq!(fins_and_resets(&segments, local), (1, 0));
     assert!(!segments.iter().any(Segment::rst), "{segments:?}");
+}
+
+#[test]
+fn a_web_server_is_asked_for_its_status_line_and_left_with_a_fin() {
+    let (controller, plant) = controller_and_device();
+    let server = serve(&plant, |mut stream| {
+        let mut request = [0; 512];
+        let length = stream.read(&mut request).expect("a request");
+        let request = String::from_utf8_lossy(&request[..length]).into_owned();
+        stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nServer: inverter\r\n\r\n").expect("an answer");
+        read_to_end(&stream);
+        request
+    });
+    let wire = Wire::listen(&controller, "eth0");
+    let outcome = controller.block_on(|| async { NetworkProber::new().greet(device(502), Service::Http, TIMEOUT).await });
+    assert_eq!((outcome.state, &outcome.detail), (ConnectState::Open, &None));
+    let greeting = outcome.greeting.expect("a greeting");
+    assert_eq!((greeting.state, greeting.text.as_deref()), (GreetingState::Answered, Some("HTTP/1.1 401 Unauthorized")));
+    let request = server.join().expect("the server saw a clean end");
+    assert!(request.starts_with("HEAD / HTTP/1.1\r\nHost: 10.0.0.2:502\r\n") && request.ends_with("\r\n\r\n"), "{request}");
+    let local = outcome.local_address.expect("a local address");
+    assert_eq!(fins_and_resets(&wire.heard(local), local), (1, 0));
+}
+
+#[test]
+fn a_service_that_says_nothing_is_waited_for_and_left_with_a_fin() {
+    let (controller, plant) = controller_and_device();
+    let server = serve(&plant, |stream| read_to_end(&stream));
+    let wire = Wire::listen(&controller, "eth0");
+    let outcome = controller.block_on(|| async { NetworkProber::new().greet(device(502), Service::Ssh, TIMEOUT).await });
+    assert_eq!(outcome.state, ConnectState::Open);
+    let greeting = outcome.greeting.expect("a greeting");
+    assert_eq!((greeting.state, greeting.text), (GreetingState::Silent, None));
+    assert!(greeting.time_ms >= 700.0 && outcome.time < Duration::from_millis(200), "the wait is no part of the connect's time");
+    server.join().expect("the server saw a clean end");
+    let local = outcome.local_address.expect("a local address");
+    assert_eq!(fins_and_resets(&wire.heard(local), local), (1, 0));
 }
 
 #[test]

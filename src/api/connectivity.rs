@@ -90,6 +90,31 @@ pub enum ConnectState {
     NotRequested,
 }
 
+/// How a service greeted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GreetingState {
+    /// With the line that such a service begins with.
+    Answered,
+    /// With something else.
+    Unexpected,
+    /// Not at all; it closed the connection.
+    Closed,
+    /// Not at all; the connection stayed open.
+    Silent,
+}
+
+/// What a secure shell or a web server said when it was connected to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Greeting {
+    /// How it greeted.
+    pub state: GreetingState,
+    /// Its first line: the banner of a secure shell, the status line of a web server.
+    pub text: Option<String>,
+    /// From the open connection to the line, in milliseconds.
+    pub time_ms: f64,
+}
+
 /// What the port connect found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ConnectReport {
@@ -103,6 +128,9 @@ pub struct ConnectReport {
     /// The local addresses that the attempts used, so that they can be found in the capture.
     #[serde(default)]
     pub local_addresses: Vec<SocketAddr>,
+    /// What the service said (ssh and http only, and only if the port opened).
+    #[serde(default)]
+    pub greeting: Option<Greeting>,
     /// What else is known.
     pub detail: Option<String>,
 }
@@ -110,7 +138,7 @@ pub struct ConnectReport {
 impl ConnectReport {
     /// The report of a connect that was not made.
     pub fn not_made(state: ConnectState, why: Option<String>) -> Self {
-        Self { state, attempts: 0, time_ms: None, local_addresses: Vec::new(), detail: why }
+        Self { state, attempts: 0, time_ms: None, local_addresses: Vec::new(), greeting: None, detail: why }
     }
 }
 

@@ -19,8 +19,8 @@ mod topology;
 
 pub use clothing::undress;
 pub use connectivity::{
-    ArpView, CaptureReport, ConnectReport, ConnectState, ConnectivityResult, Dnp3View, EndpointResult, IcmpUnreachable,
-    InterfaceCapture, KernelView, ModbusView, PingReport, PingState, ResponseTimes, RoundTrip, Verdict, WireView,
+    ArpView, CaptureReport, ConnectReport, ConnectState, ConnectivityResult, Dnp3View, EndpointResult, Greeting, GreetingState,
+    IcmpUnreachable, InterfaceCapture, KernelView, ModbusView, PingReport, PingState, ResponseTimes, RoundTrip, Verdict, WireView,
 };
 pub use endpoint::{
     Activity, Component, Direction, Dnp3Addresses, Endpoint, PortSource, Protocol, SerialLine, Transport, endpoint_id,

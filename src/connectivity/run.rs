@@ -5,10 +5,10 @@ use crate::{
     analysis::{Analysis, AnalysisSettings, Evidence, Watch, catalogue},
     api::{
         Capabilities, CaptureReport, ConnectReport, ConnectState, ConnectivityRequest, ConnectivityResult, Direction,
-        EndpointResult, Finding, KernelView, PingReport, PingState, Severity, UtcTime,
+        EndpointResult, Finding, KernelView, PingReport, PingState, Protocol, Severity, UtcTime,
     },
     capture::{self, Recording, RecordingOptions},
-    probe::{Prober, RateLimit, SocketTable},
+    probe::{Prober, RateLimit, Service, SocketTable},
 };
 use futures::{FutureExt as _, StreamExt as _, stream};
 use std::{
@@ -392,7 +392,7 @@ impl DeviceProber {
         let connects = async {
             for &index in &device.endpoints {
                 let connect = match self.input.plan.endpoints.get(index).map(|planned| &planned.connect) {
-                    Some(ConnectPlan::Connect(target)) => self.connect(*target).await,
+                    Some(ConnectPlan::Connect(target)) => self.connect(index, *target).await,
                     _ => not_connected(&self.input.plan, index),
                 };
                 let probed = Probed { index, ping: ping.clone().await, connect };
@@ -420,15 +420,24 @@ impl DeviceProber {
         ping_report(&futures::future::join_all(pings).await, capability.reason.as_deref())
     }
 
-    async fn connect(&self, target: SocketAddr) -> ConnectReport {
+    async fn connect(&self, index: usize, target: SocketAddr) -> ConnectReport {
+        // A field device is never spoken to; a secure shell and a web server can say what they are.
+        let service = match self.input.plan.endpoints.get(index).map(|planned| planned.endpoint.protocol) {
+            Some(Protocol::Ssh) => Some(Service::Ssh),
+            Some(Protocol::Http) => Some(Service::Http),
+            _ => None,
+        };
         let mut report = ConnectReport::not_made(ConnectState::Error, None);
         for _ in 0..self.input.request.connect_attempts {
             self.wait_for_turn().await;
-            let outcome = self.prober.connect(target, self.timeout()).await;
+            let outcome = match service {
+                Some(service) => self.prober.greet(target, service, self.timeout()).await,
+                None => self.prober.connect(target, self.timeout()).await,
+            };
             report.attempts += 1;
             report.state = outcome.state;
             report.time_ms = Some((outcome.time.as_secs_f64() * 1e6).round() / 1e3);
-            report.detail = outcome.detail;
+            (report.greeting, report.detail) = (outcome.greeting, outcome.detail);
             report.local_addresses.extend(outcome.local_address);
             if report.state == ConnectState::Open {
                 break;

@@ -5,10 +5,11 @@
 //! that has not opened ends without a packet.
 
 use super::{
-    ConnectOutcome,
+    ConnectOutcome, Service,
+    greeting::greeting,
     words::{When, errno, explain},
 };
-use crate::api::ConnectState;
+use crate::api::{ConnectState, Greeting, GreetingState};
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
@@ -31,8 +32,12 @@ const LOOK_MAX: Duration = Duration::from_millis(200);
 const DRAIN_TIME: Duration = Duration::from_millis(500);
 const DRAIN_BYTES: usize = 64 << 10;
 
-/// Opens and closes one connection. It takes at most `time_limit`, and when the connection opens, less than 0.7 s more.
-pub(super) async fn connect(target: SocketAddr, time_limit: Duration) -> ConnectOutcome {
+/// The longest that a service is waited for to greet.
+const GREETING_MAX: Duration = Duration::from_secs(5);
+
+/// Opens and closes one connection. It takes at most `time_limit`, and when the connection opens, less than 0.7 s more. With a service
+/// to be heard it may take `time_limit` once more.
+pub(super) async fn connect(target: SocketAddr, time_limit: Duration, service: Option<Service>) -> ConnectOutcome {
     let began = Instant::now();
     let (connection, local) = match begin(target) {
         Ok(begun) => begun,
@@ -45,16 +50,23 @@ pub(super) async fn connect(target: SocketAddr, time_limit: Duration) -> Connect
     match timeout(time_limit, connection.opened()).await {
         Err(_) => {
             let detail = Some(format!("no answer within {} ms", time_limit.as_millis()));
-            return ConnectOutcome { state: ConnectState::TimedOut, time: began.elapsed(), local_address, detail };
+            return ConnectOutcome { state: ConnectState::TimedOut, time: began.elapsed(), local_address, greeting: None, detail };
         }
         Ok(Err(error)) => return failed(&error, When::AfterSending, began.elapsed(), local_address),
         Ok(Ok(())) => {}
     }
     let time = began.elapsed();
-    match connection.look_and_close((time * 2).clamp(LOOK_MIN, LOOK_MAX)).await {
-        Ok(detail) => ConnectOutcome { state: ConnectState::Open, time, local_address, detail },
-        Err(error) => failed(&error, When::AfterSending, began.elapsed(), local_address),
-    }
+    let open = |greeting, detail| ConnectOutcome { state: ConnectState::Open, time, local_address, greeting, detail };
+    let ended = match service {
+        Some(service) => {
+            let mut connection = connection;
+            let greeting = connection.hear(service, target, time_limit.min(GREETING_MAX)).await;
+            let noticed = Vec::new();
+            connection.close(noticed).await.map(|detail| open(Some(greeting), detail))
+        }
+        None => connection.look_and_close((time * 2).clamp(LOOK_MIN, LOOK_MAX)).await.map(|detail| open(None, detail)),
+    };
+    ended.unwrap_or_else(|error| failed(&error, When::AfterSending, began.elapsed(), local_address))
 }
 
 /// Sends the SYN. The error comes with the local address if a packet was sent all the same.
@@ -123,7 +135,44 @@ impl Connection {
         if let Some(error) = self.stream.take_error()? {
             return Err(error);
         }
-        self.stream.shutdown().await?;
+        self.close(noticed).await
+    }
+
+    /// Hears how a service greets. That the device breaks the connection meanwhile is part of the greeting.
+    async fn hear(&mut self, service: Service, target: SocketAddr, time_limit: Duration) -> Greeting {
+        let began = Instant::now();
+        let end = began + time_limit;
+        if let Some(request) = service.request(target)
+            && !matches!(timeout_at(end, self.stream.write_all(request.as_bytes())).await, Ok(Ok(())))
+        {
+            return greeting(GreetingState::Closed, None, began.elapsed());
+        }
+        let mut received = Vec::new();
+        let mut buffer = [0; 1024];
+        loop {
+            let (is_end, is_late) = match timeout_at(end, self.stream.read(&mut buffer)).await {
+                Ok(Ok(bytes @ 1..)) => {
+                    received.extend_from_slice(buffer.get(..bytes).unwrap_or_default());
+                    (false, false)
+                }
+                Ok(Ok(0) | Err(_)) => (true, false),
+                Err(_) => (!received.is_empty(), true),
+            };
+            match service.judge(&received, is_end) {
+                Some((state, text)) => return greeting(state, text, began.elapsed()),
+                None if is_late => return greeting(GreetingState::Silent, None, began.elapsed()),
+                None => {}
+            }
+        }
+    }
+
+    /// Our FIN, and reading to the end of what the device sends, within bounds. Adds what is noticed.
+    async fn close(mut self, mut noticed: Vec<String>) -> io::Result<Option<String>> {
+        match self.stream.shutdown().await {
+            // It closed first, as a web server does that was told to.
+            Err(error) if !matches!(errno(&error), Some(Errno::ENOTCONN)) => return Err(error),
+            _ => {}
+        }
         match timeout(DRAIN_TIME, self.read_to_end(&mut 0)).await {
             Err(_) => noticed.push(format!("the device did not close its side within {} ms", DRAIN_TIME.as_millis())),
             Ok(Err(error)) if is_reset(&error) => noticed.push("the device answered our close with a reset".to_owned()),
@@ -174,7 +223,7 @@ fn failed(error: &io::Error, when: When, time: Duration, local_address: Option<S
         ConnectState::Reset => Some("the device opened the connection and broke it at once".to_owned()),
         _ => Some(explain(error, when)),
     };
-    ConnectOutcome { state, time, local_address, detail }
+    ConnectOutcome { state, time, local_address, greeting: None, detail }
 }
 
 /// What an error number of the kernel says about the attempt. An ICMP "port unreachable" looks like a reset here, and a dead neighbour like

@@ -1,7 +1,7 @@
 //! A prober without a network, for tests of what is built on probes.
 
-use super::{ConnectOutcome, PingOutcome, Prober};
-use crate::api::ConnectState;
+use super::{ConnectOutcome, PingOutcome, Prober, Service};
+use crate::api::{ConnectState, Greeting};
 use async_trait::async_trait;
 use std::{
     collections::{HashMap, VecDeque},
@@ -45,6 +45,7 @@ pub struct FakeProber {
 struct State {
     pings: HashMap<IpAddr, VecDeque<(Duration, PingOutcome)>>,
     connects: HashMap<SocketAddr, VecDeque<(Duration, ConnectState, Option<String>)>>,
+    greetings: HashMap<(SocketAddr, Service), Greeting>,
     calls: Vec<Call>,
     running: HashMap<IpAddr, usize>,
     most_at: HashMap<IpAddr, usize>,
@@ -75,6 +76,13 @@ impl FakeProber {
     #[must_use]
     pub fn with_connect(self, target: SocketAddr, delay: Duration, state: ConnectState, detail: Option<&str>) -> Self {
         self.lock().connects.entry(target).or_default().push_back((delay, state, detail.map(str::to_owned)));
+        self
+    }
+
+    /// Scripts what a service at `target` says when it is connected to, for the connects that are scripted to open.
+    #[must_use]
+    pub fn with_greeting(self, target: SocketAddr, service: Service, greeting: Greeting) -> Self {
+        self.lock().greetings.insert((target, service), greeting);
         self
     }
 
@@ -187,7 +195,13 @@ impl Prober for FakeProber {
         let local_port = 49152 + u16::try_from(running.call % 16384).unwrap_or(0);
         let local_address = (state != ConnectState::Error).then(|| SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), local_port));
         running.ended();
-        ConnectOutcome { state, time: began.elapsed(), local_address, detail }
+        ConnectOutcome { state, time: began.elapsed(), local_address, greeting: None, detail }
+    }
+
+    async fn greet(&self, target: SocketAddr, service: Service, timeout: Duration) -> ConnectOutcome {
+        let greeting = self.lock().greetings.get(&(target, service)).cloned();
+        let outcome = self.connect(target, timeout).await;
+        ConnectOutcome { greeting: greeting.filter(|_| outcome.state == ConnectState::Open), ..outcome }
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod connect;
 mod fake;
+mod greeting;
 mod network;
 mod network_prober;
 mod ping;
@@ -16,6 +17,7 @@ mod socket_table;
 mod words;
 
 pub use fake::{Call, FakeProber, Probe};
+pub use greeting::Service;
 pub use network::{Network, Route};
 pub use network_prober::NetworkProber;
 pub use prober::{ConnectOutcome, PingOutcome, Prober};

@@ -1,6 +1,6 @@
 //! The prober that really asks.
 
-use super::{ConnectOutcome, PingOutcome, Prober, connect::connect, ping::Ping, words::single_host};
+use super::{ConnectOutcome, PingOutcome, Prober, Service, connect::connect, ping::Ping, words::single_host};
 use crate::api::{Capability, ConnectState};
 use async_trait::async_trait;
 use std::{
@@ -44,20 +44,33 @@ impl Prober for NetworkProber {
         }
     }
 
-    async fn connect(&self, mut target: SocketAddr, timeout: Duration) -> ConnectOutcome {
-        let why = match single_host(target.ip()) {
-            Ok(_) if target.port() == 0 => "port 0 cannot be connected to; use 1 to 65535".to_owned(),
-            Ok(address) => {
-                // Only when it changes: an IPv6 address would lose its scope.
-                if address != target.ip() {
-                    target = SocketAddr::new(address, target.port());
-                }
-                return connect(target, timeout).await;
-            }
-            Err(why) => why,
-        };
-        ConnectOutcome { state: ConnectState::Error, time: Duration::ZERO, local_address: None, detail: Some(why) }
+    async fn connect(&self, target: SocketAddr, timeout: Duration) -> ConnectOutcome {
+        match connectable(target) {
+            Ok(target) => connect(target, timeout, None).await,
+            Err(why) => not_connected(why),
+        }
     }
+
+    async fn greet(&self, target: SocketAddr, service: Service, timeout: Duration) -> ConnectOutcome {
+        match connectable(target) {
+            Ok(target) => connect(target, timeout, Some(service)).await,
+            Err(why) => not_connected(why),
+        }
+    }
+}
+
+/// The target, if it is one host and a port of it.
+fn connectable(target: SocketAddr) -> Result<SocketAddr, String> {
+    match single_host(target.ip())? {
+        _ if target.port() == 0 => Err("port 0 cannot be connected to; use 1 to 65535".to_owned()),
+        // Only when it changes: an IPv6 address would lose its scope.
+        address if address != target.ip() => Ok(SocketAddr::new(address, target.port())),
+        _ => Ok(target),
+    }
+}
+
+fn not_connected(why: String) -> ConnectOutcome {
+    ConnectOutcome { state: ConnectState::Error, time: Duration::ZERO, local_address: None, greeting: None, detail: Some(why) }
 }
 
 #[cfg(test)]

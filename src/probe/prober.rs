@@ -1,6 +1,7 @@
 //! The seam between a test and the network: what may be asked of a device, and what may come of it.
 
-use crate::api::ConnectState;
+use super::Service;
+use crate::api::{ConnectState, Greeting};
 use async_trait::async_trait;
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,6 +20,9 @@ pub trait Prober: Send + Sync {
 
     /// Opens one TCP connection, waiting up to `timeout` for it to open, and closes it gracefully.
     async fn connect(&self, target: SocketAddr, timeout: Duration) -> ConnectOutcome;
+
+    /// Connects as [`connect`](Self::connect) does and hears how the service there greets, waiting up to `timeout` once more.
+    async fn greet(&self, target: SocketAddr, service: Service, timeout: Duration) -> ConnectOutcome;
 }
 
 /// What came of one echo request.
@@ -45,7 +49,7 @@ pub enum PingOutcome {
 }
 
 /// What came of one connection attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConnectOutcome {
     /// How it went.
     pub state: ConnectState,
@@ -53,6 +57,8 @@ pub struct ConnectOutcome {
     pub time: Duration,
     /// The local end as it stands on the wire; `None` if not a packet was sent.
     pub local_address: Option<SocketAddr>,
+    /// What the service said, if that was asked for and the connection opened.
+    pub greeting: Option<Greeting>,
     /// What else is known, in words.
     pub detail: Option<String>,
 }

@@ -42,7 +42,7 @@ impl Sites {
         let body = fit_topology(&settings.base_uri, &topology, BODY_MAX);
         Self {
             base_uri: settings.base_uri.clone(),
-            reader: SiteReader::new(&settings.config_dirs, &settings.mcp_dirs),
+            reader: SiteReader::new(&settings.config_dirs, &settings.mcp_dirs).and_what_is_started(),
             latest: Mutex::new(Arc::new(Site { topology, body })),
             wanted: watch::Sender::new(0),
             done: watch::Sender::new(0),
@@ -115,6 +115,12 @@ impl SiteReader {
     pub(super) fn new(config_dirs: &[PathBuf], mcp_dirs: &[PathBuf]) -> Self {
         let sources = Sources { mcp_dirs: mcp_dirs.to_vec(), ..Sources::of_this_host() }.with_lists_beside(config_dirs);
         Self { options: ScanOptions { dirs: config_dirs.to_vec(), sources, ..ScanOptions::default() }, names: Names::of_system() }
+    }
+
+    /// Reads the configs of this host's processes too that lie elsewhere.
+    pub(super) fn and_what_is_started(mut self) -> Self {
+        self.options.follow_started = true;
+        self
     }
 
     /// Looks at the directories and at what is started, without reading a config.

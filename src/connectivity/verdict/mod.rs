@@ -12,8 +12,8 @@
 use crate::{
     analysis::Evidence,
     api::{
-        ConnectReport, ConnectState, Direction, Endpoint, IcmpUnreachable, KernelView, ModbusView, PingReport, PingState,
-        Transport, Verdict,
+        ConnectReport, ConnectState, Direction, Endpoint, Greeting, GreetingState, IcmpUnreachable, KernelView, ModbusView,
+        PingReport, PingState, Transport, Verdict,
     },
 };
 use std::net::IpAddr;
@@ -91,10 +91,13 @@ pub fn judge(facts: &Facts<'_>) -> Judgement {
 fn opened(facts: &Facts<'_>) -> String {
     let port = port(facts.endpoint);
     let time = facts.evidence.and_then(|evidence| evidence.attempt.handshake_ms).or(facts.connect.time_ms);
-    let opened = match time {
+    let mut opened = match time {
         Some(ms) => format!("port {port} opens in {}", milliseconds(ms)),
         None => format!("port {port} opens"),
     };
+    if let Some(Greeting { state: GreetingState::Answered, text: Some(text), .. }) = &facts.connect.greeting {
+        opened.push_str(&format!(" and answers with `{text}`"));
+    }
     match facts.ping.state {
         PingState::NoAnswer => format!("{opened}; ping is not answered, which is often blocked and no fault"),
         _ => opened,
@@ -107,6 +110,7 @@ fn worse(facts: &Facts<'_>) -> Option<String> {
     if facts.connect.state == ConnectState::Open && facts.connect.attempts > 1 {
         reasons.push(format!("only at attempt {}", facts.connect.attempts));
     }
+    reasons.extend(facts.connect.greeting.as_ref().and_then(worse_greeting));
     if let Some(evidence) = facts.evidence {
         if facts.connect.state == ConnectState::Open && evidence.attempt.syn_retries > 0 {
             reasons.push(format!("only after {}", times(evidence.attempt.syn_retries, "repeated connection request")));
@@ -139,6 +143,21 @@ fn worse(facts: &Facts<'_>) -> Option<String> {
         reasons.push("that is slow".to_owned());
     }
     if reasons.is_empty() { None } else { Some(reasons.join(", and ")) }
+}
+
+/// A port that opens with the wrong program behind it, or one that is stuck.
+fn worse_greeting(greeting: &Greeting) -> Option<String> {
+    let text = greeting.text.as_deref().unwrap_or_default();
+    match greeting.state {
+        // A server error (RFC 9110, section 15.6) is an answer of a server that cannot do its work.
+        GreetingState::Answered => {
+            let failed = text.starts_with("HTTP/") && text.split(' ').nth(1).is_some_and(|code| code.starts_with('5'));
+            failed.then(|| "that is the server's word for a fault of its own".to_owned())
+        }
+        GreetingState::Unexpected => Some(format!("what answers is another service: it begins with `{text}`")),
+        GreetingState::Closed => Some("the service closes the connection without a word".to_owned()),
+        GreetingState::Silent => Some(format!("the service says nothing within {}", milliseconds(greeting.time_ms))),
+    }
 }
 
 fn worse_modbus(modbus: &ModbusView) -> Vec<String> {

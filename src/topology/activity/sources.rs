@@ -129,6 +129,10 @@ fn lists(dir: &Path, starters: &mut Vec<Starter>, problems: &mut Vec<Problem>) {
 fn running(proc_dir: &Path) -> Vec<Starter> {
     let starter = |dir: PathBuf| {
         let pid: u32 = name_of(&dir).parse().ok()?;
+        // Another mount namespace has other files under the same paths, and another network namespace is another host.
+        if ["ns/mnt", "ns/net"].iter().any(|namespace| is_elsewhere(&dir.join(namespace), &proc_dir.join("self").join(namespace))) {
+            return None;
+        }
         let command_line = read_limited(&dir.join("cmdline"), MAX_BYTES).ok()?;
         let words: Vec<String> =
             command_line.bytes.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
@@ -142,6 +146,11 @@ fn running(proc_dir: &Path) -> Vec<Starter> {
         Some(Starter { kind: StarterKind::Running, name, pid: Some(pid), listed_in: None, launch })
     };
     entries(proc_dir).into_iter().filter_map(starter).collect()
+}
+
+/// Whether a process is in another namespace than this one, as far as can be seen.
+fn is_elsewhere(its: &Path, ours: &Path) -> bool {
+    matches!((fs::read_link(its), fs::read_link(ours)), (Ok(its), Ok(ours)) if its != ours)
 }
 
 /// The entries of a directory by name; none of one that is not there.
@@ -229,6 +238,11 @@ mod tests {
         symlink("/usr/local/etc/config", root.path().join("17/cwd")).unwrap();
         write(root.path(), "18/cmdline", "/bin/sh\0-c\0modbus_client a.json\0");
         write(root.path(), "19/cmdline", "");
+        write(root.path(), "20/cmdline", "/usr/local/bin/modbus_client\0bms.json\0");
+        for (pid, network) in [("17", "net:[1]"), ("20", "net:[2]"), ("self", "net:[1]")] {
+            fs::create_dir_all(root.path().join(pid).join("ns")).unwrap();
+            symlink(network, root.path().join(pid).join("ns/net")).unwrap();
+        }
         write(root.path(), "self/cmdline", "modbus_client\0a.json\0");
         let (starters, problems) = Sources { proc_dir: Some(root.path().to_owned()), ..Sources::default() }.read();
         let [starter] = &starters[..] else { panic!("{starters:?}") };

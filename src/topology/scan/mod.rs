@@ -44,6 +44,8 @@ pub struct ScanOptions {
     pub services_file: PathBuf,
     /// Where it is written what the host starts; by default nowhere, as for the tree of another host.
     pub sources: Sources,
+    /// Whether the files that this host's processes are started with are read too where they lie outside of the directories.
+    pub follow_started: bool,
 }
 
 impl Default for ScanOptions {
@@ -58,19 +60,21 @@ impl Default for ScanOptions {
             include_backups: false,
             services_file: PathBuf::from("/etc/services"),
             sources: Sources::default(),
+            follow_started: false,
         }
     }
 }
 
-/// Reads every `*.json` file below the directories of the options, and the files that the host's processes are started with, into a
-/// topology of the time `now`. Blocks; whatever cannot be read is a problem in the result.
+/// Reads every `*.json` file below the directories of the options into a topology of the time `now`. Blocks; whatever cannot be read is a problem in the result.
 pub fn scan(options: &ScanOptions, now: UtcTime) -> Topology {
     let services = read_limited(&options.services_file, options.max_file_bytes)
         .map_or_else(|_| Services::default(), |text| Services::parse(&String::from_utf8_lossy(&text.bytes)));
     let (mut starters, mut problems) = options.sources.read();
     let mut walk = Walk::through(options);
-    for path in started_files(&starters) {
-        walk.add(path);
+    if options.follow_started {
+        for path in started_files(&starters) {
+            walk.add(path);
+        }
     }
     problems.append(&mut walk.problems);
 
@@ -292,7 +296,9 @@ mod tests {
         run(9, &["/usr/local/bin/modbus_client", outside.to_str().unwrap()]);
         run(10, &["/usr/local/bin/modbus_client", client_dir.join("gone.json").to_str().unwrap()]);
         let sources = Sources { proc_dir: Some(proc_dir.path().to_owned()), ..Sources::default() };
-        let topology = scanned(root.path(), |options| options.sources = sources);
+        let alone = scanned(root.path(), |options| options.sources = sources.clone());
+        assert_eq!(alone.files_scanned, 1, "what lies outside is read only if that is asked for");
+        let topology = scanned(root.path(), |options| (options.sources, options.follow_started) = (sources, true));
         let endpoints: Vec<_> =
             topology.endpoints.iter().map(|endpoint| (endpoint.endpoint_id.as_str(), endpoint.activity)).collect();
         let overridden = Activity::Overridden;
