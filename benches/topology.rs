@@ -5,7 +5,7 @@
 use divan::{Bencher, counter::BytesCount, counter::ItemsCount};
 use netdiag::{
     api::UtcTime,
-    topology::{ScanOptions, read_file, scan},
+    topology::{ScanOptions, activity::Sources, compare, footprint, read_file, scan},
 };
 use std::{fmt::Write, fs};
 
@@ -41,15 +41,39 @@ fn client(number: usize, components: usize) -> String {
     text
 }
 
-#[divan::bench(sample_count = 10)]
-fn scan_a_tree_of_2000_files(bencher: Bencher<'_, '_>) {
+/// 2000 files in 40 directories, and how to scan them as the service does: with all that this host starts.
+fn tree() -> (tempfile::TempDir, ScanOptions) {
     let root = tempfile::tempdir().unwrap();
     for number in 0..2000 {
         let dir = root.path().join(format!("block_{}/modbus_client", number % 40));
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join(format!("device_{number}.json")), client(number, 3)).unwrap();
     }
-    let options = ScanOptions { dirs: vec![root.path().to_owned()], ..ScanOptions::default() };
+    let options = ScanOptions { dirs: vec![root.path().to_owned()], sources: Sources::of_this_host(), ..ScanOptions::default() };
+    (root, options)
+}
+
+/// What the service does on a period to see whether anything has changed.
+#[divan::bench(sample_count = 10)]
+fn look_at_a_tree_of_2000_files(bencher: Bencher<'_, '_>) {
+    let (_root, options) = tree();
+    bencher.counter(ItemsCount::new(2000_usize)).bench(|| (footprint(&options), options.sources.read()));
+}
+
+#[divan::bench(sample_count = 10)]
+fn compare_topologies_of_2000_endpoints(bencher: Bencher<'_, '_>) {
+    let (_root, options) = tree();
+    let (before, mut after) = (scan(&options, UtcTime::from_unix_ns(0)), scan(&options, UtcTime::from_unix_ns(1)));
+    for endpoint in after.endpoints.iter_mut().step_by(2) {
+        endpoint.port = Some(503);
+    }
+    assert_eq!(compare(&before, &after).changed.len(), 1000);
+    bencher.bench(|| compare(&before, &after));
+}
+
+#[divan::bench(sample_count = 10)]
+fn scan_a_tree_of_2000_files(bencher: Bencher<'_, '_>) {
+    let (_root, options) = tree();
     let topology = scan(&options, UtcTime::from_unix_ns(0));
     assert_eq!((topology.endpoints.len(), topology.problems.len()), (2000, 0));
     bencher.counter(ItemsCount::new(2000_usize)).bench(|| scan(&options, UtcTime::from_unix_ns(0)));

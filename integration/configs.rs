@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use netdiag::{
-    api::{Direction, Endpoint, Heartbeat, HeartbeatKind, Protocol, Topology, UtcTime},
+    api::{Activity, Direction, Endpoint, Heartbeat, HeartbeatKind, Protocol, Topology, UtcTime},
     topology::{FileKind, FileReport, ScanOptions, Services, read_file, read_file_with, scan},
 };
 use serde_json::{Map, Value, json};
@@ -337,6 +337,12 @@ fn a_whole_site_has_the_endpoints_of_its_ground_truth() {
             let endpoint = topology.endpoints.iter().find(is_of_file).unwrap_or_else(|| panic!("{name}: no endpoint of {file}"));
             assert_eq!(as_in_manifest(endpoint, &process["endpoint"]), expected_endpoint(&process["endpoint"]), "{file}");
             assert_eq!(json!(endpoint.process), process["process"], "{file}");
+        }
+        // The list of processes of the site controller names every Modbus client, and says nothing of the others.
+        for endpoint in &topology.endpoints {
+            let is_listed = name == "site-controller" && endpoint.protocol == Protocol::Modbus;
+            let expected = if is_listed { Activity::Started } else { Activity::Unknown };
+            assert_eq!(endpoint.activity, expected, "{name}: {}", endpoint.endpoint_id);
         }
         let severe: Vec<_> = topology.problems.iter().filter(|problem| problem.severity > netdiag::api::Severity::Info).collect();
         assert!(severe.is_empty(), "{name}: {severe:#?}");

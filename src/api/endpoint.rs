@@ -190,10 +190,12 @@ pub struct Endpoint {
 
 /// The stable id of an endpoint, made only of characters that a fims uri may hold (`-`, `.`, `0-9`, `A-Z`, `_`, `a-z`).
 ///
-/// Outbound: `modbus_192.168.112.13_502`. Inbound: `modbus_listen_0.0.0.0_502`. A serial line: `modbus_rtu_dev_ttyUSB0`. Any other
+/// Outbound: `modbus_192.168.112.13_502`. Inbound: `modbus_listen_0.0.0.0_502`. A serial line: `modbus_rtu_dev_ttyUSB0`,
+/// and `modbus_rtu_listen_dev_ttyUSB0` for a server on it. Any other
 /// character (the `:` of IPv6, for instance) becomes `-`.
 pub fn endpoint_id(protocol: Protocol, direction: Direction, host: &str, port: Option<u16>) -> String {
     let middle = match (direction, port) {
+        (Direction::Inbound, None) => "rtu_listen_",
         (_, None) => "rtu_",
         (Direction::Inbound, Some(_)) => "listen_",
         (Direction::Outbound, Some(_)) => "",
@@ -225,5 +227,6 @@ mod tests {
         assert_eq!(endpoint_id(Protocol::Modbus, Direction::Inbound, "0.0.0.0", Some(502)), "modbus_listen_0.0.0.0_502");
         assert_eq!(endpoint_id(Protocol::Dnp3, Direction::Outbound, "fe80::1%eth0", Some(20000)), "dnp3_fe80--1-eth0_20000");
         assert_eq!(endpoint_id(Protocol::Modbus, Direction::Outbound, "/dev/ttyUSB0", None), "modbus_rtu_dev_ttyUSB0");
+        assert_eq!(endpoint_id(Protocol::Modbus, Direction::Inbound, "/dev/ttyUSB0", None), "modbus_rtu_listen_dev_ttyUSB0");
     }
 }

@@ -42,6 +42,6 @@ pub use file::{FileReport, read_file, read_file_with};
 pub use kind::FileKind;
 pub use network::{RouteFacts, apply_names, apply_network, host_names};
 pub use port::Services;
-pub use problem::ProblemCode;
+pub use problem::{ProblemCode, markdown as problems_markdown};
 pub use process::Process;
 pub use scan::{Footprint, ScanOptions, footprint, scan};

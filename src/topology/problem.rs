@@ -244,6 +244,24 @@ impl ProblemCode {
     }
 }
 
+/// The catalogue as a page of the documentation.
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# What can be wrong with configs\n\nEvery problem that a [topology](topology.md) tells has one of these codes, usually with this severity; \
+         what is seen on the wire has its [own](findings.md). `netdiag explain CODE` says the same.\n\n| code | severity | what it \
+         means | what to do |\n|---|---|---|---|\n",
+    );
+    for problem in ProblemCode::ALL {
+        let severity = match problem.severity() {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Alarm => "alarm",
+        };
+        page.extend([&format!("| `{}` | {severity} | ", problem.code()), problem.meaning(), " | ", problem.advice(), " |\n"]);
+    }
+    page
+}
+
 /// A text from outside, in back quotes and cut to a length that a sentence can hold.
 pub(super) fn quote(text: &str) -> String {
     format!("`{}`", clip(text, 80))
@@ -270,6 +288,16 @@ mod tests {
             assert_eq!(ProblemCode::from_code(code.code()), Some(code));
             assert!(code.meaning().ends_with('.') && code.advice().ends_with('.'), "{}", code.code());
         }
+    }
+
+    /// Run with `UPDATE_DOCS=1` to write the page anew.
+    #[test]
+    fn the_printed_page_of_problems_is_this_catalogue() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config-problems.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, markdown()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), markdown(), "run this test with UPDATE_DOCS=1");
     }
 
     #[test]
