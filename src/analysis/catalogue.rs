@@ -86,6 +86,26 @@ catalogue! {
             "A program closes without reading what was sent to it.",
         ],
         ["Which side sent the reset (the packets named here).", "The logs of that side at that time.", "How many clients are connected to the device."];
+    TCP_RECONNECTS = "tcp.reconnects", "connections were made anew",
+        "A client connected again after its earlier connection to the same server had ended. Connections that are open side by side are none of these.",
+        ["The device or the client restarts, or gives up after missing answers.", "Somebody else connects, and the device drops the connection it had.", "A firewall forgets connections that are idle."],
+        ["What ended the connection before: a reset, a close, or unanswered requests.", "How regular the times are: a timer in a device or a firewall is behind a period."];
+    TCP_HALF_OPEN = "tcp.half_open", "connections that were accepted and never used",
+        "The server accepted a connection and the client never sent anything on it, not even the last step of the handshake.",
+        ["The way from the client to the server loses packets, or goes another way than the capture sees.", "Something scans ports without finishing the handshake.", "The client vanished just then."],
+        ["Who the client is.", "Whether other connections of the client are well."];
+    TCP_ZERO_WINDOW = "tcp.zero_window", "a side stopped taking bytes",
+        "A side announced a window of zero: its buffer is full, because the program behind it does not read.",
+        ["The program hangs or is overloaded.", "More is asked than the device can work off."],
+        ["Which side it was: the packets named here are its own.", "The load of the device or process at that time."];
+    HOST_SILENT = "host.silent", "a server that talked has gone silent",
+        "A server answered and then nothing came from it any more, not even acknowledgements, while clients went on sending to it.",
+        ["The device lost power, hangs, or restarts.", "A cable, a switch port or a radio link on the way failed."],
+        ["Whether other ports and addresses behind the same switch went silent at the same time.", "The device's own log at the time given."];
+    HOST_STALLED = "host.stalled", "several ports of one host stopped answering together",
+        "Requests to two or more ports of one address stayed unanswered, or were answered late, at the same time: the host or the network stalled, not one service.",
+        ["The host was overloaded or paused, as a virtual machine may be.", "The network between was interrupted for a moment."],
+        ["Other conversations on the same way at that time.", "The host's own log: load, backups, snapshots, restarts."];
     TCP_RETRANSMISSIONS = "tcp.retransmissions", "payload was sent again",
         "A range of bytes with payload was sent more than once, because its acknowledgement did not come in time. Keep-alives, pure acknowledgements and copies made by a mirror port are not counted.",
         ["Packets are lost: a bad cable, a duplex mismatch, an overloaded or wireless link.", "The receiver is so slow that its acknowledgement comes too late."],
@@ -127,6 +147,26 @@ catalogue! {
         "Responses came that belong to no request that was seen: another transaction id, unit or function, or a second answer.",
         ["The server counts transaction ids by itself instead of repeating the client's.", "It answers twice, or so late that the request was forgotten.", "The capture missed the requests."],
         ["Whether unanswered requests were found too: then the ids do not match.", "Whether the capture lost packets or shows one direction only."];
+    MODBUS_DUPLICATE = "modbus.duplicate", "Modbus answers that came twice",
+        "A second answer came to a request that had been answered already.",
+        ["A gateway that repeats, or two devices behind it with the same unit id.", "A client that sends a request twice with one transaction id."],
+        ["The unit ids behind the gateway.", "Whether the request was on the wire twice as well."];
+    MODBUS_WRONG_ID = "modbus.wrong_transaction_id", "Modbus answers with another transaction id",
+        "An answer fits a request that waits in unit and function, but carries another transaction id. A client that checks it throws the answer away.",
+        ["A device that does not give the transaction id back.", "A gateway that mixes up the requests of several clients.", "An answer to a request that the capture does not have."],
+        ["Whether the client complains of missing answers.", "Firmware of the device or gateway; whether it takes one client only."];
+    MODBUS_WRONG_UNIT = "modbus.wrong_unit_id", "Modbus answers with another unit id",
+        "An answer has the transaction id of a request that waits, but another unit id.",
+        ["A device that answers with its own unit id whatever it is asked for."],
+        ["The unit id in the config against that of the device."];
+    HEARTBEAT_FROZEN = "heartbeat.frozen", "a heartbeat does not change",
+        "A register that must change was seen again and again with the same value.",
+        ["The program in the device that counts it has stopped, although its Modbus server still answers.", "The register is the wrong one.", "The other side does not write its own heartbeat, and the device stops in answer."],
+        ["The device's state and log.", "The register in the device's manual against the config."];
+    HEARTBEAT_NOT_SEEN = "heartbeat.not_seen", "a heartbeat that nobody reads or writes",
+        "The config names a heartbeat register, and no request in the capture covers it.",
+        ["The process has its heartbeat switched off, or could not resolve it.", "The capture is shorter than the period of the heartbeat.", "Offset or unit id of the config differ from what is asked."],
+        ["`netdiag topology` on the config: is the heartbeat enabled and resolved?", "The queries that are on the wire."];
     MODBUS_MALFORMED = "modbus.malformed", "bytes that are no Modbus TCP frame",
         "Where a frame should begin, the protocol id is not 0 or the length is impossible.",
         ["Another protocol is spoken on this port.", "Modbus RTU frames are sent over TCP without the TCP header (a transparent serial server).", "A faulty device or gateway."],
@@ -183,6 +223,58 @@ catalogue! {
         "The outstation answered that it does not support a function, does not know an object, or finds a parameter wrong.",
         ["The master asks for points or object groups that the outstation does not have.", "The point maps of the two sides differ."],
         ["The point list of the master against that of the outstation.", "The request before the responses named here."];
+    DNP3_TWO_MASTERS = "dnp3.two_masters", "two masters with one address",
+        "Two hosts ask an outstation as the same master. The outstation cannot tell them apart; confirms and sequence numbers mix, and events go to one of them only.",
+        ["A second master, or a test tool, runs with a copied config.", "A redundant pair of masters that are both active."],
+        ["Which of the hosts should ask; stop the other.", "The link addresses in both configs."];
+    DNP3_LINK_RESET = "dnp3.link_reset", "the link was reset",
+        "A master reset the link states of the outstation, as it does when it begins anew.",
+        ["The master started, or connected again."],
+        ["Whether it happens again and again: then the connection does not stay."];
+    SITE_UNKNOWN_SERVER = "site.unknown_server", "a server that no config names",
+        "Modbus or DNP3 is spoken with a server that is in none of the configs that were given.",
+        ["A config is missing, or lies in a directory that was not given.", "A test tool or another program is at work.", "The capture is of another site."],
+        ["Who the client is.", "The config directories that were given."];
+    SITE_NEVER_SEEN = "site.never_seen", "a configured endpoint that was not seen",
+        "A config names this endpoint and not one packet to or from it is in the capture.",
+        ["Its process does not run.", "The capture was taken on another interface, or with a filter that leaves it out."],
+        ["Whether the process runs (`netdiag topology`).", "Interface and filter of the capture."];
+    SITE_UNIT_UNKNOWN = "site.unit_unknown", "requests for a unit id that no config names",
+        "A device is asked for a unit id that the configs of its endpoint do not have.",
+        ["The process runs with another config, or with a default unit id.", "Another program asks too."],
+        ["Who asks: the client's address.", "Unit ids in the config, component by component."];
+    SITE_LINK_UNKNOWN = "site.link_unknown", "DNP3 addresses that no config names",
+        "Link addresses are on the wire that the configs of the endpoint do not have.",
+        ["Master or outstation run with another config than the one that was read."],
+        ["`master_address` and `station_address` on both sides."];
+    LINK_TOPOLOGY_CHANGE = "link.topology_change", "the spanning tree changed",
+        "Bridges announced a change of their topology. For a moment the network floods or blocks, and devices can be unreachable for seconds.",
+        ["A switch or a link between switches went down or came up.", "A port to a device is not configured as an edge port, so that each restart of the device changes the tree."],
+        ["The logs of the switches at the times given.", "Edge port (portfast) settings of the ports with devices."];
+    LINK_BROADCAST_STORM = "link.broadcast_storm", "a storm of broadcasts",
+        "More frames to all were on the network within a second than any site needs. Devices with little power stop answering under such a load.",
+        ["A loop in the network.", "A device that is faulty."],
+        ["The sources of the broadcasts, in Wireshark.", "Recently plugged cables; spanning tree on all switches."];
+    ICMP_REDIRECT = "icmp.redirect", "a router says that another one is nearer",
+        "A router forwarded packets and told the sender of a better next hop.",
+        ["Two routers on one network, and a route or gateway set to the wrong one."],
+        ["Gateway and routes of the sender."];
+    CAPTURE_LOST_SEGMENTS = "capture.lost_segments", "bytes that the capture does not have",
+        "A receiver acknowledged bytes that are not in the capture: they were on the wire, and the capture missed them. Transactions in them were not seen.",
+        ["The recording host was too slow, or the mirror port dropped packets."],
+        ["Drop counts of the capture and of the mirror port."];
+    CAPTURE_DROPPED = "capture.dropped", "the recording host lost packets",
+        "The capture file says that packets were dropped while it was recorded. What seems missing may have been on the wire.",
+        ["Too much traffic for the buffer or the disk."],
+        ["A larger buffer, a filter, or a shorter snap length."];
+    CAPTURE_ONE_SIDED = "capture.one_sided", "only one direction was captured",
+        "Of some connections only one side's packets are in the capture, so that answers, or requests, are missing from it and not from the wire.",
+        ["A mirror port that copies one direction only.", "The two directions take different ways."],
+        ["The settings of the mirror port.", "Where the capture was taken."];
+    CAPTURE_CLOCK = "capture.clock_set_back", "the clock of the capture was set back",
+        "A packet is earlier than the one before it by a second or more.",
+        ["The recording host's clock was corrected.", "Files were joined in the wrong order."],
+        ["The time service of the recording host."];
     CAPTURE_UNDECODABLE = "capture.undecodable", "packets that could not be decoded",
         "Packets whose headers break a rule (impossible lengths, unknown link type) were left out.",
         ["Damaged packets or a damaged capture file.", "An unknown kind of link."],

@@ -1,6 +1,6 @@
 //! From services to what the bus carries: sums over connections and servers.
 
-use super::{flow::Flow, service::Service, shared::Shared, stats::FlowStats, tally::Times};
+use super::{flow::Flow, service::Service, shared::Shared, spread::Durations, stats::FlowStats};
 use crate::api::{Dnp3View, ModbusView, WireView};
 use std::net::SocketAddr;
 
@@ -13,8 +13,8 @@ pub(super) struct Sum {
     pub dnp3_unconfirmed: u64,
     pub dnp3_header_crc_errors: u64,
     pub dnp3_data_crc_errors: u64,
-    modbus_times: Times,
-    dnp3_times: Times,
+    modbus_times: Durations,
+    dnp3_times: Durations,
 }
 
 impl Sum {
@@ -29,7 +29,7 @@ impl Sum {
         wire.fin += service.fin;
         wire.icmp_unreachable += service.icmp.tally.count;
         wire.retransmissions += service.retransmissions.count;
-        if let Some(modbus) = &service.modbus {
+        if let Some(modbus) = service.modbus.as_ref().filter(|modbus| modbus.is_seen()) {
             let overdue = flows.clone().filter_map(Flow::modbus).map(|flow| flow.overdue(shared).count() as u64).sum();
             let (view, sum) = (modbus.view(overdue), wire.modbus.get_or_insert_with(ModbusView::default));
             sum.requests += view.requests;

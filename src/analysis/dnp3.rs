@@ -4,18 +4,21 @@ use super::{
     lane::Lane,
     queries::QueryTally,
     shared::Shared,
+    spread::Durations,
     stream::Arrival,
-    tally::{Stamp, Tally, Times},
+    tally::{Stamp, Tally},
     transactions::{Matched, Transactions},
 };
 use crate::{
     api::Dnp3View,
     protocol::{
         Step,
-        dnp3::{self, Application, FIRST_BROADCAST_ADDRESS, Frame, Function, Indications, LinkError, Pushed, Reassembler},
+        dnp3::{
+            self, Application, FIRST_BROADCAST_ADDRESS, Frame, Function, Indications, LinkError, LinkFunction, Pushed, Reassembler,
+        },
     },
 };
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 /// Pairs of link addresses told apart on one connection.
 const MAX_LINKS: usize = 16;
@@ -57,7 +60,7 @@ pub(super) struct Dnp3Service {
     pub requests: u64,
     pub responses: u64,
     pub unsolicited: u64,
-    pub times: Times,
+    pub times: Durations,
     pub unanswered: QueryTally<Dnp3Query>,
     pub slow: QueryTally<Dnp3Query>,
     pub late: QueryTally<Dnp3Query>,
@@ -73,7 +76,16 @@ pub(super) struct Dnp3Service {
     pub latest_indications: Indications,
     /// Responses that carried internal indications.
     pub indicating: u64,
+    /// Resets of the link.
+    pub link_resets: Tally,
+    /// How often the outstation began to report a restart.
+    pub restarts: u64,
+    /// Who asks whom: the pair of link addresses, and the address of the client.
+    masters: Vec<((u16, u16), IpAddr)>,
 }
+
+/// Masters told apart at one server.
+const MAX_MASTERS: usize = 64;
 
 impl Dnp3Service {
     /// As the bus has it, with `overdue` requests that still wait.
@@ -94,8 +106,36 @@ impl Dnp3Service {
         self.indications.get(bit.0.trailing_zeros() as usize).copied().unwrap_or_default()
     }
 
+    /// The bits that were set, each with the number of responses.
+    pub fn indications(&self) -> impl Iterator<Item = (Indications, u64)> {
+        let bit = |at: usize| Indications(1_u16.checked_shl(u32::try_from(at).unwrap_or(0)).unwrap_or(0));
+        self.indications.iter().enumerate().filter(|(_, tally)| tally.count > 0).map(move |(at, tally)| (bit(at), tally.count))
+    }
+
+    /// The pairs of link addresses that were seen: master, outstation.
+    pub fn links(&self) -> impl Iterator<Item = (u16, u16)> {
+        let known = self.masters.iter().enumerate();
+        known.filter(|(at, (link, _))| !self.masters.iter().take(*at).any(|(before, _)| before == link)).map(|(_, (link, _))| *link)
+    }
+
+    /// A pair of link addresses that several clients use, with their addresses.
+    pub fn shared_link(&self) -> Option<((u16, u16), Vec<IpAddr>)> {
+        self.links().find_map(|link| {
+            let clients: Vec<IpAddr> = self.masters.iter().filter(|(known, _)| *known == link).map(|(_, client)| *client).collect();
+            (clients.len() > 1).then_some((link, clients))
+        })
+    }
+
+    fn asked(&mut self, link: (u16, u16), client: IpAddr) {
+        if self.masters.len() < MAX_MASTERS && !self.masters.contains(&(link, client)) {
+            self.masters.push((link, client));
+        }
+    }
+
     fn indicate(&mut self, indications: Indications, stamp: Stamp) {
         self.indicating += 1;
+        let restart = Indications::DEVICE_RESTART;
+        self.restarts += u64::from(indications.contains(restart) && !self.latest_indications.contains(restart));
         self.latest_indications = indications;
         let mut bits = indications.0;
         while bits != 0 {
@@ -157,15 +197,27 @@ impl Dnp3Flow {
         self.lanes[usize::from(from_server)].lost();
     }
 
-    pub fn feed(&mut self, from_server: bool, bytes: &[u8], arrival: Arrival, service: &mut Dnp3Service, shared: &mut Shared) {
+    /// Takes bytes of either side. `master` is the address of the side that asks, as far as the connection tells.
+    pub fn feed(
+        &mut self,
+        from_server: bool,
+        bytes: &[u8],
+        arrival: Arrival,
+        master: IpAddr,
+        service: &mut Dnp3Service,
+        shared: &mut Shared,
+    ) {
         let Self { lanes, links, messages, user_data } = self;
         lanes[usize::from(from_server)].feed(bytes, |bytes, _| match dnp3::step(bytes) {
             Step::Frame { frame, length } => {
                 service.frames += 1;
+                if frame.header.control.function == LinkFunction::ResetLinkStates {
+                    service.link_resets.add(arrival.stamp);
+                }
                 if frame.header.control.function.carries_data() && frame.has_data() {
                     user_data.clear();
                     frame.user_data(user_data);
-                    segment(&frame, user_data, links, messages, arrival, service, shared);
+                    segment(&frame, user_data, links, messages, (arrival, master), service, shared);
                 }
                 Step::Frame { frame: (), length }
             }
@@ -225,7 +277,7 @@ fn segment(
     user_data: &[u8],
     links: &mut Vec<((u16, u16), Reassembler)>,
     messages: &mut Messages,
-    arrival: Arrival,
+    (arrival, master): (Arrival, IpAddr),
     service: &mut Dnp3Service,
     shared: &mut Shared,
 ) {
@@ -242,7 +294,7 @@ fn segment(
     match reassembler.push(user_data) {
         Pushed::Fragment(fragment) => {
             if let Some((application, _)) = Application::decode(fragment) {
-                messages.take(application, link, arrival, service, shared);
+                messages.take(application, link, (arrival, master), service, shared);
             }
         }
         // The first segment of a link may be one in the middle: the capture began after the first one.
@@ -256,7 +308,7 @@ impl Messages {
         &mut self,
         application: Application,
         (source, destination): (u16, u16),
-        arrival: Arrival,
+        (arrival, asker): (Arrival, IpAddr),
         service: &mut Dnp3Service,
         shared: &mut Shared,
     ) {
@@ -287,6 +339,7 @@ impl Messages {
             }
         } else {
             service.requests += 1;
+            service.asked((master, outstation), asker);
             if function.expects_response() && outstation < FIRST_BROADCAST_ADDRESS {
                 let (unanswered, matched) = wait(&mut self.requests, key, query, arrival, &mut service.unanswered, shared);
                 self.unanswered += unanswered;

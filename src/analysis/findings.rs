@@ -1,18 +1,19 @@
 //! From what was counted to findings in words.
 
 use super::{
+    around::Around,
     catalogue::{self, Entry},
     dnp3::Dnp3Service,
     evidence::Counters,
     flow::{Flow, unanswered_attempts},
-    modbus::ModbusService,
+    modbus::{ModbusService, is_acknowledged},
     queries::QueryTally,
     service::Service,
     shared::Shared,
     tally::Tally,
 };
 use crate::{
-    api::{ArpView, Finding, IcmpUnreachable, Severity},
+    api::{ArpView, Finding, HeartbeatKind, IcmpUnreachable, Severity, UtcTime},
     protocol::{dnp3::Indications, modbus},
 };
 use std::net::IpAddr;
@@ -21,6 +22,10 @@ use std::net::IpAddr;
 const RETRANSMISSIONS_PER_SEGMENT: f64 = 0.01;
 /// ... and from this number on.
 const RETRANSMISSIONS_AT_LEAST: u64 = 3;
+/// So many new connections after an end are no accident.
+const RECONNECTS_AT_LEAST: u64 = 3;
+/// A server that sent fewer packets never talked.
+const TALKED_AT_LEAST: u64 = 4;
 /// Addresses that a message names.
 const NAMED_ADDRESSES: usize = 5;
 
@@ -39,7 +44,7 @@ pub(super) fn finding(entry: &Entry, severity: Severity, tally: &Tally, message:
 }
 
 /// `1 request`, `2 requests`, `3 retries`, `4 addresses`.
-fn many(count: u64, what: &str) -> String {
+pub(super) fn many(count: u64, what: &str) -> String {
     match what {
         _ if count == 1 => format!("1 {what}"),
         what if what.ends_with("ss") => format!("{count} {what}es"),
@@ -61,15 +66,18 @@ pub(super) fn of_service<'a>(service: &Service, flows: impl Iterator<Item = &'a 
     let server = service.address.map_or_else(|| "other servers".to_owned(), |address| address.to_string());
     tcp(service, flows.clone(), shared, &server, &mut findings);
     icmp(&service.icmp.list(|_| true), &service.icmp.tally, &server, &mut findings);
-    if let Some(modbus) = &service.modbus {
-        let mut unanswered = modbus.unanswered.clone();
-        flows
-            .clone()
-            .filter_map(Flow::modbus)
-            .flat_map(|flow| flow.overdue(shared))
-            .for_each(|(query, arrival)| unanswered.add(query, arrival.stamp));
-        of_modbus(modbus, &unanswered, shared, &server, &mut findings);
+    if let Some(modbus) = service.modbus.as_ref().filter(|modbus| modbus.is_seen()) {
+        let (mut unanswered, mut acknowledged) = (modbus.unanswered.clone(), modbus.unanswered_acknowledged);
+        for (flow, reader) in flows.clone().filter_map(|flow| Some((flow, flow.modbus()?))) {
+            for (query, arrival) in reader.overdue(shared) {
+                unanswered.add(query, arrival.stamp);
+                acknowledged += u64::from(is_acknowledged(&arrival, flow.acknowledged()));
+            }
+        }
+        of_modbus(modbus, &unanswered, acknowledged, shared, &server, &mut findings);
+        heartbeats(modbus, shared, &server, &mut findings);
     }
+    silence(service, shared, &server, &mut findings);
     if let Some(dnp3) = &service.dnp3 {
         let (mut unanswered, mut unconfirmed) = (dnp3.unanswered.clone(), dnp3.unconfirmed.clone());
         for flow in flows.filter_map(Flow::dnp3) {
@@ -89,7 +97,15 @@ pub(super) fn of_service<'a>(service: &Service, flows: impl Iterator<Item = &'a 
     findings
 }
 
-fn tcp<'a>(service: &Service, flows: impl Iterator<Item = &'a Flow>, shared: &Shared, server: &str, findings: &mut Vec<Finding>) {
+fn tcp<'a>(
+    service: &Service,
+    flows: impl Iterator<Item = &'a Flow> + Clone,
+    shared: &Shared,
+    server: &str,
+    findings: &mut Vec<Finding>,
+) {
+    let mut flows_half_open = Tally::default();
+    flows.clone().filter_map(|flow| flow.half_open(shared)).for_each(|stamp| flows_half_open.add(stamp));
     // An attempt that an ICMP message answered is told by that message.
     let mut unanswered = service.syn_unanswered;
     unanswered.merge(&unanswered_attempts(flows.filter(|flow| !service.icmp.quotes(flow.client)), shared));
@@ -121,14 +137,50 @@ fn tcp<'a>(service: &Service, flows: impl Iterator<Item = &'a Flow>, shared: &Sh
         let message = format!("{} to {server} {} reset", many(service.resets.count, "connection"), were(service.resets.count));
         findings.push(finding(catalogue::TCP_RESET, Severity::Warning, &service.resets, message));
     }
+    let half_open = flows_half_open;
+    if half_open.count > 0 {
+        let message =
+            format!("{} to {server}: accepted, and the client never came back", many(half_open.count, "half-open connection"));
+        findings.push(finding(catalogue::TCP_HALF_OPEN, Severity::Warning, &half_open, message));
+    }
+    let (reconnects, gaps) = service.clients.reconnects();
+    if reconnects.count > 0 {
+        let severity = if reconnects.count >= RECONNECTS_AT_LEAST { Severity::Warning } else { Severity::Info };
+        let times = if reconnects.count == 1 { "once".to_owned() } else { format!("{} times", reconnects.count) };
+        let gap = gaps.max_ms() / 1e3;
+        let message = format!("{server} was connected to anew {times} after a connection had ended, {gap:.1} s later at most");
+        findings.push(finding(catalogue::TCP_RECONNECTS, severity, &reconnects, message));
+    }
+    if service.zero_windows.count > 0 {
+        let longest = match service.zero_window_times.max_ms() {
+            ms if ms > 0.0 => format!(", for {:.3} s at most", ms / 1e3),
+            _ => ", and did not open it again".to_owned(),
+        };
+        let times = many(service.zero_windows.count, "time");
+        let message =
+            format!("a side of the connections to {server} closed its window {times}{longest}: it does not read fast enough");
+        findings.push(finding(catalogue::TCP_ZERO_WINDOW, Severity::Warning, &service.zero_windows, message));
+    }
+    if service.lost_segments.count > 0 {
+        let gaps = many(service.lost_segments.count, "gap");
+        let message = format!("{gaps} in the streams to and from {server}: the receiver has the bytes, the capture has not");
+        findings.push(finding(catalogue::CAPTURE_LOST_SEGMENTS, Severity::Info, &service.lost_segments, message));
+    }
     let retransmissions = &service.retransmissions;
     if retransmissions.count > 0 {
         let part = retransmissions.count as f64 / (service.payload_segments.max(1)) as f64;
         let matters = retransmissions.count >= RETRANSMISSIONS_AT_LEAST && part >= RETRANSMISSIONS_PER_SEGMENT;
         let severity = if matters { Severity::Warning } else { Severity::Info };
         let segments = many(service.payload_segments, "segment");
-        let message =
-            format!("{} sent again to or from {server}, of {segments} with payload ({:.1} %)", retransmissions.count, part * 100.0);
+        let kinds = match (service.fast_retransmissions, service.spurious_retransmissions) {
+            (0, 0) => String::new(),
+            (fast, spurious) => format!("; {fast} because the receiver asked for them, {spurious} that it had already"),
+        };
+        let message = format!(
+            "{} sent again to or from {server}, of {segments} with payload ({:.1} %){kinds}",
+            retransmissions.count,
+            part * 100.0
+        );
         findings.push(finding(catalogue::TCP_RETRANSMISSIONS, severity, retransmissions, message));
     }
 }
@@ -160,6 +212,7 @@ fn queries<Q: Copy + Eq + Ord + std::fmt::Display>(
 fn of_modbus(
     service: &ModbusService,
     unanswered: &QueryTally<modbus::Query>,
+    acknowledged: u64,
     shared: &Shared,
     server: &str,
     findings: &mut Vec<Finding>,
@@ -168,7 +221,12 @@ fn of_modbus(
     let slow_s = shared.limits.slow_response as f64 / 1e9;
     queries(catalogue::MODBUS_UNANSWERED, Severity::Warning, unanswered, findings, |count, words| {
         let requests = many(service.requests, "Modbus request");
-        format!("{count} of {requests} to {server} had no answer within {timeout_s} s: {words}")
+        let where_lost = match acknowledged {
+            0 => String::new(),
+            all if all == count => "; its TCP acknowledged them, so the device has them and does not answer".to_owned(),
+            some => format!("; its TCP acknowledged {some} of them"),
+        };
+        format!("{count} of {requests} to {server} had no answer within {timeout_s} s: {words}{where_lost}")
     });
     queries(catalogue::MODBUS_LATE, Severity::Warning, &service.late, findings, |count, words| {
         let longest = service.times.max_ms() / 1e3;
@@ -184,14 +242,61 @@ fn of_modbus(
             format!("{server} answered {count} of {requests} with {}: {words}", modbus::exception_text(*code))
         });
     }
-    if service.unexpected.count > 0 {
-        let message = format!("{} of {server} to no request that was seen", many(service.unexpected.count, "Modbus answer"));
+    for (entry, tally, what) in [
+        (catalogue::MODBUS_DUPLICATE, &service.duplicates, "came a second time"),
+        (catalogue::MODBUS_WRONG_ID, &service.wrong_id, "fit a request that waits, but for the transaction id"),
+        (catalogue::MODBUS_WRONG_UNIT, &service.wrong_unit, "fit a request that waits, but for the unit id"),
+    ] {
+        if tally.count > 0 {
+            let message = format!("{} of {server} {what}", many(tally.count, "Modbus answer"));
+            findings.push(finding(entry, Severity::Warning, tally, message));
+        }
+    }
+    let told = service.duplicates.count + service.wrong_id.count + service.wrong_unit.count;
+    if service.unexpected.count > told {
+        let message = format!("{} of {server} to no request that was seen", many(service.unexpected.count - told, "Modbus answer"));
         findings.push(finding(catalogue::MODBUS_UNEXPECTED, Severity::Info, &service.unexpected, message));
     }
     if service.malformed.count > 0 {
         let places = many(service.malformed.count, "place");
         let message = format!("{places} in the streams to and from {server} where a Modbus TCP frame should begin and none does");
         findings.push(finding(catalogue::MODBUS_MALFORMED, Severity::Warning, &service.malformed, message));
+    }
+}
+
+/// Registers that should change and do not, and those that nobody asks for.
+fn heartbeats(service: &ModbusService, shared: &Shared, server: &str, findings: &mut Vec<Finding>) {
+    for state in &service.heartbeats {
+        let watch = &state.watch;
+        let what = format!("the heartbeat {} of {} (offset {} at {server})", watch.id, watch.component, watch.wire_offset);
+        if let (Some(since), Some(latest)) = (state.frozen_since(shared.limits.heartbeat_timeout), state.latest) {
+            let seconds = latest.at.saturating_sub(since.at) as f64 / 1e9;
+            let mut tally = Tally::default();
+            [since, latest].into_iter().for_each(|stamp| tally.add(stamp));
+            let value = state.value().unwrap_or_default();
+            let message = format!("{what} stays at {value} since {} ({seconds:.1} s)", UtcTime::from_unix_ns(since.at).to_millis());
+            findings.push(finding(catalogue::HEARTBEAT_FROZEN, Severity::Alarm, &tally, message));
+        } else if state.seen == 0 {
+            let what_not = if watch.kind == HeartbeatKind::Write { "written" } else { "read" };
+            let message = format!("{what} is never {what_not}, although its server is asked {}", many(service.requests, "time"));
+            findings.push(finding(catalogue::HEARTBEAT_NOT_SEEN, Severity::Warning, &Tally::without_evidence(1), message));
+        }
+    }
+}
+
+/// A server that talked and says nothing any more, although it is still asked.
+fn silence(service: &Service, shared: &Shared, server: &str, findings: &mut Vec<Finding>) {
+    let (Some(server_last), Some(client_last)) = (service.server_last, service.client_last) else { return };
+    let waited = client_last.at.saturating_sub(server_last.at);
+    if service.server_packets >= TALKED_AT_LEAST && waited > shared.limits.silence {
+        let mut tally = Tally::default();
+        [server_last, client_last].into_iter().for_each(|stamp| tally.add(stamp));
+        let message = format!(
+            "{server} talked until {} and has said nothing since, for {:.1} s of being asked",
+            UtcTime::from_unix_ns(server_last.at).to_millis(),
+            waited as f64 / 1e9
+        );
+        findings.push(finding(catalogue::HOST_SILENT, Severity::Alarm, &tally, message));
     }
 }
 
@@ -218,6 +323,16 @@ fn of_dnp3(service: &Dnp3Service, shared: &Shared, server: &str, findings: &mut 
     if service.unexpected.count > 0 {
         let message = format!("{} of {server} to no request that was seen", many(service.unexpected.count, "DNP3 response"));
         findings.push(finding(catalogue::DNP3_UNEXPECTED, Severity::Info, &service.unexpected, message));
+    }
+    if let Some(((master, outstation), clients)) = service.shared_link() {
+        let clients: Vec<String> = clients.iter().map(ToString::to_string).collect();
+        let message = format!("{} ask {server} as the same master {master} of outstation {outstation}", clients.join(" and "));
+        let tally = Tally::without_evidence(clients.len() as u64);
+        findings.push(finding(catalogue::DNP3_TWO_MASTERS, Severity::Alarm, &tally, message));
+    }
+    if service.link_resets.count > 0 {
+        let message = format!("the link to the outstation at {server} was reset {}", many(service.link_resets.count, "time"));
+        findings.push(finding(catalogue::DNP3_LINK_RESET, Severity::Info, &service.link_resets, message));
     }
     if service.segments_lost.count > 0 {
         let message = format!("{} to or from {server} lost a part", many(service.segments_lost.count, "DNP3 message"));
@@ -283,7 +398,7 @@ pub(super) fn two_macs(address: IpAddr, (macs, tally): (Vec<String>, Tally)) -> 
 }
 
 /// The findings about the capture itself.
-pub(super) fn of_capture(counters: &Counters, undecodable: &Tally, cut: &Tally) -> Vec<Finding> {
+pub(super) fn of_capture(counters: &Counters, undecodable: &Tally, cut: &Tally, around: &Around, one_sided: u64) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |entry, severity, tally: &Tally, message| {
         if tally.count > 0 {
@@ -314,5 +429,24 @@ pub(super) fn of_capture(counters: &Counters, undecodable: &Tally, cut: &Tally) 
         many(counters.requests_evicted, "request")
     );
     add(catalogue::CAPTURE_FORGOTTEN, Severity::Warning, &counted(forgotten), message);
+    let dropped = format!("the recording host lost {}: what is missing may be there", many(around.dropped, "packet"));
+    add(catalogue::CAPTURE_DROPPED, Severity::Warning, &counted(around.dropped), dropped);
+    let back = format!("the clock was set back {}; times across it mean nothing", many(around.clock_set_back.count, "time"));
+    add(catalogue::CAPTURE_CLOCK, Severity::Info, &around.clock_set_back, back);
+    let sided =
+        format!("of {} only one direction was captured; nothing can be said of answers there", many(one_sided, "connection"));
+    add(catalogue::CAPTURE_ONE_SIDED, Severity::Warning, &counted(one_sided), sided);
+    let changes = format!("bridges announced {} of the spanning tree", many(around.topology_changes.count, "change"));
+    add(catalogue::LINK_TOPOLOGY_CHANGE, Severity::Warning, &around.topology_changes, changes);
+    let storms = format!(
+        "{} with a storm of broadcasts, {} frames to all in the worst",
+        many(around.storms.count, "second"),
+        around.storm_peak
+    );
+    add(catalogue::LINK_BROADCAST_STORM, Severity::Alarm, &around.storms, storms);
+    if let Some((from, to)) = around.redirect {
+        let redirects = format!("{from} says {} to {to} that another router is nearer", many(around.redirects.count, "time"));
+        add(catalogue::ICMP_REDIRECT, Severity::Info, &around.redirects, redirects);
+    }
     findings
 }

@@ -1,13 +1,14 @@
 //! One connection: its handshake and end, its two streams, and the protocol in them.
 
 use super::{
+    clients::ClientPlace,
     dnp3::{Dnp3Flow, Dnp3Service},
     evidence::Copies,
     modbus::{ModbusFlow, ModbusService},
     service::{Service, ServiceIndex},
     shared::Shared,
     stats::FlowStats,
-    stream::{Arrival, Place, Stream},
+    stream::{Arrival, Place, Stream, ahead},
     tally::{Stamp, Tally},
 };
 use crate::{
@@ -61,6 +62,11 @@ struct Side {
     stream: Stream,
     /// The latest segment that was no pure acknowledgement, and when it came.
     latest: Option<(Mark, i64)>,
+    /// Acknowledgement number and window of its latest segment, when it came, and how often they came again without bytes.
+    acknowledges: Option<(u32, u16, i64)>,
+    duplicate_acks: u32,
+    /// Since when it takes no bytes.
+    closed_since: Option<i64>,
 }
 
 /// The latest connection attempt.
@@ -89,6 +95,11 @@ pub(super) struct Flow {
     copied: bool,
     /// Whether the server, by its port, is the side that connects.
     turned: bool,
+    /// The client's place in the service's list, ...
+    client_place: ClientPlace,
+    /// ... whether the connection is open, and whether it is over.
+    is_open: bool,
+    is_over: bool,
     sides: [Side; 2],
     reader: Reader,
     stats: FlowStats,
@@ -103,8 +114,12 @@ impl Flow {
         service: ServiceIndex,
         (protocol, turned): (Option<Protocol>, bool),
         from_beginning: bool,
+        client_place: ClientPlace,
     ) -> Self {
         Self {
+            client_place,
+            is_open: false,
+            is_over: false,
             client,
             server,
             service,
@@ -152,9 +167,22 @@ impl Flow {
             side.latest = Some((mark, stamp.at));
         }
         service.packets += 1;
+        service.clients.packet(self.client_place, stamp.at);
+        if from_server {
+            service.server_packets += 1;
+            service.server_last = Some(stamp);
+        } else {
+            service.client_last = Some(stamp);
+        }
         if special {
             self.stats.packets.add(stamp.number);
             self.handshake_or_end(from_server, tcp, stamp, service, shared);
+        } else if !self.is_open && !self.is_over {
+            // Entered in the middle, or the handshake's end.
+            self.opened(self.attempt.is_some(), stamp, service);
+        }
+        if !flags.rst() {
+            self.window(from_server, tcp, stamp, service, shared);
         }
         if !flags.syn() && !flags.rst() {
             self.seen[usize::from(from_server)] = true;
@@ -166,6 +194,7 @@ impl Flow {
             // The bytes of a reset, if it has any, are its reason in words (RFC 9293, 3.5.3).
             if !special && self.sides[usize::from(from_server)].stream.touch(tcp.seq) {
                 shared.keep_alives += 1;
+                service.keep_alives += 1;
             }
         } else {
             self.payload(from_server, tcp, stamp, service, shared);
@@ -207,6 +236,10 @@ impl Flow {
             if let Some(attempt) = self.attempt.as_mut().filter(|attempt| !attempt.answered) {
                 attempt.answered = true;
                 self.stats.handshake_ns = Some(stamp.at.saturating_sub(attempt.first.at)).filter(|ns| *ns >= 0);
+                self.stats.handshake_ns.into_iter().for_each(|ns| service.handshakes.add(ns));
+            }
+            if !self.is_open && !self.is_over {
+                self.opened(true, stamp, service);
             }
         } else if flags.syn() {
             match &mut self.attempt {
@@ -230,6 +263,51 @@ impl Flow {
             shared.handshake_again += u64::from(*fins > 0);
             *fins += 1;
         }
+        let both_closed = self.stats.fin_client > 0 && self.stats.fin_server > 0;
+        if (both_closed || self.reset) && !self.is_over {
+            self.over(stamp.at, service);
+        }
+    }
+
+    fn over(&mut self, at: i64, service: &mut Service) {
+        self.is_over = true;
+        if self.is_open {
+            service.clients.ended(self.client_place, at);
+        }
+    }
+
+    fn opened(&mut self, begun: bool, stamp: Stamp, service: &mut Service) {
+        self.is_open = true;
+        service.clients.opened(self.client_place, begun, stamp);
+    }
+
+    /// Acknowledgements that come again, and windows that close and open.
+    fn window(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service, shared: &Shared) {
+        let [client, server] = &mut self.sides;
+        let (own, peer) = if from_server { (server, client) } else { (client, server) };
+        if tcp.window == 0 && !tcp.flags.syn() {
+            if own.closed_since.is_none() {
+                own.closed_since = Some(stamp.at);
+                service.zero_windows.add(stamp);
+            }
+        } else if let Some(since) = own.closed_since.take() {
+            service.zero_window_times.add(stamp.at.saturating_sub(since));
+        }
+        if !tcp.flags.ack() {
+            return;
+        }
+        let is_pure = tcp.payload_len == 0 && tcp.flags.0 & (TcpFlags::SYN | TcpFlags::FIN) == 0;
+        let is_again = own.acknowledges.is_some_and(|(ack, window, at)| {
+            // Within the copy window it is one segment captured twice.
+            (ack, window) == (tcp.ack, tcp.window) && stamp.at.saturating_sub(at) > shared.limits.copy_window
+        });
+        if is_pure && is_again && !self.copied && peer.stream.is_ahead_of(tcp.ack) {
+            own.duplicate_acks += 1;
+            service.duplicate_acks.add(stamp);
+        } else if own.acknowledges.is_none_or(|(ack, ..)| ack != tcp.ack) {
+            own.duplicate_acks = 0;
+        }
+        own.acknowledges = Some((tcp.ack, tcp.window, stamp.at));
     }
 
     fn begin(&mut self, from_server: bool, initial: u32, shared: &mut Shared) {
@@ -247,22 +325,24 @@ impl Flow {
         shared.gap_bytes = (shared.gap_bytes + stream.waiting_bytes()).saturating_sub(waiting);
         let late = match place {
             Place::Again => {
-                service.retransmissions.add(stamp);
+                self.sent_again(from_server, arrival, service);
                 return;
             }
             Place::KeepAlive => {
                 shared.keep_alives += 1;
+                service.keep_alives += 1;
                 return;
             }
             Place::InOrder { skip: 1.., .. } => {
                 // New bytes behind old ones: what was sent again was joined with what followed.
-                service.retransmissions.add(stamp);
+                self.sent_again(from_server, arrival, service);
                 false
             }
             Place::InOrder { late, .. } | Place::Ahead { late } => late,
             Place::Restart => false,
         };
         shared.out_of_order += u64::from(late);
+        service.out_of_order += u64::from(late);
         service.payload_segments += 1;
         let payload_segments = if from_server { &mut self.stats.server_payload } else { &mut self.stats.client_payload };
         *payload_segments += 1;
@@ -280,6 +360,17 @@ impl Flow {
             self.lost(from_server);
         }
         self.read_ready(from_server, service, shared);
+    }
+
+    /// Bytes come again: because the receiver asked for them, because it was silent too long, or for no good reason.
+    fn sent_again(&self, from_server: bool, arrival: Arrival, service: &mut Service) {
+        service.retransmissions.add(arrival.stamp);
+        let acknowledged = self.sides[usize::from(from_server)].stream.acknowledged();
+        if acknowledged.is_some_and(|acknowledged| ahead(acknowledged, arrival.seq_end) >= 0) {
+            service.spurious_retransmissions += 1;
+        } else if self.sides[usize::from(!from_server)].duplicate_acks >= 2 {
+            service.fast_retransmissions += 1;
+        }
     }
 
     fn read_ready(&mut self, from_server: bool, service: &mut Service, shared: &mut Shared) {
@@ -306,6 +397,7 @@ impl Flow {
                     break;
                 }
                 shared.gaps += 1;
+                service.lost_segments.add(Stamp { number: 0, at: now });
                 self.lost(from_server);
                 self.read_ready(from_server, service, shared);
             }
@@ -313,11 +405,15 @@ impl Flow {
     }
 
     fn read(&mut self, from_server: bool, bytes: &[u8], arrival: Arrival, service: &mut Service, shared: &mut Shared) {
+        let acknowledged = self.sides[usize::from(self.turned)].stream.acknowledged();
         let from_server = from_server != self.turned;
         match &mut self.reader {
             Reader::None => {}
-            Reader::Modbus(flow) => flow.feed(from_server, bytes, arrival, modbus_of(service), shared),
-            Reader::Dnp3(flow) => flow.feed(from_server, bytes, arrival, dnp3_of(service), shared),
+            Reader::Modbus(flow) => flow.feed(from_server, bytes, arrival, acknowledged, modbus_of(service), shared),
+            Reader::Dnp3(flow) => {
+                let master = if self.turned { self.server.ip() } else { self.client.ip() };
+                flow.feed(from_server, bytes, arrival, master, dnp3_of(service), shared);
+            }
         }
     }
 
@@ -333,6 +429,13 @@ impl Flow {
     /// Takes a datagram: frames do not go over its end.
     pub fn datagram(&mut self, from_server: bool, payload: &[u8], stamp: Stamp, service: &mut Service, shared: &mut Shared) {
         service.packets += 1;
+        service.clients.packet(self.client_place, stamp.at);
+        if from_server {
+            service.server_packets += 1;
+            service.server_last = Some(stamp);
+        } else {
+            service.client_last = Some(stamp);
+        }
         service.payload_segments += 1;
         self.seen[usize::from(from_server)] = true;
         let segments = if from_server { &mut self.stats.server_payload } else { &mut self.stats.client_payload };
@@ -364,6 +467,23 @@ impl Flow {
         }
     }
 
+    /// What the server has acknowledged of the client's bytes.
+    pub fn acknowledged(&self) -> Option<u32> {
+        self.sides[usize::from(self.turned)].stream.acknowledged()
+    }
+
+    /// The attempt, if the server accepted it and the client never came back.
+    pub fn half_open(&self, shared: &Shared) -> Option<Stamp> {
+        let attempt = self.attempt.filter(|_| self.stats.syn_ack > 0 && !self.seen[0] && !self.reset)?;
+        (shared.now.saturating_sub(attempt.latest_at) > shared.limits.attempt_timeout).then_some(attempt.first)
+    }
+
+    /// Whether packets of only one side were seen, and several of them with bytes.
+    pub fn is_one_sided(&self) -> bool {
+        let (client, server) = (self.stats.client_payload, self.stats.server_payload);
+        self.seen[0] != self.seen[1] && client.max(server) >= 5 && self.stats.syn == 0
+    }
+
     /// What waits for an answer on a Modbus connection.
     pub fn modbus(&self) -> Option<&ModbusFlow> {
         if let Reader::Modbus(flow) = &self.reader { Some(flow) } else { None }
@@ -387,9 +507,14 @@ impl Flow {
             service.syn_unanswered.add(stamp);
         }
         let answered = self.stats(shared);
+        if ended && !self.is_over {
+            // Its end was not seen; that another begins on its ports tells that there was one.
+            self.over(shared.now, service);
+        }
+        let acknowledged = self.sides[usize::from(self.turned)].stream.acknowledged();
         match &mut self.reader {
             Reader::None => {}
-            Reader::Modbus(flow) => flow.retire(ended, modbus_of(service), shared),
+            Reader::Modbus(flow) => flow.retire(ended, acknowledged, modbus_of(service), shared),
             Reader::Dnp3(flow) => flow.retire(ended, dnp3_of(service), shared),
         }
         let stats =

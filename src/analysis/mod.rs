@@ -9,24 +9,31 @@
 //! and port. ARP, neighbour discovery and pings are counted at the `host`: the address. A `tally` keeps number, times and first
 //! packets of each thing that was seen, so that `findings` can say it in words and name the evidence; `catalogue` explains the words.
 
+mod around;
 pub mod catalogue;
+mod clients;
 mod collect;
 mod dnp3;
 mod evidence;
+mod expected;
 mod findings;
 mod flow;
 mod hasher;
+mod heartbeats;
 mod host;
 mod icmp;
 mod lane;
 mod lru;
 mod modbus;
+mod polls;
 mod queries;
+mod report;
 mod service;
 mod services;
 mod settings;
 mod shared;
 mod sink;
+mod spread;
 mod stats;
 mod stream;
 mod tally;
@@ -37,5 +44,7 @@ mod tests;
 mod transactions;
 
 pub use evidence::{AttemptView, Copies, Counters, Evidence, SessionView};
+pub use expected::Expectation;
+pub use heartbeats::HeartbeatWatch;
 pub use settings::{AnalysisSettings, Watch};
 pub use sink::Analysis;

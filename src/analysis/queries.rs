@@ -4,7 +4,7 @@ use super::tally::{Stamp, Tally};
 use std::fmt::{Display, Write as _};
 
 /// Queries told apart; the rest are counted together.
-const MAX_QUERIES: usize = 64;
+pub(super) const MAX_QUERIES: usize = 64;
 /// Queries that a message names.
 const NAMED: usize = 3;
 

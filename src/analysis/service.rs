@@ -1,6 +1,14 @@
 //! A server (address and port), and what was seen of it over all its connections.
 
-use super::{dnp3::Dnp3Service, icmp::IcmpLog, lru::Slot, modbus::ModbusService, stats::FlowStats, tally::Tally};
+use super::{
+    clients::Clients,
+    dnp3::Dnp3Service,
+    icmp::IcmpLog,
+    lru::Slot,
+    modbus::ModbusService,
+    stats::FlowStats,
+    tally::{Stamp, Tally, Times},
+};
 use crate::api::Protocol;
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -38,6 +46,26 @@ pub(super) struct Service {
     pub refused: Tally,
     pub resets: Tally,
     pub retransmissions: Tally,
+    /// Of these, those that three acknowledgements alike asked for, and those that were not needed.
+    pub fast_retransmissions: u64,
+    pub spurious_retransmissions: u64,
+    /// Segments that came after later ones and brought new bytes.
+    pub out_of_order: u64,
+    pub duplicate_acks: Tally,
+    pub keep_alives: u64,
+    /// Gaps in streams that were never filled.
+    pub lost_segments: Tally,
+    /// Windows that closed, and for how long.
+    pub zero_windows: Tally,
+    pub zero_window_times: Times,
+    /// From the SYN to the answer that accepts.
+    pub handshakes: Times,
+    pub clients: Clients,
+    /// Packets of the server, and when the latest came.
+    pub server_packets: u64,
+    pub server_last: Option<Stamp>,
+    /// When a client sent last.
+    pub client_last: Option<Stamp>,
     pub icmp: IcmpLog,
     pub modbus: Option<Box<ModbusService>>,
     pub dnp3: Option<Box<Dnp3Service>>,

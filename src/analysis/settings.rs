@@ -38,6 +38,12 @@ pub struct AnalysisSettings {
     pub modbus_ports: Vec<u16>,
     /// The ports on which DNP3 is read without a watch that says so.
     pub dnp3_ports: Vec<u16>,
+    /// A register that must change is frozen when it has not for this long, unless its config says another time.
+    pub heartbeat_timeout: Duration,
+    /// A server that talked and then says nothing for this long, while it is still asked, has gone silent.
+    pub silence: Duration,
+    /// So many frames to all within a second are a storm.
+    pub storm_per_s: u64,
     /// Connections remembered at once; the one that was silent longest is forgotten first.
     pub max_flows: usize,
     /// Servers (address and port) told apart, besides the watched ones; the rest are counted together.
@@ -64,6 +70,9 @@ impl Default for AnalysisSettings {
             gap_patience: Duration::from_millis(200),
             modbus_ports: vec![crate::protocol::modbus::PORT],
             dnp3_ports: vec![crate::protocol::dnp3::PORT],
+            heartbeat_timeout: Duration::from_secs(10),
+            silence: Duration::from_secs(10),
+            storm_per_s: 1_000,
             max_flows: 32_768,
             max_services: 4_096,
             max_hosts: 4_096,

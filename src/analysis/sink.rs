@@ -1,10 +1,13 @@
 //! The analysis itself: takes packets, and answers questions about them.
 
 use super::{
+    around::Around,
     collect::{Split, Sum},
     evidence::{Counters, Evidence},
+    expected::{Expectation, Expectations},
     findings,
     flow::{Flow, FlowKey},
+    heartbeats::{HeartbeatState, HeartbeatWatch},
     host::{EchoKey, Host},
     icmp::{IcmpLog, is_time_exceeded, is_unreachable},
     lru::{Lru, Slot},
@@ -33,19 +36,19 @@ const ECHO_AGE_NS: i64 = 10_000_000_000;
 /// One pass over packets. See the [module](super) for what is on the way.
 #[derive(Debug)]
 pub struct Analysis {
-    watches: Vec<Watch>,
+    pub(super) watches: Vec<Watch>,
     watch_of: HashMap<String, usize>,
-    shared: Shared,
-    services: Services,
-    flows: Lru<FlowKey, Flow>,
-    watched_hosts: HashMap<IpAddr, Host>,
-    other_hosts: Lru<IpAddr, Host>,
+    pub(super) shared: Shared,
+    pub(super) services: Services,
+    pub(super) flows: Lru<FlowKey, Flow>,
+    pub(super) watched_hosts: HashMap<IpAddr, Host>,
+    pub(super) other_hosts: Lru<IpAddr, Host>,
     echoes: Lru<EchoKey, Stamp>,
     /// All ICMP messages that say something cannot be reached.
     icmp: IcmpLog,
-    packets: u64,
-    undecodable: Tally,
-    cut: Tally,
+    pub(super) packets: u64,
+    pub(super) undecodable: Tally,
+    pub(super) cut: Tally,
     flows_evicted: u64,
     hosts_evicted: u64,
     arp_asked: u64,
@@ -53,6 +56,9 @@ pub struct Analysis {
     local_addresses: HashSet<IpAddr>,
     arp_probes: u64,
     neighbors_asked: u64,
+    pub(super) around: Around,
+    storm_per_s: u64,
+    pub(super) expectations: Expectations,
 }
 
 impl Analysis {
@@ -78,8 +84,37 @@ impl Analysis {
             local_addresses: local_addresses.iter().map(IpAddr::to_canonical).collect(),
             arp_probes: 0,
             neighbors_asked: 0,
+            around: Around::default(),
+            storm_per_s: settings.storm_per_s.max(1),
+            expectations: Expectations::default(),
             watches,
         }
+    }
+
+    /// Watches registers that must change.
+    #[must_use]
+    pub fn with_heartbeats(mut self, heartbeats: Vec<HeartbeatWatch>) -> Self {
+        for watch in heartbeats {
+            let index = self.services.of(watch.server, true);
+            if let Some(service) = self.services.get_mut(index) {
+                // Whoever names a register says that Modbus is spoken there.
+                service.protocol.get_or_insert(Protocol::Modbus);
+                service.modbus.get_or_insert_default().heartbeats.push(HeartbeatState::new(watch));
+            }
+        }
+        self
+    }
+
+    /// Compares what is seen with what a topology lets expect of the watched endpoints.
+    #[must_use]
+    pub fn with_expectations(mut self, expectations: Vec<Expectation>) -> Self {
+        self.expectations = Expectations::new(expectations);
+        self
+    }
+
+    /// The recording host lost packets, as the capture file or the kernel says; the latest number counts.
+    pub fn set_dropped(&mut self, dropped: u64) {
+        self.around.dropped = dropped;
     }
 
     /// What was seen of a watched endpoint so far; `None` if no watch has this id. `own` are the local addresses that the test's own
@@ -141,8 +176,13 @@ impl Analysis {
         conflicts.sort_by_key(|(address, _)| *address);
         conflicts.dedup_by_key(|(address, _)| *address);
         found.extend(conflicts.into_iter().map(|(address, conflict)| findings::two_macs(address, conflict)));
-        found.extend(findings::of_capture(&self.counters(), &self.undecodable, &self.cut));
+        found.extend(self.of_capture());
         worst_first(found)
+    }
+
+    pub(super) fn of_capture(&self) -> Vec<Finding> {
+        let one_sided = self.flows.iter().filter(|(_, flow)| flow.is_one_sided()).count() as u64;
+        findings::of_capture(&self.counters(), &self.undecodable, &self.cut, &self.around, one_sided)
     }
 
     /// What was seen in all, and what was lost.
@@ -194,7 +234,7 @@ impl Analysis {
         (self.shared.gap_bytes, self.shared.pending)
     }
 
-    fn flows_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Flow> + Clone {
+    pub(super) fn flows_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Flow> + Clone {
         service.flows.iter().filter_map(|&slot| self.flows.get(slot))
     }
 
@@ -214,6 +254,7 @@ impl Analysis {
     }
 
     fn decoded(&mut self, decoded: &Decoded<'_>, stamp: Stamp) {
+        self.around.frame(decoded.dst_mac, self.storm_per_s, stamp);
         match &decoded.net {
             Net::Arp(arp) => self.arp(arp, stamp),
             Net::Ip(ip) => match &ip.transport {
@@ -222,7 +263,8 @@ impl Analysis {
                 Transport::Icmp(icmp) => self.icmp(ip, icmp, decoded.src_mac, stamp),
                 Transport::Fragment | Transport::Cut | Transport::Other(_) => {}
             },
-            Net::Llc(_) | Net::Other { .. } => {}
+            Net::Llc(frame) => self.around.llc(frame, stamp),
+            Net::Other { .. } => {}
         }
     }
 
@@ -290,7 +332,11 @@ impl Analysis {
         if let Some(oldest) = self.flows.oldest_if_full() {
             self.detach(oldest);
         }
-        let flow = Flow::new(client, server, service, self.reading(client, server), from_beginning);
+        let client_place = match self.services.get_mut(service) {
+            Some(service) => service.clients.place(client.ip(), self.shared.now),
+            None => 0,
+        };
+        let flow = Flow::new(client, server, service, self.reading(client, server), from_beginning, client_place);
         let (slot, forgotten) = self.flows.insert(key, flow);
         if let Some(forgotten) = forgotten {
             self.flows_evicted += 1;
@@ -418,7 +464,7 @@ impl Analysis {
                 (false, Some(mac)) => self.claim(IpAddr::V6(target), mac, stamp),
                 (false, None) => {}
             },
-            _ => {}
+            _ => self.around.redirect(ip.src, ip.dst, icmp, stamp),
         }
     }
 
@@ -447,6 +493,7 @@ impl PacketSink for Analysis {
     fn packet(&mut self, packet: &Packet<'_>) {
         let stamp = Stamp { number: packet.number, at: packet.unix_ns };
         self.packets += 1;
+        self.around.packet(stamp);
         self.shared.now = self.shared.now.max(packet.unix_ns);
         let cut = packet.data.len() < packet.wire_len as usize;
         if cut {
@@ -461,7 +508,7 @@ impl PacketSink for Analysis {
     }
 }
 
-fn worst_first(mut findings: Vec<Finding>) -> Vec<Finding> {
+pub(super) fn worst_first(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }

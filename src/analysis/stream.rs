@@ -124,6 +124,16 @@ impl Stream {
         }
     }
 
+    /// What the receiver has acknowledged.
+    pub fn acknowledged(&self) -> Option<u32> {
+        self.acknowledged
+    }
+
+    /// Whether bytes were sent that `ack` does not acknowledge.
+    pub fn is_ahead_of(&self, ack: u32) -> bool {
+        self.next.is_some() && ahead(self.highest, ack) > 0
+    }
+
     /// Bytes that wait for a gap to be filled.
     pub fn waiting_bytes(&self) -> usize {
         self.waiting_bytes

@@ -1,6 +1,6 @@
 //! How often, from when to when, and in which packets.
 
-use crate::api::{ResponseTimes, RoundTrip, UtcTime};
+use crate::api::{RoundTrip, UtcTime};
 
 /// How many packet numbers a finding keeps.
 pub(super) const EVIDENCE_PACKETS: usize = 5;
@@ -86,6 +86,14 @@ impl Tally {
         self.packets.merge(&other.packets);
     }
 
+    pub fn first_ns(&self) -> i64 {
+        self.first_ns
+    }
+
+    pub fn last_ns(&self) -> i64 {
+        self.last_ns
+    }
+
     pub fn first_at(&self) -> Option<UtcTime> {
         (self.count > 0 && self.first_ns <= self.last_ns).then_some(UtcTime::from_unix_ns(self.first_ns))
     }
@@ -131,7 +139,15 @@ impl Times {
         self.max_ns = self.max_ns.max(other.max_ns);
     }
 
-    fn min_mean_max_ms(&self) -> Option<(f64, f64, f64)> {
+    pub fn min_ns(&self) -> i64 {
+        self.min_ns
+    }
+
+    pub fn max_ns(&self) -> i64 {
+        self.max_ns
+    }
+
+    pub fn min_mean_max_ms(&self) -> Option<(f64, f64, f64)> {
         (self.count > 0).then(|| (ms(self.min_ns), self.sum_ns as f64 / self.count as f64 / 1e6, ms(self.max_ns)))
     }
 
@@ -141,10 +157,6 @@ impl Times {
 
     pub fn round_trip(&self) -> Option<RoundTrip> {
         self.min_mean_max_ms().map(|(min, mean, max)| RoundTrip { min, mean, max })
-    }
-
-    pub fn response_times(&self) -> Option<ResponseTimes> {
-        self.min_mean_max_ms().map(|(min, mean, max)| ResponseTimes { min, mean, max })
     }
 }
 

@@ -4,6 +4,7 @@ mod around;
 mod dnp3;
 mod limits;
 mod modbus;
+mod report;
 mod tcp;
 
 use super::{Analysis, AnalysisSettings, Evidence, Watch, testing::*};

@@ -8,6 +8,9 @@ const MAX_EARLY: usize = 8;
 /// A request is forgotten, and counted as unanswered, after so many response time-outs.
 const FORGET_AFTER_TIMEOUTS: i64 = 30;
 
+/// Answered requests remembered, to know a second answer to one of them.
+const RECENT: usize = 4;
+
 /// A request that waits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pending<K, D> {
@@ -32,11 +35,20 @@ pub(super) struct Transactions<K, D, A> {
     early: VecDeque<Early<K, A>>,
     /// When the latest answer came.
     last_answer: Option<i64>,
+    /// The latest requests that were answered, and when; the oldest is overwritten first.
+    answered: [Option<(K, i64)>; RECENT],
+    next_answered: usize,
 }
 
 impl<K, D, A> Default for Transactions<K, D, A> {
     fn default() -> Self {
-        Self { pending: VecDeque::new(), early: VecDeque::new(), last_answer: None }
+        Self {
+            pending: VecDeque::new(),
+            early: VecDeque::new(),
+            last_answer: None,
+            answered: [const { None }; RECENT],
+            next_answered: 0,
+        }
     }
 }
 
@@ -77,6 +89,10 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
         let at = self.pending.iter().position(|pending| pending.key == key && in_time(pending));
         let at = at.or_else(|| self.pending.iter().rposition(|pending| pending.key == key));
         if let Some(pending) = at.and_then(|at| self.pending.remove(at)) {
+            if let Some(place) = self.answered.get_mut(self.next_answered) {
+                *place = Some((key, arrival.stamp.at));
+            }
+            self.next_answered = (self.next_answered + 1) % RECENT;
             return Some(Matched { detail: pending.detail, answer, request: pending.arrival, response: arrival });
         }
         if self.early.len() == MAX_EARLY {
@@ -84,6 +100,16 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
         }
         self.early.push_back(Early { key, answer, arrival });
         None
+    }
+
+    /// Whether a request of this key was answered within the time-out before `at`: then another answer is a duplicate.
+    pub fn was_answered(&self, key: K, at: i64, timeout_ns: i64) -> bool {
+        self.answered.iter().flatten().any(|(known, answered_at)| *known == key && at.saturating_sub(*answered_at) <= timeout_ns)
+    }
+
+    /// The requests that wait, oldest first.
+    pub fn waiting(&self) -> impl Iterator<Item = &Pending<K, D>> {
+        self.pending.iter()
     }
 
     /// A request that has waited so long that nobody will answer it.

@@ -185,7 +185,7 @@ pub struct ArpView {
 }
 
 /// Response times, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResponseTimes {
     /// The shortest.
     pub min: f64,
@@ -193,6 +193,15 @@ pub struct ResponseTimes {
     pub mean: f64,
     /// The longest.
     pub max: f64,
+    /// Half of all took no longer, give or take 3 %.
+    #[serde(default)]
+    pub median: Option<f64>,
+    /// 95 of 100 took no longer, give or take 3 %.
+    #[serde(default)]
+    pub p95: Option<f64>,
+    /// 99 of 100 took no longer, give or take 3 %.
+    #[serde(default)]
+    pub p99: Option<f64>,
 }
 
 /// What the Modbus traffic of an endpoint showed.

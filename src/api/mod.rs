@@ -4,6 +4,7 @@
 //! of a name (`_ms`, `_s`, `_bytes`), times are RFC 3339 UTC strings, addresses are strings, and what is absent is `null` or left
 //! out, never zero. This room knows nothing of the others.
 
+mod analysis;
 mod clothing;
 mod connectivity;
 mod endpoint;
@@ -17,6 +18,10 @@ mod status;
 mod time;
 mod topology;
 
+pub use analysis::{
+    AnalysisReport, AnalysisVerdict, ClientReport, Dnp3Report, ExceptionCount, FunctionCount, HeartbeatCondition, HeartbeatReport,
+    IndicationCount, ModbusReport, PollReport, ServerReport, TcpReport, UnitReport,
+};
 pub use clothing::undress;
 pub use connectivity::{
     ArpView, CaptureReport, ConnectReport, ConnectState, ConnectivityResult, Dnp3View, EndpointResult, Greeting, GreetingState,

@@ -1,14 +1,15 @@
 //! The JSON Schema of each body, generated from its type, and which body belongs to which uri.
 
 use super::{
-    CaptureReport, CaptureRequest, ConnectivityRequest, ConnectivityResult, CopsAnswer, Endpoint, EndpointResult, ErrorBody, Event,
-    InterfaceList, Job, JobAccepted, JobQuery, Status, Summary, Topology, TopologyChange, TopologySummary,
+    AnalysisReport, CaptureReport, CaptureRequest, ConnectivityRequest, ConnectivityResult, CopsAnswer, Endpoint, EndpointResult,
+    ErrorBody, Event, InterfaceList, Job, JobAccepted, JobQuery, Status, Summary, Topology, TopologyChange, TopologySummary,
 };
 use schemars::{JsonSchema, Schema, schema_for};
 
 /// Every body's name and schema, as `schemas/<name>.json` has it.
 pub fn schemas() -> Vec<(&'static str, Schema)> {
     vec![
+        ("analysis_report", schema_for!(AnalysisReport)),
         ("capture_request", schema_for!(CaptureRequest)),
         ("capture_result", schema_for!(CaptureReport)),
         ("connectivity_request", schema_for!(ConnectivityRequest)),

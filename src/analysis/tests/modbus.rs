@@ -107,7 +107,8 @@ fn a_request_without_an_answer_is_open_until_the_time_out_and_then_unanswered() 
     assert_eq!((evidence.session.answered, evidence.session.unanswered), (false, 1));
     assert_eq!(
         find(&evidence.findings, "modbus.unanswered").message,
-        "1 of 1 Modbus request to 10.0.0.5:502 had no answer within 2 s: read holding registers (function 3), unit 7, offset 100, count 10 (once)"
+        "1 of 1 Modbus request to 10.0.0.5:502 had no answer within 2 s: read holding registers (function 3), unit 7, offset 100, count 10 (once); its TCP \
+         acknowledged them, so the device has them and does not answer"
     );
 }
 
@@ -141,13 +142,27 @@ fn late_and_slow_answers_are_told_apart_from_missing_ones() {
 }
 
 #[test]
-fn a_wrong_transaction_id_is_an_unexpected_answer_and_an_unanswered_request() {
+fn a_wrong_transaction_or_unit_id_is_told_and_leaves_the_request_unanswered() {
     let (mut site, mut talk) = open();
     site.at(0.0, talk.send(false, &request(0, 1)));
     site.at(1.0, talk.send(true, &response(1, 1)));
     site.wait_until(2500.0);
     let findings = site.evidence().findings;
-    assert_eq!((find(&findings, "modbus.unanswered").count, find(&findings, "modbus.unexpected").count), (1, 1));
+    assert_eq!((find(&findings, "modbus.unanswered").count, find(&findings, "modbus.wrong_transaction_id").count), (1, 1));
+    assert!(!codes(&findings).contains(&"modbus.unexpected"), "it is told once");
+    site.at(3000.0, talk.send(false, &request(7, 1)));
+    site.at(3001.0, talk.send(true, &response(7, 2)));
+    assert_eq!(find(&site.evidence().findings, "modbus.wrong_unit_id").count, 1);
+}
+
+#[test]
+fn a_second_answer_is_a_duplicate() {
+    let (mut site, mut talk) = open();
+    site.at(0.0, talk.send(false, &request(1, 1)));
+    site.at(1.0, talk.send(true, &response(1, 1)));
+    site.at(2.0, talk.send(true, &response(1, 1)));
+    let findings = site.evidence().findings;
+    assert_eq!(codes(&findings), ["modbus.duplicate"]);
 }
 
 #[test]

@@ -150,7 +150,10 @@ fn payload_sent_again_is_a_retransmission_and_nothing_else_is() {
     assert_eq!((evidence.wire.retransmissions, site.analysis.counters().copies.segments), (2, 1), "a copy is none");
     let finding = find(&evidence.findings, "tcp.retransmissions");
     assert_eq!((finding.packets.clone(), finding.severity), (vec![again, again + 2], Severity::Info));
-    assert_eq!(finding.message, "2 sent again to or from 10.0.0.5:502, of 2 segments with payload (100.0 %)");
+    assert_eq!(
+        finding.message,
+        "2 sent again to or from 10.0.0.5:502, of 2 segments with payload (100.0 %); 0 because the receiver asked for them, 2 that it had already"
+    );
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl Case {
     }
 
     fn modbus(self, requests: u64, responses: u64, exceptions: u64, unanswered: u64, mean_ms: f64) -> Self {
-        let response_ms = Some(ResponseTimes { min: mean_ms, mean: mean_ms, max: mean_ms });
+        let response_ms = Some(ResponseTimes { min: mean_ms, mean: mean_ms, max: mean_ms, ..ResponseTimes::default() });
         let modbus = ModbusView { requests, responses, exceptions, unanswered, response_ms };
         self.session(requests, responses).wire(|seen| {
             seen.wire = WireView { packets: 4 * requests, modbus: Some(modbus), ..seen.wire.clone() };

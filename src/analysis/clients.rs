@@ -1,0 +1,134 @@
+//! Who talks to a server: connections, and connections made anew after an earlier one had ended.
+
+use super::tally::{Stamp, Tally, Times};
+use std::net::IpAddr;
+
+/// Clients of one server told apart; the others are counted together.
+const MAX_CLIENTS: usize = 32;
+
+/// One client of a server.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    pub packets: u64,
+    /// Connections that were accepted, or seen in the middle.
+    pub connections: u64,
+    open: u64,
+    ended_at: Option<i64>,
+    /// Connections begun when none was open and an earlier one had ended.
+    pub reconnects: Tally,
+    /// From the end of the one to the beginning of the next.
+    pub gaps: Times,
+    pub first_at: i64,
+    pub last_at: i64,
+}
+
+/// Where a client lies in the list of its server.
+pub(super) type ClientPlace = u8;
+
+/// The clients of one server.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    list: Vec<(Option<IpAddr>, Client)>,
+}
+
+impl Clients {
+    /// The place of a client; those beyond the limit share the last one.
+    pub fn place(&mut self, address: IpAddr, at: i64) -> ClientPlace {
+        let known = self.list.iter().position(|(known, _)| *known == Some(address));
+        let place = known.unwrap_or_else(|| {
+            let client = Client { first_at: at, last_at: at, ..Client::default() };
+            match self.list.len() {
+                full if full > MAX_CLIENTS => MAX_CLIENTS,
+                MAX_CLIENTS => {
+                    self.list.push((None, client));
+                    MAX_CLIENTS
+                }
+                next => {
+                    self.list.push((Some(address), client));
+                    next
+                }
+            }
+        });
+        ClientPlace::try_from(place).unwrap_or(ClientPlace::MAX)
+    }
+
+    fn get(&mut self, place: ClientPlace) -> Option<&mut Client> {
+        self.list.get_mut(usize::from(place)).map(|(_, client)| client)
+    }
+
+    /// A packet of one of its connections.
+    pub fn packet(&mut self, place: ClientPlace, at: i64) {
+        if let Some(client) = self.get(place) {
+            client.packets += 1;
+            client.last_at = client.last_at.max(at);
+        }
+    }
+
+    /// A connection is open. `begun`: its beginning was seen.
+    pub fn opened(&mut self, place: ClientPlace, begun: bool, stamp: Stamp) {
+        let Some(client) = self.get(place) else { return };
+        if let (true, 0, Some(ended_at)) = (begun, client.open, client.ended_at) {
+            client.reconnects.add(stamp);
+            client.gaps.add(stamp.at.saturating_sub(ended_at));
+        }
+        client.connections += 1;
+        client.open += 1;
+    }
+
+    /// An open connection has ended.
+    pub fn ended(&mut self, place: ClientPlace, at: i64) {
+        if let Some(client) = self.get(place) {
+            client.open = client.open.saturating_sub(1);
+            client.ended_at = Some(at);
+        }
+    }
+
+    /// The clients; without an address those that are not told apart.
+    pub fn iter(&self) -> impl Iterator<Item = (Option<IpAddr>, &Client)> {
+        self.list.iter().map(|(address, client)| (*address, client))
+    }
+
+    /// All connections made anew.
+    pub fn reconnects(&self) -> (Tally, Times) {
+        let (mut tally, mut gaps) = (Tally::default(), Times::default());
+        // Of clients that are not told apart nobody knows whose connection had ended.
+        for (_, client) in self.iter().filter(|(address, _)| address.is_some()) {
+            tally.merge(&client.reconnects);
+            gaps.merge(&client.gaps);
+        }
+        (tally, gaps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Stamp {
+        Stamp { number: seconds as u64 + 1, at: seconds * 1_000_000_000 }
+    }
+
+    #[test]
+    fn a_connection_after_the_end_of_the_last_is_a_reconnect_and_a_parallel_one_is_none() {
+        let mut clients = Clients::default();
+        let place = clients.place(IpAddr::from([10, 0, 0, 1]), 0);
+        clients.opened(place, true, at(0));
+        clients.opened(place, true, at(1));
+        clients.ended(place, at(2).at);
+        clients.opened(place, true, at(3));
+        assert_eq!(clients.reconnects().0.count, 0, "one was open all the time");
+        clients.ended(place, at(4).at);
+        clients.ended(place, at(5).at);
+        clients.opened(place, true, at(8));
+        let (tally, gaps) = clients.reconnects();
+        assert_eq!((tally.packets(), gaps.max_ms()), (vec![9], 3000.0));
+    }
+
+    #[test]
+    fn clients_beyond_the_limit_share_a_place() {
+        let mut clients = Clients::default();
+        let places: Vec<_> = (0..100).map(|host| clients.place(IpAddr::from([10, 0, 0, host]), 0)).collect();
+        assert_eq!((places[31], places[32], places[99], clients.list.len()), (31, 32, 32, 33));
+        assert_eq!(clients.place(IpAddr::from([10, 0, 0, 5]), 0), 5);
+    }
+}

@@ -1,0 +1,154 @@
+//! What is asked again and again: how often, and how evenly.
+
+use super::{queries::MAX_QUERIES, tally::ms};
+use crate::protocol::modbus::Query;
+
+/// Queries whose period is measured on one connection.
+const MAX_PER_CONNECTION: usize = 24;
+
+/// One query that is repeated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Poll {
+    pub query: Query,
+    /// When it was asked last on this connection.
+    last_at: i64,
+    /// Intervals, their mean and the sum of the squares of their deviations (Welford's method).
+    pub intervals: u64,
+    mean_ns: f64,
+    deviations: f64,
+    max_ns: i64,
+}
+
+impl Poll {
+    fn new(query: Query, at: i64) -> Self {
+        Self { query, last_at: at, intervals: 0, mean_ns: 0.0, deviations: 0.0, max_ns: 0 }
+    }
+
+    fn again(&mut self, at: i64) {
+        let interval = at.saturating_sub(self.last_at);
+        self.last_at = at;
+        if interval < 0 {
+            return;
+        }
+        self.intervals += 1;
+        let off = interval as f64 - self.mean_ns;
+        self.mean_ns += off / self.intervals as f64;
+        self.deviations += off * (interval as f64 - self.mean_ns);
+        self.max_ns = self.max_ns.max(interval);
+    }
+
+    /// Takes in what another connection measured of the same query (Chan's method).
+    fn merge(&mut self, other: &Self) {
+        let (ours, theirs) = (self.intervals as f64, other.intervals as f64);
+        if theirs > 0.0 {
+            let off = other.mean_ns - self.mean_ns;
+            let all = ours + theirs;
+            self.deviations += other.deviations + off * off * ours * theirs / all;
+            self.mean_ns += off * theirs / all;
+            self.intervals += other.intervals;
+            self.max_ns = self.max_ns.max(other.max_ns);
+        }
+    }
+
+    /// The mean interval, the standard deviation from it, and the longest, in milliseconds.
+    pub fn period_ms(&self) -> (f64, f64, f64) {
+        let deviation = if self.intervals > 1 { (self.deviations / (self.intervals - 1) as f64).max(0.0).sqrt() } else { 0.0 };
+        let rounded = |ns: f64| (ns / 1e4).round() / 1e2;
+        (rounded(self.mean_ns), rounded(deviation), ms(self.max_ns))
+    }
+}
+
+/// The queries of one connection, in the order in which they were first asked.
+#[derive(Debug, Default)]
+pub(super) struct Polls {
+    polls: Vec<Poll>,
+    /// Where the next query is expected: polls go round and round.
+    next: usize,
+}
+
+impl Polls {
+    pub fn ask(&mut self, query: Query, at: i64) {
+        let place = match self.polls.get(self.next) {
+            Some(poll) if poll.query == query => Some(self.next),
+            _ => self.polls.iter().position(|poll| poll.query == query),
+        };
+        match place {
+            Some(place) => {
+                if let Some(poll) = self.polls.get_mut(place) {
+                    poll.again(at);
+                }
+                self.next = if place + 1 < self.polls.len() { place + 1 } else { 0 };
+            }
+            None if self.polls.len() < MAX_PER_CONNECTION => self.polls.push(Poll::new(query, at)),
+            None => {}
+        }
+    }
+
+    pub fn list(&self) -> &[Poll] {
+        &self.polls
+    }
+}
+
+/// Adds the polls of a connection to those of its server.
+pub(super) fn merge(all: &mut Vec<Poll>, polls: &[Poll]) {
+    for poll in polls {
+        let has_room = all.len() < MAX_QUERIES;
+        match all.iter_mut().find(|known| known.query == poll.query) {
+            Some(known) => known.merge(poll),
+            None if has_room => all.push(*poll),
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(offset: u16) -> Query {
+        Query { unit_id: 1, function: 3, offset: Some(offset), count: Some(10) }
+    }
+
+    #[test]
+    fn a_round_of_polls_has_its_period_and_its_jitter() {
+        let mut polls = Polls::default();
+        for round in 0..100_i64 {
+            let jitter = if round % 2 == 0 { 0 } else { 10 };
+            for offset in 0..5 {
+                polls.ask(query(offset), (round * 500 + jitter + i64::from(offset)) * 1_000_000);
+            }
+        }
+        assert_eq!(polls.list().len(), 5);
+        for poll in polls.list() {
+            let (mean, deviation, max) = poll.period_ms();
+            assert!((mean - 500.1).abs() < 0.2 && (deviation - 10.0).abs() < 0.2 && max == 510.0, "{mean} {deviation} {max}");
+        }
+    }
+
+    #[test]
+    fn merged_is_as_if_measured_by_one() {
+        let (mut one, mut two, mut both) = (Poll::new(query(0), 0), Poll::new(query(0), 100), Poll::new(query(0), 0));
+        for at in [10, 20, 40, 100] {
+            one.again(at);
+            both.again(at);
+        }
+        for at in [107, 150, 151] {
+            two.again(at);
+            both.again(at);
+        }
+        one.merge(&two);
+        assert_eq!((one.intervals, one.max_ns), (both.intervals, both.max_ns));
+        assert!((one.mean_ns - both.mean_ns).abs() < 1e-9 && (one.deviations - both.deviations).abs() < 1e-6);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (mut polls, mut all) = (Polls::default(), Vec::new());
+        (0..1000).for_each(|offset| polls.ask(query(offset), 0));
+        assert_eq!(polls.list().len(), MAX_PER_CONNECTION);
+        for offset in 0..1000 {
+            merge(&mut all, &[Poll::new(query(offset), 0)]);
+        }
+        assert_eq!(all.len(), MAX_QUERIES);
+    }
+}

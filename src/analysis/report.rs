@@ -1,0 +1,373 @@
+//! The whole first look: one verdict, the findings, and the figures of each server.
+
+use super::{
+    Analysis, catalogue,
+    dnp3::Dnp3Service,
+    findings::{self, finding, many},
+    flow::{Flow, unanswered_attempts},
+    modbus::{ModbusService, is_acknowledged},
+    polls,
+    service::Service,
+    settings::Watch,
+    shared::Shared,
+    sink::worst_first,
+    spread::{Durations, ms_of},
+    stats::FlowStats,
+    tally::{Tally, Times},
+};
+use crate::{
+    api::{
+        AnalysisReport, AnalysisVerdict, ClientReport, Dnp3Report, ExceptionCount, Finding, FunctionCount, HeartbeatCondition,
+        HeartbeatReport, IndicationCount, ModbusReport, PollReport, ResponseTimes, ServerReport, Severity, TcpReport, UnitReport,
+        UtcTime,
+    },
+    protocol::modbus,
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+};
+
+/// Servers that a report holds at most.
+const MAX_SERVERS: usize = 1_000;
+/// Reasons that a report names at most.
+const MAX_REASONS: usize = 20;
+/// Polls that a report names for each server.
+const MAX_POLLS: usize = 32;
+/// Unanswered requests at two ports that are no further apart are one event.
+const TOGETHER_NS: i64 = 2_000_000_000;
+
+impl Analysis {
+    /// All that was found so far, of watched endpoints and of others.
+    pub fn report(&self) -> AnalysisReport {
+        let mut watches: HashMap<SocketAddr, Vec<&Watch>> = HashMap::new();
+        for (index, watch) in self.watches.iter().enumerate() {
+            for address in self.services.of_watch(index).filter_map(|service| service.address) {
+                watches.entry(address).or_default().push(watch);
+            }
+        }
+        let (mut servers, mut found) = (Vec::new(), Vec::new());
+        for service in self.services.iter().filter(|service| service.packets > 0 || service.icmp.tally.count > 0) {
+            let of_service = service.address.and_then(|address| watches.get(&address)).map(Vec::as_slice).unwrap_or_default();
+            let mut of_server = findings::of_service(service, self.flows_of(service), &self.shared);
+            of_server.extend(self.expectations.of_server(service, of_service));
+            let endpoint_id = of_service.first().map(|watch| watch.endpoint_id.clone());
+            of_server.iter_mut().for_each(|finding| finding.endpoint_id.clone_from(&endpoint_id));
+            let worst = of_server.iter().map(|finding| finding.severity).max();
+            servers.push(self.server(service, of_service, worst));
+            found.extend(of_server);
+        }
+        found.extend(self.stalls());
+        found.extend(self.of_hosts());
+        found.extend(self.of_capture());
+        for (index, watch) in self.watches.iter().enumerate() {
+            if !self.services.of_watch(index).any(|service| service.packets > 0) {
+                found.extend(self.expectations.never_seen(watch));
+            }
+        }
+        let servers_total = servers.len() as u64;
+        // The worst first, and of equals the busiest.
+        servers.sort_by_key(|server| std::cmp::Reverse((server.worst, server.packets)));
+        servers.truncate(MAX_SERVERS);
+        self.assembled(worst_first(found), servers, servers_total)
+    }
+
+    fn assembled(&self, found: Vec<Finding>, servers: Vec<ServerReport>, servers_total: u64) -> AnalysisReport {
+        let counters = self.counters();
+        let suspicious = || found.iter().filter(|finding| finding.severity >= Severity::Warning);
+        let verdict = if suspicious().next().is_some() { AnalysisVerdict::Suspect } else { AnalysisVerdict::Clean };
+        let reasons: Vec<String> = suspicious().take(MAX_REASONS).map(|finding| finding.message.clone()).collect();
+        let time = |ns| UtcTime::from_unix_ns(ns);
+        let duration_s = self.around.span.map(|(first, last)| last.saturating_sub(first) as f64 / 1e9);
+        let what = format!(
+            "{} to and from {}{}",
+            many(counters.packets, "packet"),
+            many(servers_total, "server"),
+            duration_s.map_or_else(String::new, |seconds| format!(" in {seconds:.1} s"))
+        );
+        let text = match suspicious().count() {
+            _ if counters.packets == 0 => "the capture holds no packets, so nothing can be said".to_owned(),
+            0 => format!("nothing suspicious in {what}"),
+            1 => format!("one thing to look at in {what}: {}", reasons.first().map(String::as_str).unwrap_or_default()),
+            several => {
+                format!(
+                    "{several} things to look at in {what}, the worst: {}",
+                    reasons.first().map(String::as_str).unwrap_or_default()
+                )
+            }
+        };
+        AnalysisReport {
+            verdict,
+            text,
+            reasons,
+            file: None,
+            damage: None,
+            packets: counters.packets,
+            undecodable: counters.undecodable,
+            cut: counters.cut,
+            dropped: self.around.dropped,
+            forgotten: counters.flows_evicted + counters.hosts_evicted + counters.requests_evicted,
+            first_at: self.around.span.map(|(first, _)| time(first)),
+            last_at: self.around.span.map(|(_, last)| time(last)),
+            duration_s,
+            servers_total,
+            servers,
+            heartbeats: self.services.iter().flat_map(|service| heartbeats(service, &self.shared)).collect(),
+            findings: found,
+        }
+    }
+
+    fn server(&self, service: &Service, watches: &[&Watch], worst: Option<Severity>) -> ServerReport {
+        let flows = || self.flows_of(service);
+        let time = |ns| Some(UtcTime::from_unix_ns(ns));
+        let clients = service.clients.iter().map(|(address, client)| ClientReport {
+            address,
+            packets: client.packets,
+            connections: client.connections,
+            reconnects: client.reconnects.count,
+            first_at: time(client.first_at),
+            last_at: time(client.last_at),
+        });
+        ServerReport {
+            address: service.address.map(|address| address.ip()),
+            port: service.address.map(|address| address.port()),
+            protocol: service.protocol,
+            endpoint_ids: watches.iter().map(|watch| watch.endpoint_id.clone()).collect(),
+            worst,
+            packets: service.packets,
+            clients: clients.collect(),
+            tcp: self.tcp_report(service),
+            modbus: service
+                .modbus
+                .as_ref()
+                .filter(|modbus| modbus.is_seen())
+                .map(|modbus| modbus_report(modbus, flows(), &self.shared)),
+            dnp3: service.dnp3.as_ref().map(|dnp3| dnp3_report(dnp3, flows(), &self.shared)),
+        }
+    }
+
+    fn tcp_report(&self, service: &Service) -> TcpReport {
+        let mut stats = FlowStats::default();
+        let (retired, past) = service.retired();
+        retired.for_each(|(_, retired)| stats.merge(retired));
+        stats.merge(past);
+        self.flows_of(service).for_each(|flow| stats.merge(&flow.stats(&self.shared)));
+        let mut unanswered = service.syn_unanswered;
+        unanswered.merge(&unanswered_attempts(self.flows_of(service), &self.shared));
+        let (reconnects, gaps) = service.clients.reconnects();
+        TcpReport {
+            attempts: service.syn,
+            accepted: service.syn_ack,
+            refused: service.refused.count,
+            unanswered: unanswered.count,
+            syn_retries: service.syn_retries.count,
+            handshake_ms: times(&service.handshakes),
+            resets_by_client: stats.reset_client,
+            resets_by_server: stats.reset_server,
+            half_open: self.flows_of(service).filter(|flow| flow.half_open(&self.shared).is_some()).count() as u64,
+            reconnects: reconnects.count,
+            reconnect_gap_ms: times(&gaps),
+            retransmissions: service.retransmissions.count,
+            fast_retransmissions: service.fast_retransmissions,
+            spurious_retransmissions: service.spurious_retransmissions,
+            out_of_order: service.out_of_order,
+            duplicate_acks: service.duplicate_acks.count,
+            lost_segments: service.lost_segments.count,
+            zero_windows: service.zero_windows.count,
+            zero_window_max_ms: service.zero_window_times.min_mean_max_ms().map(|(_, _, max)| max),
+            keep_alives: service.keep_alives,
+        }
+    }
+
+    /// Addresses on which several ports stopped answering at the same time.
+    fn stalls(&self) -> Vec<Finding> {
+        let mut by_host: BTreeMap<IpAddr, Vec<(u16, Tally)>> = BTreeMap::new();
+        for service in self.services.iter() {
+            let (Some(address), Some(modbus)) = (service.address, &service.modbus) else { continue };
+            let mut missing = modbus.unanswered.tally;
+            missing.merge(&modbus.late.tally);
+            for (_, arrival) in self.flows_of(service).filter_map(Flow::modbus).flat_map(|flow| flow.overdue(&self.shared)) {
+                missing.add(arrival.stamp);
+            }
+            if missing.count > 0 {
+                by_host.entry(address.ip()).or_default().push((address.port(), missing));
+            }
+        }
+        let together = |(address, mut ports): (IpAddr, Vec<(u16, Tally)>)| {
+            ports.sort_by_key(|(_, missing)| missing.first_ns());
+            let (begin, end) = (ports.iter().map(|(_, missing)| missing.first_ns()).max()?, ports.first()?.1.last_ns());
+            if ports.len() < 2 || begin.saturating_sub(end) > TOGETHER_NS {
+                return None;
+            }
+            let mut all = Tally::default();
+            ports.iter().for_each(|(_, missing)| all.merge(missing));
+            let mut numbers: Vec<String> = ports.iter().map(|(port, _)| port.to_string()).collect();
+            numbers.sort();
+            let message = format!(
+                "{address} stopped answering on ports {} at the same time, at {}: the host or the network stalled, not one service",
+                numbers.join(" and "),
+                UtcTime::from_unix_ns(begin).to_millis()
+            );
+            Some(finding(catalogue::HOST_STALLED, Severity::Alarm, &all, message))
+        };
+        by_host.into_iter().filter_map(together).collect()
+    }
+
+    /// What ARP and ICMP say of addresses, those of watched endpoints included.
+    fn of_hosts(&self) -> Vec<Finding> {
+        let (mut found, mut silent) = (Vec::new(), Vec::new());
+        for (address, host) in self.watched_hosts.iter().chain(self.other_hosts.iter()) {
+            let unanswered = host.unanswered(&self.shared);
+            if unanswered.count > 0 {
+                silent.push((*address, unanswered));
+            }
+            findings::icmp(&host.other_errors.list(|_| true), &host.other_errors.tally, &address.to_string(), &mut found);
+            found.extend(host.conflict().map(|conflict| findings::two_macs(*address, conflict)));
+        }
+        found.extend(findings::arp_of_many(&mut silent));
+        found.sort_by(|a, b| a.message.cmp(&b.message));
+        found
+    }
+}
+
+fn times(times: &Times) -> Option<ResponseTimes> {
+    times.min_mean_max_ms().map(|(min, mean, max)| ResponseTimes { min, mean, max, ..ResponseTimes::default() })
+}
+
+fn modbus_report<'a>(service: &ModbusService, flows: impl Iterator<Item = &'a Flow> + Clone, shared: &Shared) -> ModbusReport {
+    let (mut unanswered, mut acknowledged) = (service.unanswered.count(), service.unanswered_acknowledged);
+    let mut units: BTreeMap<u8, _> = service.units.iter().copied().collect();
+    let mut all_polls = service.polls.clone();
+    for (flow, reader) in flows.filter_map(|flow| Some((flow, flow.modbus()?))) {
+        polls::merge(&mut all_polls, reader.polls());
+        for (query, arrival) in reader.overdue(shared) {
+            unanswered += 1;
+            acknowledged += u64::from(is_acknowledged(&arrival, flow.acknowledged()));
+            if let Some(unit) = units.get_mut(&query.unit_id) {
+                unit.unanswered += 1;
+            }
+        }
+    }
+    all_polls.retain(|poll| poll.intervals > 0);
+    all_polls.sort_by(|a, b| b.intervals.cmp(&a.intervals).then(a.query.cmp(&b.query)));
+    let mut functions: Vec<FunctionCount> = service
+        .functions
+        .iter()
+        .map(|&(function, requests)| FunctionCount {
+            function,
+            name: modbus::function_name(function).unwrap_or("unknown").to_owned(),
+            requests,
+        })
+        .collect();
+    functions.sort_by_key(|function| function.function);
+    let mut exception_codes: Vec<ExceptionCount> = service
+        .exceptions
+        .iter()
+        .map(|(code, queries)| ExceptionCount {
+            code: *code,
+            text: modbus::exception_text(*code),
+            count: queries.count(),
+            queries: queries.in_words(),
+        })
+        .collect();
+    exception_codes.sort_by_key(|exception| exception.code);
+    let poll = |poll: &polls::Poll| {
+        let (period_ms, jitter_ms, longest_ms) = poll.period_ms();
+        PollReport {
+            query: poll.query.to_string(),
+            repeats: poll.intervals,
+            period_ms,
+            jitter_ms,
+            longest_ms: ms_of_ms(longest_ms),
+        }
+    };
+    let told = service.duplicates.count + service.wrong_id.count + service.wrong_unit.count;
+    ModbusReport {
+        requests: service.requests,
+        responses: service.responses,
+        exceptions: service.exception_count,
+        unanswered,
+        unanswered_acknowledged: acknowledged,
+        late: service.late.count(),
+        duplicate: service.duplicates.count,
+        unexpected: service.unexpected.count.saturating_sub(told),
+        wrong_transaction_id: service.wrong_id.count,
+        wrong_unit_id: service.wrong_unit.count,
+        malformed: service.malformed.count,
+        response_ms: service.times.response_times(),
+        functions,
+        exception_codes,
+        units: units
+            .into_iter()
+            .map(|(unit_id, unit)| UnitReport {
+                unit_id,
+                requests: unit.requests,
+                responses: unit.responses,
+                exceptions: unit.exceptions,
+                unanswered: unit.unanswered,
+                response_ms: times(&unit.times),
+            })
+            .collect(),
+        polls: all_polls.iter().take(MAX_POLLS).map(poll).collect(),
+    }
+}
+
+/// Milliseconds with three digits behind the point.
+fn ms_of_ms(ms: f64) -> f64 {
+    ms_of((ms * 1e6) as i64)
+}
+
+fn dnp3_report<'a>(service: &Dnp3Service, flows: impl Iterator<Item = &'a Flow>, shared: &Shared) -> Dnp3Report {
+    let (mut unanswered, mut unconfirmed) = (service.unanswered.count(), service.unconfirmed.count());
+    for flow in flows.filter_map(Flow::dnp3) {
+        unanswered += flow.overdue(shared).count() as u64;
+        unconfirmed += flow.unconfirmed(shared).count() as u64;
+    }
+    let durations: &Durations = &service.times;
+    Dnp3Report {
+        frames: service.frames,
+        requests: service.requests,
+        responses: service.responses,
+        unsolicited: service.unsolicited,
+        unanswered,
+        unconfirmed,
+        late: service.late.count(),
+        unexpected: service.unexpected.count,
+        crc_errors: service.header_crc_errors.count + service.data_crc_errors.count,
+        segments_lost: service.segments_lost.count,
+        link_resets: service.link_resets.count,
+        restarts: service.restarts,
+        response_ms: durations.response_times(),
+        links: service.links().map(|(master, outstation)| [master, outstation]).collect(),
+        indications: service
+            .indications()
+            .map(|(bit, responses)| IndicationCount {
+                indication: bit.to_string(),
+                responses,
+                still_set: service.latest_indications.contains(bit),
+            })
+            .collect(),
+    }
+}
+
+fn heartbeats<'a>(service: &'a Service, shared: &'a Shared) -> impl Iterator<Item = HeartbeatReport> + 'a {
+    let states = service.modbus.iter().flat_map(|modbus| &modbus.heartbeats);
+    states.map(|state| HeartbeatReport {
+        id: state.watch.id.clone(),
+        component: state.watch.component.clone(),
+        kind: state.watch.kind,
+        server: state.watch.server.to_string(),
+        unit_id: state.watch.unit_id,
+        wire_offset: state.watch.wire_offset,
+        condition: match state.seen {
+            0 => HeartbeatCondition::NotPolled,
+            _ if state.frozen_since(shared.limits.heartbeat_timeout).is_some() => HeartbeatCondition::Frozen,
+            _ if state.changes > 0 => HeartbeatCondition::Changing,
+            _ => HeartbeatCondition::Unknown,
+        },
+        seen: state.seen,
+        changes: state.changes,
+        value: state.value(),
+        since: state.since.map(|stamp| UtcTime::from_unix_ns(stamp.at)),
+    })
+}

@@ -1,0 +1,262 @@
+//! The whole first look: verdicts, figures and what only the whole can tell.
+
+use super::*;
+use crate::{
+    analysis::{Expectation, HeartbeatWatch},
+    api::{AnalysisReport, AnalysisVerdict, HeartbeatCondition, HeartbeatKind, RegisterType, Severity},
+    protocol::modbus::Adu,
+};
+
+fn adu(transaction_id: u16, unit_id: u8, pdu: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Adu { transaction_id, unit_id, pdu }.encode(&mut bytes).unwrap();
+    bytes
+}
+
+fn read(transaction_id: u16, offset: u8) -> Vec<u8> {
+    adu(transaction_id, 255, &[4, 0, offset, 0, 1])
+}
+
+fn value(transaction_id: u16, value: u8) -> Vec<u8> {
+    adu(transaction_id, 255, &[4, 2, 0, value])
+}
+
+fn opened(site: &mut Site, client: &str, server: &str) -> Conversation {
+    let mut talk = Conversation::new(client, server);
+    site.all(0.0, talk.handshake());
+    talk
+}
+
+fn found(report: &AnalysisReport) -> Vec<&str> {
+    codes(&report.findings)
+}
+
+/// Five minutes between a management system and two ports of one host: one read is refused every two seconds, always; and once, for a
+/// few seconds, nothing is answered on either port.
+#[test]
+fn the_chronic_and_the_acute_in_one_capture_are_told_apart() {
+    let mut site = Site::with(AnalysisSettings { modbus_ports: vec![502, 1502], ..AnalysisSettings::default() }, Vec::new());
+    let mut talks = [opened(&mut site, "10.0.0.1:40000", "10.0.0.5:502"), opened(&mut site, "10.0.0.1:40001", "10.0.0.5:1502")];
+    let mut events = Vec::new();
+    for second in 0..300_u16 {
+        let ms = 1000.0 + f64::from(second) * 1000.0;
+        let answered_after = if (100..103).contains(&second) { 2700.0 } else { 4.0 };
+        for talk in 0..talks.len() {
+            let at = ms + talk as f64;
+            events.push((at, talk, false, read(second, 9)));
+            events.push((at + answered_after, talk, true, value(second, 1)));
+        }
+        if second % 2 == 0 {
+            events.push((ms + 500.0, 0, false, read(second + 1000, 0)));
+            events.push((ms + 503.0, 0, true, adu(second + 1000, 255, &[0x84, 2])));
+        }
+    }
+    events.sort_by(|(one, ..), (other, ..)| one.total_cmp(other));
+    for (at, talk, from_server, bytes) in events {
+        site.at(at, talks[talk].send(from_server, &bytes));
+    }
+    let report = site.analysis.report();
+    assert_eq!(report.verdict, AnalysisVerdict::Suspect);
+    assert_eq!(found(&report), ["host.stalled", "modbus.late", "modbus.exceptions", "modbus.late"]);
+    assert!(report.text.contains("10.0.0.5 stopped answering on ports 1502 and 502 at the same time"), "{}", report.text);
+    assert!(report.text.contains("the host or the network stalled, not one service"), "{}", report.text);
+    let exceptions = find(&report.findings, "modbus.exceptions");
+    assert_eq!(exceptions.count, 150, "one fault of the config is one line");
+    assert!(
+        exceptions.message.contains("illegal data address")
+            && exceptions.message.contains("unit 255, offset 0, count 1 (150 times)")
+    );
+}
+
+#[test]
+fn a_clean_capture_is_clean_and_has_its_figures() {
+    let mut site = Site::new(Vec::new());
+    let mut talk = opened(&mut site, CLIENT, DEVICE);
+    for round in 0..100_u16 {
+        let ms = 100.0 + f64::from(round) * 500.0;
+        let unit = if round % 4 == 0 { 2 } else { 1 };
+        site.at(ms, talk.send(false, &adu(round, unit, &[3, 0, 10, 0, 1])));
+        site.at(ms + 1.0 + f64::from(round % 10), talk.send(true, &adu(round, unit, &[3, 2, 0, 7])));
+    }
+    let report = site.analysis.report();
+    assert_eq!((report.verdict, found(&report)), (AnalysisVerdict::Clean, vec![]));
+    assert!(report.text.starts_with("nothing suspicious in 203 packets to and from 1 server"), "{}", report.text);
+    let [server] = &report.servers[..] else { panic!("{:#?}", report.servers) };
+    assert_eq!((server.clients[0].connections, server.clients[0].packets), (1, 203));
+    assert_eq!((server.tcp.attempts, server.tcp.accepted, server.tcp.handshake_ms.unwrap().max), (1, 1, 0.5));
+    let modbus = server.modbus.as_ref().unwrap();
+    let times = modbus.response_ms.unwrap();
+    assert_eq!((times.min, times.mean, times.max), (1.0, 5.5, 10.0));
+    assert!((times.median.unwrap() - 5.0).abs() < 0.2 && (times.p95.unwrap() - 10.0).abs() < 0.4, "{times:?}");
+    assert_eq!(modbus.functions[0].requests, 100);
+    let units: Vec<_> = modbus.units.iter().map(|unit| (unit.unit_id, unit.requests, unit.responses)).collect();
+    assert_eq!(units, [(1, 75, 75), (2, 25, 25)]);
+    let slow_poll = modbus.polls.iter().find(|poll| poll.query.contains("unit 2")).unwrap();
+    assert_eq!((slow_poll.repeats, slow_poll.period_ms, slow_poll.jitter_ms), (24, 2000.0, 0.0));
+}
+
+#[test]
+fn connections_made_anew_are_counted_with_the_time_between() {
+    let mut site = Site::new(Vec::new());
+    for round in 0..4_u16 {
+        let mut talk = Conversation::new(&format!("10.0.0.1:{}", 40000 + round), DEVICE);
+        let ms = f64::from(round) * 10_000.0;
+        site.all(ms, talk.handshake());
+        site.all(ms + 3000.0, [talk.fin(false), talk.fin(true), talk.ack(false)]);
+    }
+    let report = site.analysis.report();
+    let reconnects = find(&report.findings, "tcp.reconnects");
+    assert_eq!((reconnects.count, reconnects.severity, reconnects.packets.clone()), (3, Severity::Warning, vec![8, 14, 20]));
+    let tcp = &report.servers[0].tcp;
+    assert_eq!((tcp.reconnects, tcp.reconnect_gap_ms.unwrap().max), (3, 7000.0));
+}
+
+#[test]
+fn what_tcp_suffers_from_is_counted_by_kind() {
+    let mut site = Site::new(Vec::new());
+    let mut talk = opened(&mut site, CLIENT, DEVICE);
+    let lost = talk.send(false, b"0123456789");
+    let next: Vec<_> = (0..3).map(|_| talk.send(false, b"abcdefghij")).collect();
+    // The first segment is lost; each later one is answered by the acknowledgement of what is there.
+    let acknowledges = |number: u32, window: u16| {
+        let mut frame = tcp(talk.server, talk.client, talk.next[1], 1001 + number, ACK, &[]);
+        frame[14 + 20 + 14..14 + 20 + 16].copy_from_slice(&window.to_be_bytes());
+        frame
+    };
+    site.at(10.0, acknowledges(0, 1000));
+    for (step, frame) in next.iter().enumerate() {
+        site.at(20.0 + step as f64 * 2.0, frame);
+        site.at(21.0 + step as f64 * 2.0, acknowledges(0, 1000));
+    }
+    site.at(40.0, &lost);
+    site.at(41.0, acknowledges(40, 0));
+    site.at(241.0, acknowledges(40, 1000));
+    site.at(300.0, &next[0]);
+    let report = site.analysis.report();
+    let tcp = &report.servers[0].tcp;
+    assert_eq!((tcp.duplicate_acks, tcp.out_of_order, tcp.retransmissions, tcp.spurious_retransmissions), (3, 1, 1, 1));
+    assert_eq!((tcp.zero_windows, tcp.zero_window_max_ms), (1, Some(200.0)));
+    assert_eq!(find(&report.findings, "tcp.zero_window").severity, Severity::Warning);
+}
+
+#[test]
+fn a_connection_that_the_client_never_finishes_is_half_open() {
+    let mut site = Site::new(Vec::new());
+    let mut talk = Conversation::new(CLIENT, DEVICE);
+    site.all(0.0, [talk.syn(), talk.syn_ack()]);
+    assert_eq!(site.analysis.report().servers[0].tcp.half_open, 0, "there is still time");
+    site.wait_until(2000.0);
+    let report = site.analysis.report();
+    assert_eq!((report.servers[0].tcp.half_open, found(&report)), (1, vec!["tcp.half_open"]));
+}
+
+#[test]
+fn a_server_that_talked_and_is_asked_in_vain_has_gone_silent() {
+    let mut site = Site::new(Vec::new());
+    let mut talk = opened(&mut site, CLIENT, DEVICE);
+    for round in 0..5_u16 {
+        site.at(1000.0 * f64::from(round), talk.send(false, &read(round, 0)));
+        site.at(1000.0 * f64::from(round) + 2.0, talk.send(true, &value(round, 1)));
+    }
+    let frame = talk.send(false, &read(9, 0));
+    (0..15).for_each(|second| _ = site.at(5000.0 + f64::from(second) * 1000.0, &frame));
+    let silent = find(&site.analysis.report().findings, "host.silent").clone();
+    assert_eq!((silent.severity, silent.packets.len()), (Severity::Alarm, 2));
+    assert!(silent.message.contains("for 15.0 s of being asked"), "{}", silent.message);
+}
+
+#[test]
+fn a_capture_of_one_direction_says_so() {
+    let mut site = Site::new(Vec::new());
+    let mut talk = Conversation::new(CLIENT, DEVICE);
+    for round in 0..6_u16 {
+        site.at(f64::from(round) * 100.0, talk.send(false, &read(round, 0)));
+    }
+    assert!(found(&site.analysis.report()).contains(&"capture.one_sided"));
+}
+
+#[test]
+fn heartbeats_change_freeze_or_are_not_asked_for() {
+    let watch = |id: &str, offset| HeartbeatWatch {
+        id: id.to_owned(),
+        component: "bms".to_owned(),
+        kind: HeartbeatKind::Read,
+        server: socket(DEVICE),
+        unit_id: Some(255),
+        register_type: RegisterType::Input,
+        wire_offset: offset,
+        size: 1,
+        timeout: None,
+    };
+    let mut site = Site::new(Vec::new());
+    site.analysis = std::mem::replace(&mut site.analysis, Analysis::new(AnalysisSettings::default(), Vec::new(), Vec::new()))
+        .with_heartbeats(vec![watch("alive", 1), watch("dead", 2), watch("forgotten", 3)]);
+    let mut talk = opened(&mut site, CLIENT, DEVICE);
+    for round in 0..20_u16 {
+        let ms = f64::from(round) * 1000.0;
+        for (offset, counts) in [(1_u8, true), (2, false)] {
+            let id = round * 2 + u16::from(offset);
+            site.at(ms + f64::from(offset), talk.send(false, &read(id, offset)));
+            site.at(ms + f64::from(offset) + 0.5, talk.send(true, &value(id, if counts { round as u8 } else { 42 })));
+        }
+    }
+    let report = site.analysis.report();
+    let conditions: Vec<_> = report.heartbeats.iter().map(|heartbeat| (heartbeat.id.as_str(), heartbeat.condition)).collect();
+    let expected = [
+        ("alive", HeartbeatCondition::Changing),
+        ("dead", HeartbeatCondition::Frozen),
+        ("forgotten", HeartbeatCondition::NotPolled),
+    ];
+    assert_eq!(conditions, expected);
+    assert_eq!(found(&report), ["heartbeat.frozen", "heartbeat.not_seen"]);
+    assert!(
+        report.reasons[0].contains("the heartbeat dead of bms (offset 2 at 10.0.0.5:502) stays at 42"),
+        "{}",
+        report.reasons[0]
+    );
+    assert_eq!((report.heartbeats[0].changes, report.heartbeats[0].value), (19, Some(19)));
+}
+
+#[test]
+fn what_no_config_says_is_told_when_configs_are_known() {
+    let watches = vec![outbound(ID, Protocol::Modbus, DEVICE), outbound("quiet", Protocol::Modbus, "10.0.0.6:502")];
+    let expected =
+        |id: &str, unit_ids: &[u8]| Expectation { endpoint_id: id.to_owned(), unit_ids: unit_ids.to_vec(), links: Vec::new() };
+    let mut site = Site::new(Vec::new());
+    site.analysis = Analysis::new(AnalysisSettings::default(), watches, Vec::new())
+        .with_expectations(vec![expected(ID, &[1, 255]), expected("quiet", &[1])]);
+    for (server, unit) in [(DEVICE, 255), (DEVICE, 9), ("10.0.0.7:502", 1)] {
+        let mut talk = opened(&mut site, &format!("10.0.0.1:{}", 41000 + u16::from(unit)), server);
+        site.at(10.0, talk.send(false, &adu(1, unit, &[4, 0, 0, 0, 1])));
+        site.at(11.0, talk.send(true, &adu(1, unit, &[4, 2, 0, 1])));
+    }
+    let report = site.analysis.report();
+    assert_eq!(found(&report), ["site.unit_unknown", "site.unknown_server", "site.never_seen"]);
+    assert!(find(&report.findings, "site.unit_unknown").message.contains("for unit 9"));
+    assert!(find(&report.findings, "site.unknown_server").message.contains("10.0.0.7:502 is asked by modbus from 10.0.0.1"));
+    assert_eq!(find(&report.findings, "site.never_seen").endpoint_id.as_deref(), Some("quiet"));
+}
+
+#[test]
+fn trouble_of_the_network_around_is_part_of_the_report() {
+    let mut site = Site::with(AnalysisSettings { storm_per_s: 50, ..AnalysisSettings::default() }, Vec::new());
+    let question = arp(1, [2, 0, 0, 0, 0, 1], std::net::Ipv4Addr::new(10, 0, 0, 9), std::net::Ipv4Addr::new(10, 0, 0, 9));
+    (0..60).for_each(|number| _ = site.at(f64::from(number), &question));
+    let bridges = [0x01, 0x80, 0xc2, 0, 0, 0, 2, 0, 0, 0, 0, 7, 0, 7, 0x42, 0x42, 3, 0, 0, 0, 0x80];
+    site.at(100.0, bridges);
+    let datagram = udp(socket("10.0.0.1:9"), socket("10.0.0.9:9"), &[]);
+    site.at(101.0, icmp_error(ip_of("10.0.0.254"), 5, 1, &datagram));
+    site.analysis.set_dropped(12);
+    let report = site.analysis.report();
+    assert_eq!(found(&report), ["link.broadcast_storm", "capture.dropped", "link.topology_change", "icmp.redirect"]);
+    assert_eq!(report.dropped, 12);
+}
+
+#[test]
+fn no_packet_is_no_clean_bill() {
+    let report = Site::new(Vec::new()).analysis.report();
+    assert_eq!(
+        (report.verdict, report.first_at, report.text.contains("nothing can be said")),
+        (AnalysisVerdict::Clean, None, true)
+    );
+}
