@@ -36,7 +36,10 @@ pub(super) fn run(args: &Args) -> u8 {
     };
     let text =
         if args.json { serde_json::to_string(&topology).unwrap_or_default() + "\n" } else { describe(&topology, Paint::stdout()) };
-    print(&text);
+    if !print(&text) {
+        // The reader has seen enough.
+        return EXIT_OK;
+    }
     if topology.problems.iter().any(|problem| problem.severity >= Severity::Warning) { EXIT_PROBLEMS } else { EXIT_OK }
 }
 
