@@ -96,7 +96,7 @@ pub async fn run(
     let complete = cancel.run_until_cancelled(test.probe_and_decide()).await.is_some();
     progress(0.99, if complete { "closing the capture" } else { "cancelling" });
     let capture = match recording {
-        Some(recording) => stop(recording).await,
+        Some(recording) => stop(recording, complete).await,
         None => None,
     };
     test.into_result(started_at, complete, capture)
@@ -166,7 +166,10 @@ impl Test<'_> {
         loop {
             let next = settling.front().map(|(due, _)| *due);
             tokio::select! {
-                _ = &mut probing, if !all_probed => all_probed = true,
+                _ = &mut probing, if !all_probed => {
+                    all_probed = true;
+                    self.tell(all_probed);
+                }
                 Some(outcome) = probed.recv() => {
                     self.own.extend(&outcome.connect.local_addresses);
                     settling.push_back((Instant::now() + settle, outcome));
@@ -449,8 +452,9 @@ impl DeviceProber {
     }
 }
 
-async fn stop(recording: Recording) -> Option<CaptureReport> {
-    match tokio::task::spawn_blocking(move || recording.stop()).await {
+async fn stop(recording: Recording, complete: bool) -> Option<CaptureReport> {
+    let stop = move || if complete { recording.stop() } else { recording.stop_quickly() };
+    match tokio::task::spawn_blocking(stop).await {
         Ok(report) => Some(report),
         Err(error) => Some(CaptureReport { problem: Some(format!("the capture failed: {error}")), ..CaptureReport::default() }),
     }

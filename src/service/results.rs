@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(fitted, Job { request: Value::Null, ..large.clone() });
         let listed: Vec<Job> = serde_json::from_slice(&fit_jobs(vec![large.clone(), small.clone()], 5_000)).unwrap();
         assert_eq!((listed.len(), &listed[0]), (2, &fitted));
-        let listed: Vec<Job> = serde_json::from_slice(&fit_jobs(vec![large, small], 600)).unwrap();
+        let listed: Vec<Job> = serde_json::from_slice(&fit_jobs(vec![large, small], 400)).unwrap();
         assert_eq!(listed, [fitted]);
         assert_eq!(fit_jobs(listed, 10), b"[]");
     }
