@@ -16,7 +16,7 @@ mod socket_table;
 mod words;
 
 pub use fake::{Call, FakeProber, Probe};
-pub use network::{Network, Route};
+pub use network::{Neighbour, Network, Route};
 pub use network_prober::NetworkProber;
 pub use prober::{ConnectOutcome, PingOutcome, Prober};
 pub use rate_limit::RateLimit;

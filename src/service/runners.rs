@@ -12,7 +12,7 @@ use crate::{
         JobSummary, Topology,
     },
     capture::{self, RecordingOptions},
-    connectivity::{self, Edges, Plan, TestInput, capture_interfaces},
+    connectivity::{self, Edges, Plan, ReadNeighbours, TestInput, capture_interfaces},
     jobs::{JobContext, Outcome, Runner},
     packet::{Packet, PacketSink},
     probe::{Network, NetworkProber, sockets},
@@ -100,7 +100,8 @@ async fn prepare(core: &Arc<Core>, context: &JobContext, request: ConnectivityRe
         recording,
         analysis,
     };
-    Ok((input, Edges { prober: Arc::new(prober), sockets: Arc::new(sockets) }))
+    let neighbours: ReadNeighbours = Arc::new(|| Box::pin(async { Network::open().await?.neighbours().await }));
+    Ok((input, Edges { prober: Arc::new(prober), sockets: Arc::new(sockets), neighbours: Some(neighbours) }))
 }
 
 /// The site as it is now, and what a request makes of it, with the way to every endpoint.
