@@ -138,7 +138,7 @@ mod tests {
         let mut pinged = result("a", Verdict::Ok);
         pinged.connect.state = ConnectState::NotRequested;
         assert!(of_test("netdiag", &mut memory, &known, &[pinged.clone()], &counts, "text").is_empty());
-        assert_eq!(memory["a"], false);
+        assert!(!memory["a"]);
         pinged.kernel = Some(KernelView { established: 1, ..KernelView::default() });
         assert_eq!(of_test("netdiag", &mut memory, &known, &[pinged], &counts, "text").len(), 1, "a live session does");
     }
