@@ -71,7 +71,11 @@ fn a_thousand_endpoints_virtual(bencher: Bencher<'_, '_>) {
                 prober.with_reply(target.ip(), quick).with_connect(*target, quick, ConnectState::Open, None)
             };
         }
-        let edges = Edges { prober: Arc::new(prober) as Arc<dyn Prober>, sockets: Arc::new(|| Ok(SocketTable::parse("", ""))) };
+        let edges = Edges {
+            prober: Arc::new(prober) as Arc<dyn Prober>,
+            sockets: Arc::new(|| Ok(SocketTable::parse("", ""))),
+            neighbours: None,
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let result = runtime.block_on(run(input(request.clone()), edges, CancellationToken::new(), &|_, _| {}, &|_| {}));
         assert_eq!(result.counts.failed, 334);
@@ -99,7 +103,7 @@ fn a_thousand_endpoints_on_the_loopback(bencher: Bencher<'_, '_>) {
     let request = request(&targets(alive, dead), base);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     bencher.bench_local(|| {
-        let edges = Edges { prober: Arc::new(NetworkProber::new()), sockets: Arc::new(sockets) };
+        let edges = Edges { prober: Arc::new(NetworkProber::new()), sockets: Arc::new(sockets), neighbours: None };
         let result = runtime.block_on(run(input(request.clone()), edges, CancellationToken::new(), &|_, _| {}, &|_| {}));
         assert_eq!((result.counts.ok, result.counts.failed), (666, 334), "{}", result.text);
         result

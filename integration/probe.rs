@@ -543,6 +543,22 @@ fn interfaces_agree_with_what_the_c_library_says() {
     assert!(named("lo").loopback);
 }
 
+#[test]
+fn the_neighbour_table_tells_who_answered_for_an_address() {
+    let (controller, _plant) = controller_and_device();
+    let (own, absent) = (ip("10.0.0.2"), ip("10.0.0.99"));
+    let table = controller.block_on(move || async move {
+        let prober = NetworkProber::new();
+        for address in [own, absent] {
+            prober.connect((address, 502).into(), Duration::from_millis(300)).await;
+        }
+        Network::open().await.expect("netlink").neighbours().await.expect("the table")
+    });
+    let of = |address| table.iter().find(|neighbour| neighbour.address == address).expect("it was asked for");
+    assert_eq!((of(own).unanswered, of(own).interface.as_deref()), (false, Some("eth0")));
+    assert!(of(absent).unanswered, "{table:?}");
+}
+
 /// Without CAP_NET_RAW: this program itself, run as nobody in a network of its own.
 #[test]
 fn without_the_right_to_ping_the_reason_says_what_to_do() {

@@ -306,6 +306,64 @@ async fn a_broker_that_restarts_in_mid_test_costs_nothing_but_messages() {
     assert!(service.get("/status").await["bus"]["reconnects"].as_u64() >= Some(1));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_is_quick_while_settling_and_while_capturing() {
+    let (_dir, bus) = bus();
+    let (_device, open) = listener();
+    let service = Service::start(&bus.socket, &[modbus_client("bms", ALIVE, open)], &Options::default());
+    service.ready().await;
+    let test = service.start_test(r#"{"settle_ms": 30000, "ping": false}"#).await;
+    let mut cases = vec![(test, "settling")];
+    if service.get("/status").await["capabilities"]["capture"]["available"] == true {
+        let accepted = service.ask("set", "/capture/start", Some(r#"{"duration_s": 60}"#)).await;
+        cases.push((accepted["job_id"].as_str().unwrap().to_owned(), "capturing"));
+    }
+    for (job_id, phase) in cases {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let job = service.get(&format!("/jobs/{job_id}")).await;
+            if job["phase"] == phase {
+                break;
+            }
+            assert!(Instant::now() < deadline, "never {phase}: {job:#}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let asked_at = UtcTime::from(SystemTime::now());
+        service.ask("set", &format!("/jobs/{job_id}/cancel"), Some("true")).await;
+        let job = service.job_in(&job_id, &["cancelled"], Duration::from_secs(2)).await;
+        let took_s = job["finished_at"].as_str().unwrap().parse::<UtcTime>().unwrap().seconds_since(asked_at);
+        println!("cancelled while {phase} after {took_s} s");
+        assert!(took_s < 0.2, "cancelled while {phase} after {took_s} s");
+        if phase == "settling" {
+            assert_eq!(service.get(&format!("/jobs/{job_id}/result")).await["complete"], false);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_of_everything_follows_the_way_to_extra_endpoints() {
+    let (_dir, bus) = bus();
+    let extra = json!([{"address": ALIVE, "port": free_port(), "protocol": "modbus"}]);
+    let options = Options { settings: json!({"extra_endpoints": extra}), ..Options::default() };
+    let service = Service::start(&bus.socket, &[modbus_server("ems", "127.0.0.9", free_port())], &options);
+    service.ready().await;
+    if service.get("/status").await["capabilities"]["capture"]["available"] != true {
+        println!("skipped: no right to capture");
+        return;
+    }
+    // The config that alone led to an interface is gone; nobody asked for a rescan.
+    std::fs::remove_dir_all(service.dir.path().join("config/modbus_server")).unwrap();
+    let accepted = service.ask("set", "/capture/start", Some(r#"{"duration_s": 1}"#)).await;
+    let job_id = accepted["job_id"].as_str().unwrap();
+    let job = service.job_in(job_id, &["succeeded", "failed"], Duration::from_secs(10)).await;
+    assert_eq!(job["state"], "succeeded", "{job:#}");
+    let recorded = service.dir.path().join("state/jobs").join(job_id).join("result.json");
+    let result: Value = serde_json::from_slice(&std::fs::read(recorded).unwrap()).unwrap();
+    assert_eq!(result["interfaces"][0]["name"], "lo", "{result:#}");
+    assert!(result["filter"].as_str().unwrap().contains(ALIVE), "{result:#}");
+    assert!(!result["filter"].as_str().unwrap().contains("127.0.0.9"), "a config that is gone: {result:#}");
+}
+
 /// 10,000 malformed messages and a flood of requests, with a supervisor that must be answered all the while.
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_and_a_flood_hold_up_no_answer_and_leave_no_memory_behind() {
@@ -323,7 +381,19 @@ async fn garbage_and_a_flood_hold_up_no_answer_and_leave_no_memory_behind() {
     assert!(grown < 16 << 20, "memory has grown by {grown} bytes");
     let slowest = supervisor.await.unwrap();
     assert!(slowest < Duration::from_secs(1), "the supervisor waited {slowest:?}");
-    assert_eq!(service.get("/jobs").await, json!([]), "garbage started something");
+    // The commands between the garbage have started tests, and all of them come to an end; garbage starts nothing else.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while service.get("/status").await["jobs_running"] != 0 {
+        assert!(Instant::now() < deadline, "jobs do not end");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let jobs = service.get("/jobs").await;
+    let jobs = jobs.as_array().unwrap();
+    assert!(!jobs.is_empty());
+    for job in jobs {
+        assert_eq!((&job["kind"], &job["request"]["settle_ms"]), (&json!("connectivity"), &json!(0)), "{job:#}");
+        assert!(["succeeded", "cancelled"].contains(&job["state"].as_str().unwrap()), "{job:#}");
+    }
 }
 
 /// Malformed messages of many kinds, with requests between them whose answers are not waited for.
@@ -333,7 +403,21 @@ async fn flood(bus: &Bus, count: usize) {
         ..ClientOptions::new(bus.socket.clone(), "flood".to_owned())
     });
     connected(&client).await;
-    let drain = tokio::spawn(async move { while answers.recv().await.is_some() {} });
+    // Every other job that a command of the flood started is cancelled at once.
+    let canceller = client.clone();
+    let drain = tokio::spawn(async move {
+        let mut started = 0;
+        while let Some(answer) = answers.recv().await {
+            let body: Value = serde_json::from_slice(answer.body.as_deref().unwrap_or_default()).unwrap_or_default();
+            if let Some(job_id) = body["job_id"].as_str().filter(|_| body["state"] == "queued" && body["uri"].is_string()) {
+                started += 1;
+                let uri = format!("/netdiag/jobs/{job_id}/cancel");
+                if started % 2 == 0 {
+                    let _ = canceller.send(Message { body: Some(b"true".to_vec()), ..Message::new("set", uri) });
+                }
+            }
+        }
+    });
     let bodies: [&[u8]; 8] = [
         b"",
         b"{",
@@ -366,7 +450,14 @@ async fn flood(bus: &Bus, count: usize) {
             body: None,
             ..malformed.clone()
         };
-        for message in [malformed, question] {
+        let command = (number % 50 == 0).then(|| {
+            let (uri, body): (_, &[u8]) = match number % 100 {
+                0 => ("/netdiag/topology/rescan", b"true"),
+                _ => ("/netdiag/connectivity/start", br#"{"settle_ms": 0, "ping": false, "capture": false}"#),
+            };
+            Message { uri: uri.to_owned(), method: "set".to_owned(), body: Some(body.to_vec()), ..malformed.clone() }
+        });
+        for message in [malformed, question].into_iter().chain(command) {
             while client.send(message.clone()).is_err() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }

@@ -1,7 +1,10 @@
 //! One capture file on disk: a temporary name while it grows, a limit, and whole packets only, whatever happens to the disk.
 
 use crate::packet::{InterfaceDescription, InterfaceStatistics, Packet, SectionDescription, Writer};
-use nix::{fcntl::OFlag, sys::utsname::uname};
+use nix::{
+    fcntl::OFlag,
+    sys::{statvfs::fstatvfs, utsname::uname},
+};
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
@@ -25,6 +28,8 @@ pub struct CaptureFile {
     file: File,
     writer: Writer<Vec<u8>>,
     max_bytes: u64,
+    /// So many bytes stay free on the disk.
+    min_free_bytes: u64,
     /// Bytes that are safely with the system.
     flushed_bytes: u64,
     counts: Vec<Counts>,
@@ -62,8 +67,8 @@ pub struct FileReport {
 }
 
 impl CaptureFile {
-    /// Begins a file that will be at most `max_bytes` long. A file of the same name is replaced when this one is finished.
-    pub fn create(path: &Path, max_bytes: u64) -> io::Result<Self> {
+    /// Begins a file that will be at most `max_bytes` long and leaves `min_free_bytes` free on its disk. A file of the same name is replaced when this one is finished.
+    pub fn create(path: &Path, max_bytes: u64, min_free_bytes: u64) -> io::Result<Self> {
         const OWNER_AND_GROUP: u32 = 0o640;
         let mut partial = OsString::from(path);
         partial.push(".partial");
@@ -82,6 +87,7 @@ impl CaptureFile {
             file,
             writer: Writer::new(Vec::new(), &section())?,
             max_bytes,
+            min_free_bytes,
             flushed_bytes: 0,
             counts: Vec::new(),
             not_written: 0,
@@ -131,6 +137,15 @@ impl CaptureFile {
             self.writer.sink_mut().clear();
             return;
         }
+        // At most once for each FLUSH_BYTES, so it costs nothing; others fill the disk too.
+        if let Some(free) = self.too_little_room() {
+            self.fail(format!(
+                "the capture file ended after {} bytes: only {free} bytes are free on its disk, and {} are never used",
+                self.flushed_bytes, self.min_free_bytes
+            ));
+            self.writer.sink_mut().clear();
+            return;
+        }
         match self.file.write_all(self.writer.sink_mut()) {
             Ok(()) => {
                 self.flushed_bytes = self.writer.bytes();
@@ -147,6 +162,21 @@ impl CaptureFile {
         self.writer.sink_mut().clear();
     }
 
+    /// The bytes that are free, if what waits would use those that must stay so.
+    fn too_little_room(&self) -> Option<u64> {
+        if self.min_free_bytes == 0 {
+            return None;
+        }
+        let stat = fstatvfs(&self.file).ok()?;
+        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+        (free < self.min_free_bytes.saturating_add(self.pending() as u64)).then_some(free)
+    }
+
+    /// Whether it takes no more packets: the limit is reached, or the disk is full or failed.
+    pub fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
     fn fail(&mut self, problem: String) {
         for counts in &mut self.counts {
             self.not_written += std::mem::take(&mut counts.pending);
@@ -154,16 +184,16 @@ impl CaptureFile {
         self.end = Some(End::Failed(problem));
     }
 
-    /// Ends the file with what was lost at each interface, makes sure that it is on the disk, and gives it its name.
-    pub fn finish(mut self, unix_ns: i64, statistics: &[InterfaceStatistics]) -> FileReport {
+    /// Ends the file with what was lost at each interface, gives it its name and, unless that may wait, makes sure that it is on the disk.
+    pub fn finish(mut self, unix_ns: i64, statistics: &[InterfaceStatistics], sync: bool) -> FileReport {
         for (interface, statistics) in (0..).zip(statistics.iter().take(self.counts.len())) {
             let _ = self.writer.statistics(interface, unix_ns, *statistics);
         }
         self.flush();
-        let synced = self.file.sync_all();
+        let synced = if sync { self.file.sync_all() } else { Ok(()) };
         let named = fs::rename(&self.partial, &self.path);
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let kept = synced.and_then(|()| File::open(folder)?.sync_all());
+        let kept = synced.and_then(|()| if sync { File::open(folder)?.sync_all() } else { Ok(()) });
         let problem = match (self.end, named.as_ref(), kept) {
             (Some(End::Failed(problem)), ..) => Some(problem),
             (_, Err(error), _) => Some(format!("the capture file stays `{}`: {error}", self.partial.display())),
@@ -223,14 +253,14 @@ mod tests {
     fn it_has_its_name_only_when_it_is_finished() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.pcapng");
-        let mut file = CaptureFile::create(&path, 1 << 20).unwrap();
+        let mut file = CaptureFile::create(&path, 1 << 20, 0).unwrap();
         file.interface(&interface());
         file.packet(&packet(1, &[1; 60]));
         file.flush();
         assert!(!path.exists());
         assert_eq!(count(&folder.path().join("a.pcapng.partial")), 1);
         file.packet(&packet(2, &[2; 60]));
-        let report = file.finish(5, &[InterfaceStatistics { received: 9, interface_dropped: 1, kernel_dropped: 6 }]);
+        let report = file.finish(5, &[InterfaceStatistics { received: 9, interface_dropped: 1, kernel_dropped: 6 }], true);
         assert_eq!((report.problem, report.not_written, report.packets), (None, 0, vec![2]));
         assert_eq!(report.path.as_deref(), Some(&*path));
         assert_eq!(report.bytes, fs::metadata(&path).unwrap().len());
@@ -245,18 +275,37 @@ mod tests {
     fn it_never_grows_beyond_its_limit_and_counts_what_is_left_out() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.pcapng");
-        let mut file = CaptureFile::create(&path, 10_000).unwrap();
+        let mut file = CaptureFile::create(&path, 10_000, 0).unwrap();
         file.interface(&interface());
         for number in 1..=200 {
             file.packet(&packet(number, &[1; 1000]));
             // A small one would fit again, but numbers must stay those of the file.
             file.packet(&packet(number, &[]));
         }
-        let report = file.finish(5, &[InterfaceStatistics::default()]);
+        let report = file.finish(5, &[InterfaceStatistics::default()], false);
         assert!(report.bytes <= 10_000 && report.bytes > 8_000, "{report:?}");
         assert_eq!(report.packets[0] + report.not_written, 400);
         assert_eq!(count(&path), report.packets[0]);
         assert!(report.problem.unwrap().contains("10000"));
+    }
+
+    #[test]
+    fn it_ends_when_the_disk_has_no_more_room_to_spare() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pcapng");
+        let mut file = CaptureFile::create(&path, 1 << 20, 0).unwrap();
+        file.interface(&interface());
+        file.packet(&packet(1, &[1; 60]));
+        file.flush();
+        // Somebody else fills the disk.
+        file.min_free_bytes = u64::MAX;
+        file.packet(&packet(2, &[2; 60]));
+        file.flush();
+        assert!(file.has_ended());
+        file.packet(&packet(3, &[3; 60]));
+        let report = file.finish(5, &[InterfaceStatistics::default()], false);
+        assert_eq!((report.packets[0], report.not_written, count(&path)), (1, 2, 1));
+        assert!(report.problem.unwrap().contains("are never used"));
     }
 
     #[test]
@@ -265,7 +314,7 @@ mod tests {
         let victim = folder.path().join("victim");
         fs::write(&victim, "untouched").unwrap();
         std::os::unix::fs::symlink(&victim, folder.path().join("a.pcapng.partial")).unwrap();
-        assert!(CaptureFile::create(&folder.path().join("a.pcapng"), 1000).is_err());
+        assert!(CaptureFile::create(&folder.path().join("a.pcapng"), 1000, 0).is_err());
         assert_eq!(fs::read(&victim).unwrap(), b"untouched");
     }
 }

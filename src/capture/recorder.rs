@@ -22,7 +22,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -43,6 +43,10 @@ pub struct Progress {
     pub packets: AtomicU64,
     /// Bytes of file.
     pub bytes: AtomicU64,
+    /// The file takes no more packets.
+    pub file_ended: AtomicBool,
+    /// Somebody waits for the end, so the disk is not waited for.
+    pub hurry: AtomicBool,
 }
 
 /// What the capture thread owns.
@@ -129,6 +133,7 @@ impl Recorder {
                 flush_at = Some(now + FLUSH_AFTER);
             }
             self.progress.bytes.store(file.bytes(), Ordering::Relaxed);
+            self.progress.file_ended.store(file.has_ended(), Ordering::Relaxed);
         }
     }
 
@@ -256,7 +261,7 @@ impl Recorder {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let unix_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         let file = match self.file.take() {
-            Some(file) => file.finish(unix_ns, &statistics),
+            Some(file) => file.finish(unix_ns, &statistics, !self.progress.hurry.load(Ordering::Acquire)),
             None => FileReport { not_written: self.unwritten, problem: self.file_problem.take(), ..FileReport::default() },
         };
         let written = |lane: &Lane| lane.file_interfaces.iter().filter_map(|number| file.packets.get(*number as usize)).sum();

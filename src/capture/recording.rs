@@ -39,12 +39,14 @@ pub struct RecordingOptions {
     pub file: PathBuf,
     /// The most bytes that the file may have. Packets beyond are analysed but not written.
     pub max_bytes: u64,
+    /// The bytes that stay free on the file's disk; when there are fewer, the file ends as at its limit.
+    pub min_free_bytes: u64,
 }
 
 impl RecordingOptions {
-    /// Whole packets, 8 MiB of buffer for each interface, and at most 256 MiB of file.
+    /// Whole packets, 8 MiB of buffer for each interface, at most 256 MiB of file, and the disk may be filled.
     pub fn new(interfaces: Vec<String>, filter: String, file: PathBuf) -> Self {
-        Self { interfaces, filter, snaplen: 262_144, buffer_bytes: 8 << 20, file, max_bytes: 256 << 20 }
+        Self { interfaces, filter, snaplen: 262_144, buffer_bytes: 8 << 20, file, max_bytes: 256 << 20, min_free_bytes: 0 }
     }
 }
 
@@ -80,7 +82,7 @@ pub fn start<S: PacketSink + 'static>(options: RecordingOptions, sink: Arc<Mutex
     let recorder = Recorder::new(
         options.clone(),
         lanes,
-        CaptureFile::create(&options.file, options.max_bytes),
+        CaptureFile::create(&options.file, options.max_bytes, options.min_free_bytes),
         stopped,
         Arc::clone(&progress),
     );
@@ -106,6 +108,17 @@ impl Recording {
     /// Packets captured and bytes of file so far.
     pub fn progress(&self) -> (u64, u64) {
         (self.progress.packets.load(Ordering::Relaxed), self.progress.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Whether the file takes no more packets: its limit is reached, or the disk is full or failed. The report says which.
+    pub fn file_has_ended(&self) -> bool {
+        self.progress.file_ended.load(Ordering::Relaxed)
+    }
+
+    /// [`Recording::stop`] for those who cannot wait for the disk: the file is whole, but a power cut within moments may lose it.
+    pub fn stop_quickly(self) -> CaptureReport {
+        self.progress.hurry.store(true, Ordering::Release);
+        self.stop()
     }
 
     /// Ends the recording and tells what became of it. What the kernel still holds is taken first. Blocks, normally well under

@@ -12,6 +12,10 @@ use crate::{
     probe::{Network, NetworkProber},
     service::{Settings, read_topology},
 };
+use nix::{
+    errno::Errno,
+    unistd::{AccessFlags, access},
+};
 use serde::Serialize;
 use std::{fmt::Write as _, fs, path::Path, time::Duration};
 
@@ -64,7 +68,10 @@ pub(super) fn run(args: &Args) -> u8 {
     let all_well = checks.iter().all(|check| check.ok);
     let text =
         if args.json { serde_json::to_string(&checks).unwrap_or_default() + "\n" } else { describe(&checks, Paint::stdout()) };
-    print(&text);
+    if !print(&text) {
+        // The reader has seen enough.
+        return EXIT_OK;
+    }
     if all_well { EXIT_OK } else { EXIT_PROBLEMS }
 }
 
@@ -187,18 +194,28 @@ async fn configs(settings: &Settings) -> Vec<Check> {
 
 fn state(settings: &Settings) -> Vec<Check> {
     let dir = &settings.state_dir;
-    let probe = dir.join(".doctor");
-    let writable = fs::create_dir_all(dir).and_then(|()| fs::write(&probe, b"x")).and_then(|()| fs::remove_file(&probe));
-    let mut checks = vec![match writable {
-        Ok(()) => Check::good("state directory", dir.display().to_string()),
-        Err(error) => Check::bad(
-            "state directory",
-            format!("{}: {error}", dir.display()),
-            "make it writable for this user, or choose another with --state-dir",
-        ),
-    }];
+    let mut checks = vec![state_directory(dir)];
     checks.push(disk(dir, settings.min_free_bytes));
     checks
+}
+
+/// Whether the service could keep its state there. Nothing is made or written: this only looks.
+fn state_directory(dir: &Path) -> Check {
+    const NAME: &str = "state directory";
+    // One that does not exist is made by the service, if it may write where it would be.
+    let place = dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir);
+    // An empty path is the directory of this process.
+    let asked = if place.as_os_str().is_empty() { Path::new(".") } else { place };
+    let may_write = if !asked.is_dir() { Err(Errno::ENOTDIR) } else { access(asked, AccessFlags::W_OK | AccessFlags::X_OK) };
+    match may_write {
+        Ok(()) if place == dir => Check::good(NAME, dir.display().to_string()),
+        Ok(()) => Check::good(NAME, format!("{} does not exist yet; the service makes it", dir.display())),
+        Err(error) => Check::bad(
+            NAME,
+            format!("{}: {}", asked.display(), error.desc()),
+            "make it writable for this user, or choose another with --state-dir",
+        ),
+    }
 }
 
 fn disk(dir: &Path, min_free: u64) -> Check {
@@ -246,4 +263,22 @@ async fn bus(settings: &Settings) -> Check {
     };
     client.close().await;
     check
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_directory_is_looked_at_and_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = dir.path().join("a/b");
+        let check = state_directory(&absent);
+        assert!(check.ok && check.found.contains("does not exist yet"), "{check:?}");
+        assert!(state_directory(dir.path()).ok);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "something was made");
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(!state_directory(&dir.path().join("file")).ok);
+        assert!(!state_directory(&dir.path().join("file/state")).ok);
+    }
 }

@@ -4,13 +4,13 @@ use super::{ConnectPlan, Device, Facts, Plan, counts, judge, ping_report, senten
 use crate::{
     analysis::{Analysis, AnalysisSettings, Evidence, Watch, catalogue},
     api::{
-        Capabilities, CaptureReport, ConnectReport, ConnectState, ConnectivityRequest, ConnectivityResult, Direction,
+        Capabilities, CaptureReport, ConnectReport, ConnectState, ConnectivityRequest, ConnectivityResult, Direction, Endpoint,
         EndpointResult, Finding, KernelView, PingReport, PingState, Protocol, Severity, UtcTime,
     },
     capture::{self, Recording, RecordingOptions},
-    probe::{Prober, RateLimit, Service, SocketTable},
+    probe::{Neighbour, Prober, RateLimit, Service, SocketTable},
 };
-use futures::{FutureExt as _, StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use std::{
     collections::VecDeque,
     io,
@@ -55,7 +55,12 @@ pub struct Edges {
     pub prober: Arc<dyn Prober>,
     /// Reads this host's sockets; may block.
     pub sockets: Arc<dyn Fn() -> io::Result<SocketTable> + Send + Sync>,
+    /// Reads this host's neighbour table, which is asked when nothing is captured; `None` to do without.
+    pub neighbours: Option<ReadNeighbours>,
 }
+
+/// Reads the kernel's neighbour table.
+pub type ReadNeighbours = Arc<dyn Fn() -> BoxFuture<'static, io::Result<Vec<Neighbour>>> + Send + Sync>;
 
 /// Told how far the test is (0 to 1) and what it is doing. Must not block.
 pub type Progress<'a> = &'a (dyn Fn(f64, &str) + Send + Sync);
@@ -82,6 +87,7 @@ pub async fn run(
         results: Vec::with_capacity(input.plan.endpoints.len()),
         problems: input.plan.problems.clone(),
         sockets: None,
+        neighbours: None,
         sessions_before: None,
         own: Vec::new(),
         analysis: None,
@@ -96,7 +102,7 @@ pub async fn run(
     let complete = cancel.run_until_cancelled(test.probe_and_decide()).await.is_some();
     progress(0.99, if complete { "closing the capture" } else { "cancelling" });
     let capture = match recording {
-        Some(recording) => stop(recording).await,
+        Some(recording) => stop(recording, complete).await,
         None => None,
     };
     test.into_result(started_at, complete, capture)
@@ -111,6 +117,7 @@ struct Test<'a> {
     problems: Vec<String>,
     analysis: Option<Arc<Mutex<Analysis>>>,
     sockets: Option<(Instant, SocketTable)>,
+    neighbours: Option<(Instant, Vec<Neighbour>)>,
     sessions_before: Option<SocketTable>,
     /// The local addresses of every connect that was made.
     own: Vec<SocketAddr>,
@@ -166,7 +173,10 @@ impl Test<'_> {
         loop {
             let next = settling.front().map(|(due, _)| *due);
             tokio::select! {
-                _ = &mut probing, if !all_probed => all_probed = true,
+                _ = &mut probing, if !all_probed => {
+                    all_probed = true;
+                    self.tell(all_probed);
+                }
                 Some(outcome) = probed.recv() => {
                     self.own.extend(&outcome.connect.local_addresses);
                     settling.push_back((Instant::now() + settle, outcome));
@@ -243,6 +253,25 @@ impl Test<'_> {
         }
     }
 
+    /// The endpoint's address, or the gateway to it, if this host's neighbour table says that nobody answered for it. Where there is a
+    /// capture, that tells more.
+    async fn silent_neighbour(&mut self, endpoint: &Endpoint) -> Option<IpAddr> {
+        if self.analysis.is_some() {
+            return None;
+        }
+        let wanted = endpoint.gateway.or(endpoint.address)?;
+        if self.neighbours.as_ref().is_none_or(|(read_at, _)| read_at.elapsed() >= SOCKETS_FRESH) {
+            let read = self.edges.neighbours.clone()?;
+            // Without it the verdict stands all the same, only with less of a reason.
+            self.neighbours = read().await.ok().map(|neighbours| (Instant::now(), neighbours));
+        }
+        let (_, neighbours) = self.neighbours.as_ref()?;
+        let of_it = |neighbour: &&Neighbour| {
+            neighbour.address == wanted && (endpoint.interface.is_none() || neighbour.interface == endpoint.interface)
+        };
+        neighbours.iter().find(of_it).filter(|neighbour| neighbour.unanswered).map(|_| wanted)
+    }
+
     async fn decide(&mut self, probed: Probed) {
         self.read_sockets().await;
         let input = Arc::clone(&self.input);
@@ -261,7 +290,12 @@ impl Test<'_> {
         if let Some(rtt) = evidence.as_ref().and_then(|evidence| evidence.ping_rtt).filter(|_| ping.state == PingState::Answered) {
             ping.rtt_ms = Some(rtt);
         }
+        let silent_neighbour = match probed.connect.state {
+            ConnectState::TimedOut | ConnectState::Unreachable => self.silent_neighbour(endpoint).await,
+            _ => None,
+        };
         let judgement = judge(&Facts {
+            silent_neighbour,
             endpoint,
             ping: &ping,
             connect: &probed.connect,
@@ -458,8 +492,9 @@ impl DeviceProber {
     }
 }
 
-async fn stop(recording: Recording) -> Option<CaptureReport> {
-    match tokio::task::spawn_blocking(move || recording.stop()).await {
+async fn stop(recording: Recording, complete: bool) -> Option<CaptureReport> {
+    let stop = move || if complete { recording.stop() } else { recording.stop_quickly() };
+    match tokio::task::spawn_blocking(stop).await {
         Ok(report) => Some(report),
         Err(error) => Some(CaptureReport { problem: Some(format!("the capture failed: {error}")), ..CaptureReport::default() }),
     }

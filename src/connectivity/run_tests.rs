@@ -37,7 +37,11 @@ fn input(request: ConnectivityRequest, endpoints: &[Endpoint]) -> TestInput {
 }
 
 fn edges(prober: &Arc<FakeProber>) -> Edges {
-    Edges { prober: Arc::clone(prober) as Arc<dyn crate::probe::Prober>, sockets: Arc::new(|| Ok(SocketTable::parse("", ""))) }
+    Edges {
+        prober: Arc::clone(prober) as Arc<dyn crate::probe::Prober>,
+        sockets: Arc::new(|| Ok(SocketTable::parse("", ""))),
+        neighbours: None,
+    }
 }
 
 async fn tested(input: TestInput, prober: &Arc<FakeProber>) -> ConnectivityResult {
@@ -211,4 +215,29 @@ async fn a_test_of_nothing_ends() {
     let result = tested(input(ConnectivityRequest::default(), &[]), &Arc::new(FakeProber::new())).await;
     assert!(result.complete && result.endpoints.is_empty());
     assert_eq!(result.text, "there was no endpoint to test");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_capture_the_neighbour_table_tells_that_nobody_answered() {
+    use crate::probe::Neighbour;
+    let (off, filtered) = (device(1), device(2));
+    let timed_out =
+        |prober: FakeProber, target| prober.with_connect(target, Duration::from_millis(3500), ConnectState::TimedOut, None);
+    let prober = Arc::new(timed_out(timed_out(FakeProber::new(), off), filtered));
+    let table: Vec<Neighbour> = [(off, true), (filtered, false)]
+        .map(|(target, unanswered)| Neighbour { address: target.ip(), interface: Some("eth0".to_owned()), unanswered })
+        .into();
+    let read: crate::connectivity::ReadNeighbours = Arc::new(move || {
+        let table = table.clone();
+        Box::pin(async move { Ok(table) })
+    });
+    let edges = Edges { neighbours: Some(read), ..edges(&prober) };
+    let input = input(ConnectivityRequest::default(), &[modbus(off), modbus(filtered)]);
+    let result = run(input, edges, CancellationToken::new(), &|_, _| {}, &|_| {}).await;
+    let reason = |target: SocketAddr| {
+        let found = result.endpoints.iter().find(|endpoint| endpoint.address == Some(target.ip())).unwrap();
+        found.reason.clone()
+    };
+    assert_eq!(reason(off), "no ARP answer by this host's neighbour table: the host is off, or in another subnet");
+    assert!(reason(filtered).contains("without a capture the cause cannot be told"), "{}", reason(filtered));
 }

@@ -41,7 +41,8 @@ pub trait Runner: Send + Sync {
     async fn run(&self, context: JobContext) -> Outcome;
 }
 
-/// Told of each change of a job, in order. It must not block.
+/// Told of each change of a job, in the order in which they were made. It must not block, and not ask the driver anything: the jobs
+/// stand still while it is told.
 pub type JobObserver = Box<dyn Fn(&Job) + Send + Sync>;
 
 /// What a runner gets: the job, its folder, and how to tell its progress.
@@ -98,9 +99,9 @@ impl Driver {
         let (remembered, problems) = store.load_all();
         let mut jobs = Jobs::new(limits);
         let on_disk = remembered.iter().map(|job| job.job_id.clone()).collect();
+        store.tidy();
         let recorder = Recorder::spawn(store.clone(), on_disk);
         for job in jobs.restore(remembered, now()) {
-            store.adopt_capture(&job.job_id);
             recorder.save(&job);
         }
         for job_id in jobs.prune() {
@@ -116,9 +117,13 @@ impl Driver {
     /// # Errors
     /// [`Refusal::Busy`] when too many of its kind wait.
     pub fn submit(&self, kind: JobKind, request: Value, requested_by: Option<String>) -> Result<Job, Refusal> {
-        let job_id = uuid::Uuid::now_v7().to_string();
-        let job = self.state().jobs.submit(job_id, kind, request, requested_by, now())?;
-        self.changed(&job);
+        let job = {
+            let mut state = self.state();
+            let job_id = state.jobs.id_after_all(uuid::Uuid::now_v7()).to_string();
+            let job = state.jobs.submit(job_id, kind, request, requested_by, now())?;
+            self.changed(&state, &job);
+            job
+        };
         self.start_waiting();
         Ok(job)
     }
@@ -128,17 +133,14 @@ impl Driver {
     /// # Errors
     /// When there is no such job, or it has ended.
     pub fn cancel(&self, job_id: &str) -> Result<Job, Refusal> {
-        let job = {
-            let mut state = self.state();
-            let (cancelled, job) = state.jobs.cancel(job_id, now())?;
-            if cancelled == Cancelled::Asked
-                && let Some(cancel) = state.cancels.get(job_id)
-            {
-                cancel.cancel();
-            }
-            job
-        };
-        self.changed(&job);
+        let mut state = self.state();
+        let (cancelled, job) = state.jobs.cancel(job_id, now())?;
+        self.changed(&state, &job);
+        if cancelled == Cancelled::Asked
+            && let Some(cancel) = state.cancels.get(job_id)
+        {
+            cancel.cancel();
+        }
         Ok(job)
     }
 
@@ -186,16 +188,16 @@ impl Driver {
     /// did not come to an end is `interrupted`.
     pub async fn stop(&self, patience: Duration) {
         self.inner.stopping.cancel();
-        let (interrupted, running) = {
+        let running = {
             let mut state = self.state();
             for cancel in state.cancels.values() {
                 cancel.cancel();
             }
-            (state.jobs.interrupt_queued(now()), std::mem::take(&mut state.running))
+            for job in state.jobs.interrupt_queued(now()) {
+                self.changed(&state, &job);
+            }
+            std::mem::take(&mut state.running)
         };
-        for job in &interrupted {
-            self.changed(job);
-        }
         let _ = tokio::time::timeout(patience, futures::future::join_all(running)).await;
         let stuck: Vec<String> = self.state().cancels.keys().cloned().collect();
         for job_id in stuck {
@@ -215,9 +217,9 @@ impl Driver {
                 let Some(job) = state.jobs.next(now()) else { return };
                 let cancel = CancellationToken::new();
                 state.cancels.insert(job.job_id.clone(), cancel.clone());
+                self.changed(&state, &job);
                 JobContext { dir: self.inner.store.job_dir(&job.job_id), job, cancel, driver: self.clone() }
             };
-            self.changed(&context.job);
             let driver = self.clone();
             let task = tokio::spawn(async move { driver.run(context).await });
             let mut state = self.state();
@@ -248,39 +250,34 @@ impl Driver {
             }
             state => (state, outcome.error),
         };
-        let (finished, forgotten) = {
-            let mut state = self.state();
-            state.cancels.remove(job_id);
-            state.progress_told.remove(job_id);
-            (state.jobs.finish(job_id, final_state, error, outcome.summary, now()), state.jobs.prune())
-        };
-        match finished {
-            Ok(job) => self.changed(&job),
+        let mut state = self.state();
+        state.cancels.remove(job_id);
+        state.progress_told.remove(job_id);
+        match state.jobs.finish(job_id, final_state, error, outcome.summary, now()) {
+            Ok(job) => self.changed(&state, &job),
             Err(refusal) => tracing::error!(job_id, %refusal, "a job could not be ended"),
         }
-        for job_id in forgotten {
+        for job_id in state.jobs.prune() {
             self.inner.recorder.remove(&job_id);
         }
     }
 
     fn progress(&self, job_id: &str, progress: f64, phase: &str) {
-        let job = {
-            let mut state = self.state();
-            let same_phase = state.jobs.get(job_id).is_some_and(|job| job.phase == phase);
-            let told_lately = state.progress_told.get(job_id).is_some_and(|told| told.elapsed() < PROGRESS_PERIOD);
-            if same_phase && told_lately {
-                return;
-            }
+        let mut state = self.state();
+        let same_phase = state.jobs.get(job_id).is_some_and(|job| job.phase == phase);
+        let told_lately = state.progress_told.get(job_id).is_some_and(|told| told.elapsed() < PROGRESS_PERIOD);
+        if same_phase && told_lately {
+            return;
+        }
+        // The job may have ended first; then there is nothing to tell.
+        if let Ok(job) = state.jobs.progress(job_id, progress, phase) {
             state.progress_told.insert(job_id.to_owned(), Instant::now());
-            state.jobs.progress(job_id, progress, phase)
-        };
-        // A cancel may have come first; then there is nothing to tell.
-        if let Ok(job) = job {
             (self.inner.observer)(&job);
         }
     }
 
-    fn changed(&self, job: &Job) {
+    /// Records and tells a change. The lock is held all the while, or a later change could overtake this one.
+    fn changed(&self, _held: &MutexGuard<'_, State>, job: &Job) {
         self.inner.recorder.save(job);
         (self.inner.observer)(job);
     }
@@ -389,6 +386,47 @@ mod tests {
         assert_eq!(second.get(&running.job_id).unwrap().state, JobState::Interrupted);
         assert_eq!(second.get(&waiting.job_id).unwrap().state, JobState::Interrupted);
         assert_eq!(second.unfinished(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn changes_are_told_in_the_order_in_which_they_were_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let observed = Arc::clone(&seen);
+        // Slow to hear of the beginning, so that the end would overtake it.
+        let observer: JobObserver = Box::new(move |job| {
+            if job.generation == 1 {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            lock(&observed).push(job.generation);
+        });
+        let (driver, _) = Driver::new(Store::open(dir.path()).unwrap(), Limits::default(), HashMap::new(), observer);
+        let submitting = tokio::task::spawn_blocking({
+            let (driver, runtime) = (driver.clone(), tokio::runtime::Handle::current());
+            move || {
+                let _runtime = runtime.enter();
+                driver.submit(JobKind::Connectivity, Value::Null, None).unwrap()
+            }
+        });
+        let cancelling = tokio::task::spawn_blocking({
+            let driver = driver.clone();
+            move || {
+                let job = loop {
+                    match driver.list(&JobQuery::default()).pop() {
+                        Some(job) => break job,
+                        None => std::thread::sleep(Duration::from_millis(1)),
+                    }
+                };
+                let _ = driver.cancel(&job.job_id);
+            }
+        });
+        let job = submitting.await.unwrap();
+        cancelling.await.unwrap();
+        driver.stop(Duration::from_secs(2)).await;
+        let seen = lock(&seen).clone();
+        assert!(seen.len() > 1 && seen.is_sorted(), "{seen:?}");
+        let (recorded, _) = driver.store().load_all();
+        assert_eq!(recorded, [driver.get(&job.job_id).unwrap()]);
     }
 
     #[tokio::test]

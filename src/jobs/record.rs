@@ -121,11 +121,19 @@ impl Store {
         (jobs, problems)
     }
 
-    /// Gives the capture that a crash left unfinished its proper name: what it holds is whole packets up to some moment, and it counts
-    /// among the captures that are kept.
-    pub fn adopt_capture(&self, job_id: &str) {
-        let path = self.capture_path(job_id);
-        let _ = fs::rename(path.with_extension("pcapng.partial"), path);
+    /// Puts in order what a crash left behind, in the folder of every job, also of those whose record cannot be read: an unfinished
+    /// capture gets its proper name (it holds whole packets up to some moment, and counts among the captures that are kept), and files
+    /// that were being written are removed. Only for the start, when nothing is being written.
+    pub fn tidy(&self) {
+        let folders = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        for file in folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten().flatten() {
+            let path = file.path();
+            match file.file_name().to_str() {
+                Some("capture.pcapng.partial") => drop(fs::rename(&path, path.with_file_name("capture.pcapng"))),
+                Some(name) if name.starts_with('.') && name.ends_with(".tmp") => drop(fs::remove_file(&path)),
+                _ => {}
+            }
+        }
     }
 
     /// Removes a job with its result and its capture.
@@ -249,9 +257,16 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         store.create("a").unwrap();
         fs::write(store.job_dir("a").join("capture.pcapng.partial"), b"packets").unwrap();
-        store.adopt_capture("a");
+        // Also that of a job which counts as ended.
+        let mut ended = job("b");
+        ended.state = crate::api::JobState::Interrupted;
+        store.save(&ended).unwrap();
+        fs::write(store.job_dir("b").join("capture.pcapng.partial"), b"more").unwrap();
+        fs::write(store.job_dir("b").join(".result.json.17.tmp"), b"{").unwrap();
+        crate::jobs::Driver::new(store.clone(), Limits::default(), Default::default(), Box::new(|_| {}));
         assert_eq!(fs::read(store.capture_path("a")).unwrap(), b"packets");
-        store.adopt_capture("b");
+        assert_eq!(fs::read(store.capture_path("b")).unwrap(), b"more");
+        assert_eq!(fs::read_dir(store.job_dir("b")).unwrap().count(), 2, "the record and the capture");
     }
 
     #[test]

@@ -2,14 +2,15 @@
 
 use crate::api::{ApiError, ErrorCode, Job, JobKind, JobQuery, JobState, JobSummary, UtcTime};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use uuid::Uuid;
 
 /// How much is kept and accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Jobs of one kind that may wait for their turn.
     pub queued_per_kind: usize,
-    /// Finished jobs that are remembered.
+    /// Finished jobs of one kind that are remembered.
     pub finished_kept: usize,
 }
 
@@ -69,17 +70,30 @@ pub enum Cancelled {
     Asked,
 }
 
-/// All jobs that are known, by id. Ids sort by the time of their creation.
+/// All jobs that are known, by id. Ids sort in the order of their creation, whatever the clock did.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Jobs {
     jobs: BTreeMap<String, Job>,
     limits: Limits,
+    /// The greatest id that was ever known; the next one is greater.
+    newest: Option<Uuid>,
+    /// The order in which jobs have ended, because clocks are set. After a restart that is the order of their ids.
+    ended: BTreeMap<String, u64>,
+    endings: u64,
 }
 
 impl Jobs {
     /// No jobs yet.
     pub fn new(limits: Limits) -> Self {
-        Self { jobs: BTreeMap::new(), limits }
+        Self { limits, ..Self::default() }
+    }
+
+    /// Makes an id greater than every one known out of a fresh one, which is greater already unless the clock was set back.
+    pub fn id_after_all(&self, fresh: Uuid) -> Uuid {
+        match self.newest {
+            Some(newest) if fresh <= newest => following(newest, fresh),
+            _ => fresh,
+        }
     }
 
     /// Takes up what a former run of the service left. Jobs that had not ended become `interrupted`; they are returned.
@@ -91,8 +105,11 @@ impl Jobs {
                 job.error = Some("the service ended before the job did".to_owned());
                 interrupted.push(job.clone());
             }
+            self.note_id(&job.job_id);
             self.jobs.insert(job.job_id.clone(), job);
         }
+        let ids: Vec<String> = self.jobs.keys().cloned().collect();
+        ids.iter().for_each(|job_id| self.note_end(job_id));
         interrupted
     }
 
@@ -130,6 +147,7 @@ impl Jobs {
             error: None,
             summary: None,
         };
+        self.note_id(&job_id);
         self.jobs.insert(job_id, job.clone());
         Ok(job)
     }
@@ -184,7 +202,9 @@ impl Jobs {
         end(job, if state.is_final() { state } else { JobState::Failed }, now);
         job.error = error;
         job.summary = summary;
-        Ok(job.clone())
+        let job = job.clone();
+        self.note_end(job_id);
+        Ok(job)
     }
 
     /// Cancels a job: one that waits ends at once, one at work has to be asked to stop.
@@ -196,7 +216,9 @@ impl Jobs {
         match job.state {
             JobState::Queued => {
                 end(job, JobState::Cancelled, now);
-                Ok((Cancelled::AtOnce, job.clone()))
+                let job = job.clone();
+                self.note_end(job_id);
+                Ok((Cancelled::AtOnce, job))
             }
             JobState::Running => {
                 "cancelling".clone_into(&mut job.phase);
@@ -215,16 +237,25 @@ impl Jobs {
             job.error = Some("the service ended before the job began".to_owned());
             interrupted.push(job.clone());
         }
+        interrupted.iter().for_each(|job| self.note_end(&job.job_id));
         interrupted
     }
 
-    /// Forgets the oldest finished jobs beyond the limit and says which.
+    /// Forgets the oldest finished jobs of each kind beyond the limit and says which: a hundred captures push out no test.
     pub fn prune(&mut self) -> Vec<String> {
-        let finished: Vec<String> = self.jobs.values().filter(|job| job.state.is_final()).map(|job| job.job_id.clone()).collect();
-        let surplus = finished.len().saturating_sub(self.limits.finished_kept);
-        let removed: Vec<String> = finished.into_iter().take(surplus).collect();
+        let mut kept: HashMap<JobKind, usize> = HashMap::new();
+        let mut removed: Vec<String> = Vec::new();
+        for job in self.jobs.values().rev().filter(|job| job.state.is_final()) {
+            let kept = kept.entry(job.kind).or_default();
+            *kept += 1;
+            if *kept > self.limits.finished_kept {
+                removed.push(job.job_id.clone());
+            }
+        }
+        removed.reverse();
         for job_id in &removed {
             self.jobs.remove(job_id);
+            self.ended.remove(job_id);
         }
         removed
     }
@@ -259,21 +290,40 @@ impl Jobs {
     /// The newest connectivity test that judged endpoints; one that was cancelled before it began has judged none.
     pub fn last_judged(&self) -> Option<&Job> {
         let judged = |job: &&Job| job.summary.as_ref().is_some_and(|summary| summary.endpoints.is_some());
-        self.jobs.values().filter(judged).max_by_key(|job| (job.finished_at, &job.job_id))
+        self.jobs.values().filter(judged).max_by_key(|job| self.ended.get(&job.job_id))
     }
 
     /// The newest job of a kind that has ended, whether on its own or not.
     pub fn last_finished(&self, kind: JobKind) -> Option<&Job> {
-        self.jobs.values().filter(|job| job.kind == kind && job.state.is_final()).max_by_key(|job| (job.finished_at, &job.job_id))
+        let ended = |job: &&Job| job.kind == kind && job.state.is_final();
+        self.jobs.values().filter(ended).max_by_key(|job| self.ended.get(&job.job_id))
     }
 
     fn in_state(&self, kind: JobKind, state: JobState) -> impl Iterator<Item = &Job> {
         self.jobs.values().filter(move |job| job.kind == kind && job.state == state)
     }
 
+    fn note_id(&mut self, job_id: &str) {
+        self.newest = self.newest.max(Uuid::try_parse(job_id).ok());
+    }
+
+    fn note_end(&mut self, job_id: &str) {
+        self.endings += 1;
+        self.ended.insert(job_id.to_owned(), self.endings);
+    }
+
     fn job_mut(&mut self, job_id: &str) -> Result<&mut Job, Refusal> {
         self.jobs.get_mut(job_id).ok_or_else(|| Refusal::NotFound(job_id.to_owned()))
     }
+}
+
+/// An id a millisecond after `newest`, with the random part of `fresh`.
+fn following(newest: Uuid, fresh: Uuid) -> Uuid {
+    const TIME_MAX: u64 = (1 << 48) - 1;
+    let time_ms = u64::try_from(newest.as_u128() >> 80).unwrap_or(TIME_MAX);
+    let mut random = [0; 10];
+    random.copy_from_slice(&fresh.as_bytes()[6..]);
+    uuid::Builder::from_unix_timestamp_millis((time_ms + 1).min(TIME_MAX), &random).into_uuid()
 }
 
 fn end(job: &mut Job, state: JobState, now: UtcTime) {
@@ -373,6 +423,44 @@ mod tests {
         }
         assert_eq!(jobs.prune(), ["a", "b"]);
         assert_eq!(jobs.list(&JobQuery::default()).iter().map(|job| job.job_id.as_str()).collect::<Vec<_>>(), ["d", "c"]);
+    }
+
+    #[test]
+    fn a_hundred_captures_push_out_no_test() {
+        let mut jobs = Jobs::new(Limits { finished_kept: 2, ..Limits::default() });
+        let mut finish = |id: &str, kind| {
+            submit(&mut jobs, id, kind).unwrap();
+            jobs.next(at(1)).unwrap();
+            jobs.finish(id, JobState::Succeeded, None, None, at(2)).unwrap();
+            jobs.prune()
+        };
+        assert!(finish("000", JobKind::Connectivity).is_empty());
+        let forgotten: Vec<String> = (1..=100).flat_map(|n| finish(&format!("{n:03}"), JobKind::Capture)).collect();
+        assert_eq!((forgotten.len(), forgotten[0].as_str()), (98, "001"));
+        assert!(jobs.last_finished(JobKind::Connectivity).is_some());
+    }
+
+    #[test]
+    fn ids_grow_and_the_last_job_is_the_last_whatever_the_clock_does() {
+        let fresh = |ms| uuid::Builder::from_unix_timestamp_millis(ms, &[7; 10]).into_uuid();
+        let mut jobs = Jobs::new(Limits { finished_kept: 2, ..Limits::default() });
+        let mut ids = Vec::new();
+        // In the middle of it the clock is set back by years, and the service is started anew.
+        for (ms, second) in [(1_800_000_000_000, 900), (1_800_000_000_001, 901), (5_000, 5), (5_000, 6), (6_000, 7)] {
+            let id = jobs.id_after_all(fresh(ms)).to_string();
+            submit(&mut jobs, &id, JobKind::Connectivity).unwrap();
+            jobs.next(at(second)).unwrap();
+            jobs.finish(&id, JobState::Succeeded, None, None, at(second)).unwrap();
+            assert_eq!(jobs.last_finished(JobKind::Connectivity).unwrap().job_id, id);
+            jobs.prune();
+            let mut restarted = Jobs::new(jobs.limits);
+            restarted.restore(jobs.jobs.values().cloned(), at(second));
+            assert_eq!(restarted.last_finished(JobKind::Connectivity).unwrap().job_id, id);
+            jobs = restarted;
+            ids.push(id);
+        }
+        assert!(ids.is_sorted() && ids.windows(2).all(|two| two[0] != two[1]), "{ids:?}");
+        assert_eq!(jobs.jobs.keys().collect::<Vec<_>>(), [&ids[3], &ids[4]], "the newest are kept");
     }
 
     #[derive(Debug, Clone)]

@@ -18,7 +18,7 @@ mod words;
 
 pub use fake::{Call, FakeProber, Probe};
 pub use greeting::Service;
-pub use network::{Network, Route};
+pub use network::{Neighbour, Network, Route};
 pub use network_prober::NetworkProber;
 pub use prober::{ConnectOutcome, PingOutcome, Prober};
 pub use rate_limit::RateLimit;

@@ -9,6 +9,7 @@ use rtnetlink::{
         AddressFamily,
         address::{AddressAttribute, AddressMessage},
         link::{LinkAttribute, LinkFlags, LinkMessage, Stats64},
+        neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
     },
 };
@@ -43,6 +44,17 @@ impl Route {
     fn without(why: impl Into<String>) -> Self {
         Self { error: Some(why.into()), ..Self::default() }
     }
+}
+
+/// What the kernel knows of an address on a connected network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The address.
+    pub address: IpAddr,
+    /// The interface by which it is, or would be, reached.
+    pub interface: Option<String>,
+    /// Whether ARP or neighbour discovery was left without an answer: the entry is `FAILED` or still `INCOMPLETE`.
+    pub unanswered: bool,
 }
 
 /// A connection to the kernel's routing tables, those of the network namespace in which it was opened.
@@ -107,6 +119,17 @@ impl Network {
             }
         }
         Ok(interfaces)
+    }
+
+    /// The kernel's neighbour table, as `ip neighbour` shows it. The kernel forgets an address that failed within about a minute.
+    ///
+    /// # Errors
+    /// The kernel does not answer, or refuses.
+    pub async fn neighbours(&self) -> io::Result<Vec<Neighbour>> {
+        let names: HashMap<u32, String> =
+            self.links().await?.iter().filter_map(|link| Some((link.header.index, name_of(link)?))).collect();
+        let messages: Vec<NeighbourMessage> = in_time(self.handle.neighbours().get().execute().try_collect()).await?;
+        Ok(messages.iter().filter_map(|message| neighbour(message, &names)).collect())
     }
 
     async fn links(&self) -> io::Result<Vec<LinkMessage>> {
@@ -175,6 +198,16 @@ fn route(message: &RouteMessage, names: &HashMap<u32, String>) -> Route {
         kind => Some(format!("its route is of the kind {kind:?}")),
     };
     route
+}
+
+fn neighbour(message: &NeighbourMessage, names: &HashMap<u32, String>) -> Option<Neighbour> {
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::from(*address)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::from(*address)),
+        _ => None,
+    })?;
+    let unanswered = matches!(message.header.state, NeighbourState::Failed | NeighbourState::Incomplete);
+    Some(Neighbour { address, interface: names.get(&message.header.ifindex).cloned(), unanswered })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

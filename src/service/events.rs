@@ -1,7 +1,7 @@
 //! What goes to the alarm log: one event for each change, none for what stays as it is.
 
-use crate::api::{EndpointResult, Event, Health, Verdict, VerdictCounts};
-use std::collections::BTreeMap;
+use crate::api::{ConnectState, EndpointResult, Event, Health, Verdict, VerdictCounts};
+use std::collections::{BTreeMap, HashSet};
 
 /// Severities of the alarm log.
 const INFO: u8 = 1;
@@ -11,20 +11,25 @@ const ALARM: u8 = 3;
 /// So many endpoints may change in one test before they are told in one row.
 const ROWS_MAX: usize = 20;
 
+/// So many endpoints are remembered that are in the configs no more; they may come back.
+const FORMER_MAX: usize = 1000;
+
 /// What is remembered of each endpoint between tests: whether it worked.
 pub(super) type Memory = BTreeMap<String, bool>;
 
-/// The events of a finished test, and the memory brought up to date.
+/// The events of a finished test, and the memory brought up to date. Only what is `known`, the endpoints of the configs and of the
+/// settings, is remembered: what a single request named besides is nobody's alarm.
 pub(super) fn of_test(
     source: &str,
     memory: &mut Memory,
+    known: &HashSet<&str>,
     results: &[EndpointResult],
     counts: &VerdictCounts,
     text: &str,
 ) -> Vec<Event> {
     let event = |message: String, severity| Event { source: source.to_owned(), message, severity };
     let mut changes = Vec::new();
-    for result in results {
+    for result in results.iter().filter(|result| known.contains(result.endpoint_id.as_str()) && was_looked_at(result)) {
         let works = match result.verdict {
             Verdict::Ok | Verdict::Degraded => true,
             Verdict::Failed => false,
@@ -37,6 +42,9 @@ pub(super) fn of_test(
             changes.push(event(format!("endpoint {} {what}: {}", result.endpoint_id, result.reason), severity));
         }
     }
+    if memory.len() > known.len() + FORMER_MAX {
+        memory.retain(|endpoint_id, _| known.contains(endpoint_id.as_str()));
+    }
     let surplus = changes.len().saturating_sub(ROWS_MAX);
     if surplus > 0 {
         changes.truncate(ROWS_MAX);
@@ -46,6 +54,13 @@ pub(super) fn of_test(
         changes.push(event(format!("connectivity test: {text}"), ALARM));
     }
     changes
+}
+
+/// Whether the verdict is about the endpoint's port, and not only about its host: a ping tells nothing of a port.
+fn was_looked_at(result: &EndpointResult) -> bool {
+    let sessions = result.kernel.as_ref().is_some_and(|kernel| kernel.established > 0);
+    let talk = result.wire.as_ref().is_some_and(|wire| wire.syn > 0 || wire.modbus.is_some() || wire.dnp3.is_some());
+    result.connect.state != ConnectState::NotRequested || sessions || talk
 }
 
 /// The event of netdiag's own health having changed, if it has.
@@ -61,7 +76,7 @@ pub(super) fn of_health(source: &str, before: Health, after: Health, problems: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{ConnectReport, ConnectState, Direction, PingReport, Protocol, UtcTime};
+    use crate::api::{ConnectReport, Direction, KernelView, PingReport, Protocol, UtcTime};
 
     fn result(id: &str, verdict: Verdict) -> EndpointResult {
         EndpointResult {
@@ -79,7 +94,7 @@ mod tests {
             verdict,
             reason: "because".to_owned(),
             ping: PingReport::not_requested(None),
-            connect: ConnectReport::not_made(ConnectState::NotRequested, None),
+            connect: ConnectReport::not_made(ConnectState::Open, None),
             kernel: None,
             wire: None,
             findings: Vec::new(),
@@ -90,7 +105,8 @@ mod tests {
     fn severities(memory: &mut Memory, verdict: Verdict) -> Vec<u8> {
         let failed = u32::from(verdict == Verdict::Failed);
         let counts = VerdictCounts { total: 1, failed, ..VerdictCounts::default() };
-        of_test("netdiag", memory, &[result("a", verdict)], &counts, "text").iter().map(|event| event.severity).collect()
+        let known = HashSet::from(["a"]);
+        of_test("netdiag", memory, &known, &[result("a", verdict)], &counts, "text").iter().map(|event| event.severity).collect()
     }
 
     #[test]
@@ -109,9 +125,34 @@ mod tests {
         let mut memory: Memory = (0..500).map(|n| (n.to_string(), true)).collect();
         let results: Vec<_> = (0..500).map(|n| result(&n.to_string(), Verdict::Failed)).collect();
         let counts = VerdictCounts { total: 500, failed: 500, ..VerdictCounts::default() };
-        let events = of_test("netdiag", &mut memory, &results, &counts, "0 of 500 endpoints ok, 500 failed");
+        let known = results.iter().map(|result| result.endpoint_id.as_str()).collect();
+        let events = of_test("netdiag", &mut memory, &known, &results, &counts, "0 of 500 endpoints ok, 500 failed");
         assert_eq!(events.len(), ROWS_MAX + 2);
         assert!(events[ROWS_MAX].message.starts_with("480 more"));
+    }
+
+    #[test]
+    fn a_ping_alone_brings_no_port_back() {
+        let mut memory = Memory::from([("a".to_owned(), false)]);
+        let (known, counts) = (HashSet::from(["a"]), VerdictCounts::default());
+        let mut pinged = result("a", Verdict::Ok);
+        pinged.connect.state = ConnectState::NotRequested;
+        assert!(of_test("netdiag", &mut memory, &known, &[pinged.clone()], &counts, "text").is_empty());
+        assert!(!memory["a"]);
+        pinged.kernel = Some(KernelView { established: 1, ..KernelView::default() });
+        assert_eq!(of_test("netdiag", &mut memory, &known, &[pinged], &counts, "text").len(), 1, "a live session does");
+    }
+
+    #[test]
+    fn what_only_requests_named_is_not_remembered_and_the_memory_is_bounded() {
+        let mut memory: Memory = (0..FORMER_MAX).map(|n| (format!("former {n}"), true)).collect();
+        let (known, counts) = (HashSet::from(["a"]), VerdictCounts::default());
+        let results = [result("a", Verdict::Ok), result("extra", Verdict::Failed)];
+        of_test("netdiag", &mut memory, &known, &results, &counts, "text");
+        assert_eq!((memory.len(), memory.contains_key("extra")), (FORMER_MAX + 1, false));
+        memory.insert("one more".to_owned(), true);
+        of_test("netdiag", &mut memory, &known, &results, &counts, "text");
+        assert_eq!(memory, Memory::from([("a".to_owned(), true)]));
     }
 
     #[test]

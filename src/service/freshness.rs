@@ -4,7 +4,7 @@
 use super::{
     dir_watch::DirWatch,
     replies::Core,
-    results::{BODY_MAX, body_of, fit_change},
+    results::{body_of, fit_change},
     sites::Look,
 };
 use crate::api::{Interface, InterfaceList};
@@ -35,7 +35,7 @@ pub(super) async fn keep_fresh(core: Arc<Core>) {
             tracing::info!(endpoints = topology.endpoints.len(), problems = topology.problems.len(), "the configs are read");
         } else if !change.is_empty() {
             tracing::info!("the topology has changed: {}", change.text);
-            core.publish("topology/change", fit_change(&change, BODY_MAX));
+            core.publish("topology/change", fit_change(&change, core.body_max()));
         }
         is_first = false;
         core.changed.notify_one();

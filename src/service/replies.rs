@@ -2,7 +2,7 @@
 
 use super::{
     Request, Settings, events,
-    results::{BODY_MAX, Results, body_of, fit_result},
+    results::{BODY_MAX, Results, body_of, fit_job, fit_jobs, fit_result, fit_topology},
     route,
     runners::parse_result,
     sites::Sites,
@@ -13,12 +13,13 @@ use crate::{
         ErrorCode, Event, ExtraEndpoint, Job, JobAccepted, JobKind, Topology,
     },
     connectivity,
-    fims::{Client, Message},
+    fims::{Client, Message, SendError},
     jobs::{Driver, write_atomically},
 };
 use serde::Serialize;
 use serde_json::Value;
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -26,6 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{Notify, Semaphore};
+use tokio_util::task::TaskTracker;
 
 /// How long a rescan may take before it is answered with the numbers of the scan before.
 const RESCAN_PATIENCE: Duration = Duration::from_millis(80);
@@ -49,6 +51,8 @@ pub(super) struct Core {
     cops_heartbeat: AtomicU64,
     disk_readers: Arc<Semaphore>,
     kernel_readers: Arc<Semaphore>,
+    /// What is being written to disk; the service ends after it.
+    pub(super) writes: TaskTracker,
 }
 
 /// What a request gets.
@@ -75,6 +79,7 @@ impl Core {
             cops_heartbeat: AtomicU64::new(0),
             disk_readers: Arc::new(Semaphore::new(DISK_READERS)),
             kernel_readers: Arc::new(Semaphore::new(KERNEL_READERS)),
+            writes: TaskTracker::new(),
         }
     }
 
@@ -144,7 +149,7 @@ impl Core {
                 self.submit(JobKind::Connectivity, &*request, message)
             }
             Request::StartCapture(request) => self.submit(JobKind::Capture, &*request, message),
-            Request::CancelJob(job_id) => now(body_of(&self.driver().cancel(&job_id)?)),
+            Request::CancelJob(job_id) => now(self.job_body(&self.driver().cancel(&job_id)?)),
             Request::Rescan => {
                 self.rescan(replyto.map(str::to_owned));
                 Ok(Reply::Later)
@@ -156,15 +161,23 @@ impl Core {
             Request::CopsQuery => now(body_of(&self.cops_answer())),
             Request::Status => now(body_of(&self.status())),
             Request::Summary => now(body_of(&self.summary())),
-            Request::Topology => now(self.sites.latest().body.to_vec()),
+            Request::Topology => {
+                let site = self.sites.latest();
+                if site.body.len() <= self.body_max() {
+                    return now(site.body.to_vec());
+                }
+                self.off_the_runtime(replyto, move |core| {
+                    Ok(fit_topology(&core.settings.base_uri, &site.topology, core.body_max()).to_vec())
+                })
+            }
             Request::TopologyEndpoint(endpoint_id) => {
                 let site = self.sites.latest();
                 let endpoint = site.topology.endpoints.iter().find(|endpoint| endpoint.endpoint_id == endpoint_id);
                 endpoint.map_or_else(|| Err(no_endpoint(&endpoint_id)), |endpoint| now(body_of(endpoint)))
             }
             Request::Interfaces => self.interfaces(replyto),
-            Request::Jobs(query) => now(self.jobs_body(&query)),
-            Request::Job(job_id) => now(body_of(&self.job(&job_id)?)),
+            Request::Jobs(query) => now(fit_jobs(self.driver().list(&query), self.body_max())),
+            Request::Job(job_id) => now(self.job_body(&self.job(&job_id)?)),
             Request::JobResult(job_id) => self.job_result(&job_id, replyto),
             Request::JobEndpoint { job_id, endpoint_id } => self.job_endpoint(&job_id, endpoint_id, replyto),
         }
@@ -212,28 +225,27 @@ impl Core {
         self.driver().get(job_id).ok_or_else(|| no_job(job_id))
     }
 
-    /// Jobs, as many as fit a message.
-    fn jobs_body(&self, query: &crate::api::JobQuery) -> Vec<u8> {
-        let mut jobs = self.driver().list(query);
-        let mut body = body_of(&jobs);
-        while body.len() > BODY_MAX && !jobs.is_empty() {
-            jobs.truncate(jobs.len() / 2);
-            body = body_of(&jobs);
-        }
-        body
+    /// The largest body that can be sent now: the kernel may have given the bus's socket a small buffer.
+    pub(super) fn body_max(&self) -> usize {
+        self.client.largest_body().min(BODY_MAX)
+    }
+
+    /// A job as it goes over the bus.
+    pub(super) fn job_body(&self, job: &Job) -> Vec<u8> {
+        fit_job(job, self.body_max())
     }
 
     fn job_result(self: &Arc<Self>, job_id: &str, replyto: Option<&str>) -> Result<Reply, ApiError> {
         let job = self.job(job_id)?;
-        if let Some(body) = self.results.body(job_id) {
+        if let Some(body) = self.results.body(job_id).filter(|body| body.len() <= self.body_max()) {
             return Ok(Reply::Now(body.to_vec()));
         }
         if !job.state.is_final() {
             let message = format!("the job is {}; its result comes when it has ended", job.phase);
             return Err(ApiError::not_found(message));
         }
-        let base_uri = self.settings.base_uri.clone();
-        self.from_disk(job_id, replyto, move |recorded| Ok(fit_result(&base_uri, recorded, BODY_MAX).to_vec()))
+        let (base_uri, body_max) = (self.settings.base_uri.clone(), self.body_max());
+        self.from_disk(job_id, replyto, move |recorded| Ok(fit_result(&base_uri, recorded, body_max).to_vec()))
     }
 
     fn job_endpoint(self: &Arc<Self>, job_id: &str, endpoint_id: String, replyto: Option<&str>) -> Result<Reply, ApiError> {
@@ -258,18 +270,27 @@ impl Core {
         replyto: Option<&str>,
         make: impl FnOnce(&[u8]) -> Result<Vec<u8>, ApiError> + Send + 'static,
     ) -> Result<Reply, ApiError> {
+        let job_id = job_id.to_owned();
+        self.off_the_runtime(replyto, move |core| match core.driver().store().load_result(&job_id) {
+            Ok(Some(recorded)) => make(&recorded),
+            Ok(None) => Err(ApiError::not_found("the job left no result")),
+            Err(error) => Err(ApiError::new(ErrorCode::Internal, format!("the result cannot be read: {error}"))),
+        })
+    }
+
+    /// Answers with what takes long to make.
+    fn off_the_runtime(
+        self: &Arc<Self>,
+        replyto: Option<&str>,
+        make: impl FnOnce(&Self) -> Result<Vec<u8>, ApiError> + Send + 'static,
+    ) -> Result<Reply, ApiError> {
         let Some(replyto) = replyto.map(str::to_owned) else { return Ok(Reply::Nothing) };
         let Ok(permit) = Arc::clone(&self.disk_readers).try_acquire_owned() else {
             return Err(ApiError::new(ErrorCode::Busy, "too many results are being read from disk; try again in a moment"));
         };
-        let (core, store, job_id) = (Arc::clone(self), self.driver().store().clone(), job_id.to_owned());
+        let core = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
-            let made = match store.load_result(&job_id) {
-                Ok(Some(recorded)) => make(&recorded),
-                Ok(None) => Err(ApiError::not_found("the job left no result")),
-                Err(error) => Err(ApiError::new(ErrorCode::Internal, format!("the result cannot be read: {error}"))),
-            };
-            core.send("set", replyto, made.unwrap_or_else(error_body));
+            core.send("set", replyto, make(&core).unwrap_or_else(error_body));
             drop(permit);
         });
         Ok(Reply::Later)
@@ -302,13 +323,15 @@ impl Core {
 
     /// Posts what a finished test changed, and remembers it for the next one.
     pub(super) fn post_test_events(&self, result: &ConnectivityResult) {
+        let site = self.with_extra(&self.sites.latest().topology.endpoints);
+        let known: HashSet<&str> = site.iter().map(|endpoint| endpoint.endpoint_id.as_str()).collect();
         let mut memory = lock(&self.memory);
         let source = &self.settings.process_name;
-        for event in events::of_test(source, &mut memory, &result.endpoints, &result.counts, &result.text) {
+        for event in events::of_test(source, &mut memory, &known, &result.endpoints, &result.counts, &result.text) {
             self.post(&event);
         }
         let (path, known) = (self.settings.state_dir.join("endpoints.json"), body_of(&*memory));
-        tokio::task::spawn_blocking(move || {
+        self.writes.spawn_blocking(move || {
             if let Err(error) = write_atomically(&path, &known) {
                 tracing::warn!(%error, "what is known of the endpoints could not be written");
             }
@@ -316,17 +339,23 @@ impl Core {
     }
 
     fn send(&self, method: &str, uri: String, body: Vec<u8>) {
-        let message = Message {
+        let message = |body| Message {
             method: method.to_owned(),
-            uri,
+            uri: uri.clone(),
             replyto: None,
             process_name: self.settings.process_name.clone(),
             username: None,
             body: Some(body),
         };
         // The client counts what it cannot send, and status tells the count.
-        if let Err(error) = self.client.send(message) {
-            tracing::debug!(%error, "not sent");
+        let Err(error) = self.client.send(message(body)) else { return };
+        tracing::debug!(%error, uri, "not sent");
+        if method == "set" && matches!(error, SendError::TooLarge(_) | SendError::OverSocketLimit { .. }) {
+            // Who asks is told why nothing else comes.
+            let too_large = ApiError::new(ErrorCode::Unavailable, format!("the answer cannot be sent: {error}"));
+            if let Err(error) = self.client.send(message(error_body(too_large))) {
+                tracing::debug!(%error, uri, "not sent");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Results: kept at hand, read back from disk, and fitted to what a message can hold.
 
-use crate::api::{ConnectivityResult, EndpointResult, Topology, TopologyChange};
+use crate::api::{ConnectivityResult, EndpointResult, Job, Topology, TopologyChange};
 use serde::Serialize;
 use serde_json::Value;
 use std::{
@@ -97,10 +97,43 @@ pub(super) fn fit_result(base_uri: &str, recorded: &[u8], body_max: usize) -> Ar
             result.request.targets = None;
             result.request.extra.clear();
             cut_list(&mut result.endpoint_uris, body_max / 2);
+            for shorten in [
+                |r: &mut ConnectivityResult| r.findings.truncate(20),
+                |r: &mut ConnectivityResult| r.problems.truncate(20),
+                |r: &mut ConnectivityResult| r.findings.clear(),
+                |r: &mut ConnectivityResult| r.problems.truncate(1),
+            ] {
+                if body_of(&result).len() > body_max {
+                    shorten(&mut result);
+                }
+            }
             body_of(&result).into()
         }
         Err(_) => whole.into(),
     }
+}
+
+/// A job as it goes over the bus: without its request if it does not fit, because who sent that knows it.
+pub(super) fn fit_job(job: &Job, body_max: usize) -> Vec<u8> {
+    let whole = body_of(job);
+    if whole.len() <= body_max {
+        return whole;
+    }
+    body_of(&Job { request: Value::Null, ..job.clone() })
+}
+
+/// A list of jobs as it goes over the bus: without their requests if that fits, else only the first ones.
+pub(super) fn fit_jobs(mut jobs: Vec<Job>, body_max: usize) -> Vec<u8> {
+    let mut body = body_of(&jobs);
+    if body.len() > body_max {
+        jobs.iter_mut().for_each(|job| job.request = Value::Null);
+        body = body_of(&jobs);
+    }
+    while body.len() > body_max && !jobs.is_empty() {
+        jobs.truncate(jobs.len() / 2);
+        body = body_of(&jobs);
+    }
+    body
 }
 
 /// A topology as it goes over the bus: whole if it fits, else without its endpoints but with where to get each.
@@ -157,4 +190,28 @@ fn cut_list(uris: &mut Vec<String>, bytes_max: usize) {
     });
     let fits = fits.count();
     uris.truncate(fits);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{JobKind, UtcTime};
+
+    #[test]
+    fn a_job_too_large_for_a_message_is_told_without_its_request() {
+        let mut jobs = crate::jobs::Jobs::new(crate::jobs::Limits::default());
+        let mut submit = |id: &str, request: Value| {
+            jobs.submit(id.to_owned(), JobKind::Connectivity, request, None, UtcTime::from_unix_ns(0)).unwrap()
+        };
+        let small = submit("a", serde_json::json!({"ping": true}));
+        let large = submit("b", Value::from("x".repeat(10_000)));
+        assert_eq!(fit_job(&large, 20_000), body_of(&large));
+        let fitted: Job = serde_json::from_slice(&fit_job(&large, 5_000)).unwrap();
+        assert_eq!(fitted, Job { request: Value::Null, ..large.clone() });
+        let listed: Vec<Job> = serde_json::from_slice(&fit_jobs(vec![large.clone(), small.clone()], 5_000)).unwrap();
+        assert_eq!((listed.len(), &listed[0]), (2, &fitted));
+        let listed: Vec<Job> = serde_json::from_slice(&fit_jobs(vec![large, small], 400)).unwrap();
+        assert_eq!(listed, [fitted]);
+        assert_eq!(fit_jobs(listed, 10), b"[]");
+    }
 }

@@ -2,8 +2,8 @@
 
 use super::{
     replies::Core,
-    results::{BODY_MAX, fit_result},
-    sites::routes,
+    results::fit_result,
+    sites::{Site, routes},
 };
 use crate::{
     analysis::AnalysisSettings,
@@ -12,13 +12,14 @@ use crate::{
         JobSummary, Topology,
     },
     capture::{self, RecordingOptions},
-    connectivity::{self, Edges, TestInput, capture_interfaces},
+    connectivity::{self, Edges, Plan, ReadNeighbours, TestInput, capture_interfaces},
     jobs::{JobContext, Outcome, Runner},
     packet::{Packet, PacketSink},
     probe::{Network, NetworkProber, sockets},
     topology,
 };
 use async_trait::async_trait;
+use serde::Serialize;
 use std::{
     net::IpAddr,
     path::PathBuf,
@@ -54,7 +55,8 @@ impl Runner for ConnectivityRunner {
         let progress = |fraction: f64, phase: &str| context.progress(fraction, phase);
         let result = connectivity::run(input, edges, context.cancel.clone(), &progress, &decided).await;
         context.progress(0.99, "writing the result");
-        let recorded = record(&core, &job_id, serde_json::to_vec_pretty(&result).unwrap_or_default()).await;
+        let result = Arc::new(result);
+        let recorded = record(&core, &job_id, Arc::clone(&result), result.complete).await;
         if result.complete {
             core.post_test_events(&result);
         }
@@ -70,9 +72,7 @@ impl Runner for ConnectivityRunner {
 
 /// Reads the site as it is now and lays out the test.
 async fn prepare(core: &Arc<Core>, context: &JobContext, request: ConnectivityRequest) -> Result<(TestInput, Edges), String> {
-    let site = core.sites.rescan().await;
-    let mut plan = connectivity::plan(&request, &core.with_extra(&site.topology.endpoints)).map_err(|error| error.message)?;
-    route_extra(&mut plan.endpoints, &site.topology).await;
+    let (site, mut plan) = site_now(core, &request).await?;
     let prober = NetworkProber::new();
     let capabilities = Capabilities { ping: prober.ping_capability(), capture: capture_capability().await };
     core.set_capabilities(capabilities.clone());
@@ -100,7 +100,16 @@ async fn prepare(core: &Arc<Core>, context: &JobContext, request: ConnectivityRe
         recording,
         analysis,
     };
-    Ok((input, Edges { prober: Arc::new(prober), sockets: Arc::new(sockets) }))
+    let neighbours: ReadNeighbours = Arc::new(|| Box::pin(async { Network::open().await?.neighbours().await }));
+    Ok((input, Edges { prober: Arc::new(prober), sockets: Arc::new(sockets), neighbours: Some(neighbours) }))
+}
+
+/// The site as it is now, and what a request makes of it, with the way to every endpoint.
+async fn site_now(core: &Arc<Core>, request: &ConnectivityRequest) -> Result<(Arc<Site>, Plan), String> {
+    let site = core.sites.rescan().await;
+    let mut plan = connectivity::plan(request, &core.with_extra(&site.topology.endpoints)).map_err(|error| error.message)?;
+    route_extra(&mut plan.endpoints, &site.topology).await;
+    Ok((site, plan))
 }
 
 /// Endpoints that are in no config have no route yet.
@@ -133,22 +142,23 @@ impl Runner for CaptureRunner {
             Err(error) => return Outcome::failed(format!("the request cannot be read back: {error}")),
         };
         context.progress(0.0, "starting the capture");
-        let site = core.sites.latest();
-        let endpoints = core.with_extra(&site.topology.endpoints);
-        let interfaces = request.interfaces.clone().unwrap_or_else(|| capture_interfaces(&endpoints, &site.topology.interfaces));
-        let filter = request.filter.clone().unwrap_or_else(|| capture::endpoints_filter(&endpoints));
-        let mut options = match recording_options(&core, &context, interfaces, filter).await {
+        let before_it_began =
+            || Outcome { state: JobState::Cancelled, error: None, summary: Some(summary("stopped before it began")) };
+        let Some(prepared) = context.cancel.run_until_cancelled(capture_options(&core, &context, &request)).await else {
+            return before_it_began();
+        };
+        let options = match prepared {
             Ok(options) => options,
             Err(problem) => return Outcome::failed(problem),
         };
-        options.snaplen = request.snaplen.unwrap_or(options.snaplen);
-        options.max_bytes = request.max_bytes.unwrap_or(options.max_bytes).min(core.settings.capture_max_bytes);
         let max_bytes = options.max_bytes;
-        let started = tokio::task::spawn_blocking(move || capture::start(options, Arc::new(Mutex::new(Nobody)))).await;
-        let recording = match started {
-            Ok(Ok(recording)) => recording,
-            Ok(Err(error)) => return Outcome::failed(error.to_string()),
-            Err(error) => return Outcome::failed(format!("the capture failed: {error}")),
+        // A recording that nobody waits for any more ends by itself.
+        let starting = tokio::task::spawn_blocking(move || capture::start(options, Arc::new(Mutex::new(Nobody))));
+        let recording = match context.cancel.run_until_cancelled(starting).await {
+            Some(Ok(Ok(recording))) => recording,
+            Some(Ok(Err(error))) => return Outcome::failed(error.to_string()),
+            Some(Err(error)) => return Outcome::failed(format!("the capture failed: {error}")),
+            None => return before_it_began(),
         };
         let begun = tokio::time::Instant::now();
         let duration = Duration::from_secs(request.duration_s);
@@ -161,22 +171,45 @@ impl Runner for CaptureRunner {
                     let by_time = begun.elapsed().as_secs_f64() / duration.as_secs_f64();
                     context.progress(by_time.max(bytes as f64 / max_bytes as f64).min(0.99), "capturing");
                     tracing::trace!(packets, bytes, "capturing");
-                    if begun.elapsed() >= duration || bytes >= max_bytes {
+                    if begun.elapsed() >= duration || bytes >= max_bytes || recording.file_has_ended() {
                         break true;
                     }
                 }
             }
         };
-        let report = match tokio::task::spawn_blocking(move || recording.stop()).await {
-            Ok(report) => report,
-            Err(error) => return Outcome::failed(format!("the capture failed: {error}")),
-        };
-        let recorded = record(&core, &context.job.job_id, serde_json::to_vec_pretty(&report).unwrap_or_default()).await;
+        let report =
+            match tokio::task::spawn_blocking(move || if complete { recording.stop() } else { recording.stop_quickly() }).await {
+                Ok(report) => report,
+                Err(error) => return Outcome::failed(format!("the capture failed: {error}")),
+            };
+        let report = Arc::new(report);
+        let recorded = record(&core, &context.job.job_id, Arc::clone(&report), complete).await;
         let text = format!("{} packets, {} bytes captured", report.packets, report.file_bytes);
         let summary = JobSummary { text, endpoints: None, capture: Some(capture_summary(&report)) };
         let state = if complete { JobState::Succeeded } else { JobState::Cancelled };
-        Outcome { state, error: recorded.err().or(report.problem), summary: Some(summary) }
+        Outcome { state, error: recorded.err().or_else(|| report.problem.clone()), summary: Some(summary) }
     }
+}
+
+/// How to do what a request for a capture asks: whatever it leaves open follows the site as it is now.
+async fn capture_options(core: &Arc<Core>, context: &JobContext, request: &CaptureRequest) -> Result<RecordingOptions, String> {
+    let (interfaces, filter) = match (&request.interfaces, &request.filter) {
+        (Some(interfaces), Some(filter)) => (interfaces.clone(), filter.clone()),
+        (interfaces, filter) => {
+            let (site, plan) = site_now(core, &ConnectivityRequest::default()).await?;
+            let endpoints: Vec<Endpoint> = plan.endpoints.into_iter().map(|planned| planned.endpoint).collect();
+            (
+                interfaces.clone().unwrap_or_else(|| capture_interfaces(&endpoints, &site.topology.interfaces)),
+                filter.clone().unwrap_or_else(|| capture::endpoints_filter(&endpoints)),
+            )
+        }
+    };
+    let options = recording_options(core, context, interfaces, filter).await?;
+    Ok(RecordingOptions {
+        snaplen: request.snaplen.unwrap_or(options.snaplen),
+        max_bytes: request.max_bytes.unwrap_or(options.max_bytes).min(options.max_bytes),
+        ..options
+    })
 }
 
 /// Takes packets that only go to the file.
@@ -221,6 +254,7 @@ async fn recording_options(
         buffer_bytes: core.settings.capture_buffer_bytes,
         file,
         max_bytes: core.settings.capture_max_bytes,
+        min_free_bytes: core.settings.min_free_bytes,
     })
 }
 
@@ -230,18 +264,37 @@ pub(crate) fn free_bytes(path: &std::path::Path) -> nix::Result<u64> {
     Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
-/// Writes a result to disk and keeps it at hand. The error is for the job: the result is at hand all the same.
-async fn record(core: &Arc<Core>, job_id: &str, json: Vec<u8>) -> Result<(), String> {
-    let body = fit_result(&core.settings.base_uri, &json, BODY_MAX);
+/// Writes a result to disk and keeps it at hand. The error is for the job: the result is at hand all the same. Whoever cancelled does
+/// not wait for the disk.
+async fn record<T>(core: &Arc<Core>, job_id: &str, result: Arc<T>, complete: bool) -> Result<(), String>
+where
+    T: Serialize + Send + Sync + 'static,
+{
+    let (json, body) = written(result, core.settings.base_uri.clone(), core.body_max()).await?;
     core.results.finished(job_id, Arc::clone(&body));
     let (store, id) = (core.driver().store().clone(), job_id.to_owned());
-    let saved = tokio::task::spawn_blocking(move || store.save_result(&id, &json)).await;
+    let saving = core.writes.spawn_blocking(move || {
+        let saved = store.save_result(&id, &json).map_err(|error| format!("the result could not be written to disk: {error}"));
+        saved.inspect_err(|error| tracing::error!("{error}"))
+    });
     core.publish(&format!("jobs/{job_id}/result"), body.to_vec());
-    match saved {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(format!("the result could not be written to disk: {error}")),
-        Err(error) => Err(error.to_string()),
+    if !complete {
+        return Ok(());
     }
+    saving.await.map_err(|error| error.to_string())?
+}
+
+/// A result as it is recorded, and as it goes over the bus; made off the runtime, because it may be megabytes.
+async fn written<T>(result: Arc<T>, base_uri: String, body_max: usize) -> Result<(Vec<u8>, Arc<[u8]>), String>
+where
+    T: Serialize + Send + Sync + 'static,
+{
+    let writing = tokio::task::spawn_blocking(move || {
+        let json = serde_json::to_vec_pretty(&*result).map_err(|error| error.to_string())?;
+        let body = fit_result(&base_uri, &json, body_max);
+        Ok((json, body))
+    });
+    writing.await.map_err(|error| error.to_string())?
 }
 
 /// Whether this host lets us capture, asked off the runtime because it opens devices.
@@ -272,4 +325,29 @@ fn summary(text: &str) -> JobSummary {
 /// Reads a recorded connectivity result back.
 pub(super) fn parse_result(json: &[u8]) -> Option<ConnectivityResult> {
     serde_json::from_slice(json).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread::{ThreadId, current};
+
+    #[derive(Default)]
+    struct Large(Mutex<Option<ThreadId>>);
+
+    impl Serialize for Large {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            *self.0.lock().unwrap() = Some(current().id());
+            serializer.serialize_str("written")
+        }
+    }
+
+    #[tokio::test]
+    async fn results_are_written_off_the_runtime() {
+        let large = Arc::new(Large::default());
+        let (json, body) = written(Arc::clone(&large), "/netdiag".to_owned(), 1000).await.unwrap();
+        assert_eq!((json.as_slice(), &*body), (&b"\"written\""[..], &b"\"written\""[..]));
+        let thread = large.0.lock().unwrap().unwrap();
+        assert_ne!(thread, current().id());
+    }
 }

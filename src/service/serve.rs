@@ -3,7 +3,6 @@
 use super::{
     Settings, SettingsError, events, freshness, publisher,
     replies::{Core, error_body},
-    results::body_of,
     runners::{CaptureRunner, ConnectivityRunner, capture_capability},
 };
 use crate::{
@@ -20,6 +19,7 @@ use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How long a running job may take to stop when the service ends.
@@ -40,12 +40,20 @@ pub enum ServeError {
     /// The bus's key cannot be read.
     #[error(transparent)]
     Key(#[from] CipherError),
+    /// A task without which the service is deaf or dumb has ended.
+    #[error("netdiag itself failed: {task} {how}; please report this. Whoever started it should start it anew")]
+    Died {
+        /// What it did.
+        task: &'static str,
+        /// How it ended.
+        how: String,
+    },
 }
 
 /// Runs the service until `stop` is cancelled. A bus that is not there yet is waited for.
 ///
 /// # Errors
-/// When the settings, the state directory or the key cannot be used.
+/// When the settings, the state directory or the key cannot be used, or when a part of the service died.
 pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), ServeError> {
     settings.validate()?;
     let store = Store::open(&settings.state_dir)?;
@@ -67,17 +75,35 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
         socket = %core.settings.socket.display(), base_uri = core.settings.base_uri, state_dir = %core.settings.state_dir.display(),
         config_dirs = ?core.settings.config_dirs, "netdiag {} serves", env!("CARGO_PKG_VERSION")
     );
-    let reading = tokio::spawn(freshness::keep_fresh(Arc::clone(&core)));
-    let publishing = tokio::spawn(publisher::publish(Arc::clone(&core)));
-    let answering = tokio::spawn(answer(Arc::clone(&core), incoming));
-    stop.cancelled().await;
-    tracing::info!("netdiag stops");
-    core.driver().stop(STOP_PATIENCE).await;
-    for task in [&reading, &publishing, &answering] {
-        task.abort();
+    let mut vital = [
+        ("reading", tokio::spawn(freshness::keep_fresh(Arc::clone(&core)))),
+        ("publishing", tokio::spawn(publisher::publish(Arc::clone(&core)))),
+        ("answering", tokio::spawn(answer(Arc::clone(&core), incoming))),
+    ];
+    let ended = until_stopped(&stop, &mut vital).await;
+    match &ended {
+        Ok(()) => tracing::info!("netdiag stops"),
+        Err(error) => tracing::error!(%error, "netdiag stops"),
     }
+    core.driver().stop(STOP_PATIENCE).await;
+    core.writes.close();
+    let _ = tokio::time::timeout(STOP_PATIENCE, core.writes.wait()).await;
+    vital.iter().for_each(|(_, task)| task.abort());
     core.client.clone().close().await;
-    Ok(())
+    ended
+}
+
+/// Waits for the word to stop. The tasks never end by themselves: if one does, the service could go on for months without a word.
+async fn until_stopped(stop: &CancellationToken, vital: &mut [(&'static str, JoinHandle<()>)]) -> Result<(), ServeError> {
+    let any = futures::future::select_all(vital.iter_mut().map(|(_, task)| task));
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        (ended, index, _) = any => {
+            let how = ended.err().map_or_else(|| "has ended by itself".to_owned(), |error| format!("broke off: {error}"));
+            Err(ServeError::Died { task: vital.get(index).map_or("a task", |(task, _)| task), how })
+        }
+    }
 }
 
 /// Reads messages and answers them, the supervisor's first.
@@ -98,7 +124,7 @@ async fn driver(core: &Arc<Core>, store: Store) -> Driver {
     let observed: Weak<Core> = Arc::downgrade(core);
     let observer = Box::new(move |job: &crate::api::Job| {
         if let Some(core) = observed.upgrade() {
-            core.publish(&format!("jobs/{}", job.job_id), body_of(job));
+            core.publish(&format!("jobs/{}", job.job_id), core.job_body(job));
             core.changed.notify_one();
         }
     });
@@ -125,5 +151,25 @@ fn read_memory(state_dir: &Path) -> events::Memory {
             events::Memory::new()
         }
         Err(_) => events::Memory::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_dies_ends_the_service_by_name() {
+        let stop = CancellationToken::new();
+        let idle = || tokio::spawn(std::future::pending::<()>());
+        let mut vital = [("publishing", idle()), ("answering", tokio::spawn(async { panic!("a fault") }))];
+        let error = until_stopped(&stop, &mut vital).await.unwrap_err().to_string();
+        assert!(error.contains("answering broke off") && error.contains("a fault"), "{error}");
+        let mut vital = [("publishing", tokio::spawn(async {})), ("answering", idle())];
+        let error = until_stopped(&stop, &mut vital).await.unwrap_err().to_string();
+        assert!(error.contains("publishing has ended"), "{error}");
+        let mut vital = [("publishing", idle()), ("answering", idle())];
+        stop.cancel();
+        until_stopped(&stop, &mut vital).await.unwrap();
     }
 }

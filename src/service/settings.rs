@@ -37,7 +37,7 @@ pub struct Settings {
     pub extra_endpoints: Vec<ExtraEndpoint>,
     /// How often status and summary are published.
     pub publish_period_s: u64,
-    /// How many finished jobs are kept.
+    /// How many finished jobs of each kind are kept.
     pub jobs_kept: usize,
     /// How many tests may wait for their turn.
     pub jobs_queued: usize,

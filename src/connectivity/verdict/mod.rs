@@ -42,6 +42,8 @@ pub struct Facts<'a> {
     pub kernel: Option<&'a KernelView>,
     /// What was on the wire; `None` if nothing was captured.
     pub evidence: Option<&'a Evidence>,
+    /// Without a capture: the address, the endpoint's or its gateway's, for which nobody answered by this host's neighbour table.
+    pub silent_neighbour: Option<IpAddr>,
     /// How long a connect waited, in milliseconds.
     pub timeout_ms: u64,
 }
@@ -258,6 +260,15 @@ const WITHOUT_CAPTURE: &str = "; without a capture the cause cannot be told";
 
 /// Nobody answered for the address, or for the gateway to it.
 fn no_neighbour(facts: &Facts<'_>) -> Option<String> {
+    const SOURCE: &str = "by this host's neighbour table";
+    if let (None, Some(address)) = (facts.evidence, facts.silent_neighbour) {
+        let question = if address.is_ipv4() { "ARP" } else { "neighbour discovery" };
+        return Some(if facts.endpoint.gateway == Some(address) {
+            format!("no {question} answer from the gateway {address} {SOURCE}: the gateway is off, or not on this network")
+        } else {
+            format!("no {question} answer {SOURCE}: the host is off, or in another subnet")
+        });
+    }
     let arp = facts.evidence?.arp.as_ref().filter(|arp| arp.asked > 0 && arp.answered == 0)?;
     let question = match arp.address {
         IpAddr::V4(_) => "ARP",

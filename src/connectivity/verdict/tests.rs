@@ -101,6 +101,7 @@ impl Case {
             connect: &connect,
             kernel: self.kernel.as_ref(),
             evidence: self.evidence.as_ref(),
+            silent_neighbour: None,
             timeout_ms: 3500,
         })
     }
@@ -237,8 +238,15 @@ fn a_name_that_does_not_resolve_is_a_failure_that_says_so() {
     let connect = ConnectReport::not_made(Skipped, Some("the host name `bms-one.local` could not be resolved".to_owned()));
     let ping = PingReport::not_requested(None);
     let kernel = KernelView::default();
-    let facts =
-        Facts { endpoint: &endpoint, ping: &ping, connect: &connect, kernel: Some(&kernel), evidence: None, timeout_ms: 3500 };
+    let facts = Facts {
+        endpoint: &endpoint,
+        ping: &ping,
+        connect: &connect,
+        kernel: Some(&kernel),
+        evidence: None,
+        silent_neighbour: None,
+        timeout_ms: 3500,
+    };
     assert_eq!(judge(&facts), Judgement::new(Failed, "the host name `bms-one.local` could not be resolved"));
 }
 

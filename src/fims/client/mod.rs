@@ -25,7 +25,7 @@ pub use incoming::Incoming;
 
 use super::backoff;
 use super::cipher::Cipher;
-use super::codec::{CodecError, MAX_PACKET_LEN};
+use super::codec::{CodecError, HEADER_LEN, MAX_PACKET_LEN, MAX_TEXT_LEN};
 use super::lane::{LaneError, LaneSender, lane};
 use super::message::Message;
 use super::subscription::{self, Subscription, SubscriptionError};
@@ -37,6 +37,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+
+/// The sections of a message besides its body: method, uri, replyto, process name, user name.
+const TEXTS: usize = 5;
 
 /// How to take part in the bus.
 #[derive(Debug, Clone)]
@@ -291,6 +294,20 @@ impl Client {
     /// own. Every error is counted; while there is no connection the message is not kept.
     pub fn send(&self, message: Message) -> Result<(), SendError> {
         self.handle.shared.send(message)
+    }
+
+    /// The longest packet that can be sent now, in bytes: what the bus carries, or less if the kernel gave the socket a small send
+    /// buffer. See [`Client::largest_body`].
+    pub fn packet_limit(&self) -> usize {
+        self.handle.shared.packet_limit.load(Ordering::Acquire)
+    }
+
+    /// The longest body that can be sent now, in bytes, whatever the method, the uris and the names of its message.
+    pub fn largest_body(&self) -> usize {
+        const BLOCK: usize = 16;
+        let room = self.packet_limit().saturating_sub(HEADER_LEN + TEXTS * MAX_TEXT_LEN);
+        // A cipher pads to whole blocks, by one byte at least.
+        if self.handle.shared.cipher.is_encrypting() { (room / BLOCK * BLOCK).saturating_sub(1) } else { room }
     }
 
     /// Answers a request; does nothing if it wants no answer.
