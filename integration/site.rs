@@ -219,7 +219,7 @@ fn without_the_right_to_capture_the_test_runs_and_says_so() {
         );
         assert_verdict(&result, "bms", "ok", "opens");
         assert_verdict(&result, "refuses", "failed", "RST");
-        assert_verdict(&result, "absent", "failed", "without a capture the cause cannot be told");
+        assert_verdict(&result, "absent", "failed", "no ARP answer by this host's neighbour table");
         assert_verdict(&result, "relay", "ok", "1 session established");
         assert_eq!(named(&result, "bms")["wire"], Value::Null);
     });

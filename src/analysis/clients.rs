@@ -14,6 +14,10 @@ pub(super) struct Client {
     pub connections: u64,
     open: u64,
     ended_at: Option<i64>,
+    /// Whether the latest end was the client's own close.
+    ended_itself: bool,
+    /// Of the reconnects, those after an end that was not the client's own close.
+    pub forced: u64,
     /// Connections begun when none was open and an earlier one had ended.
     pub reconnects: Tally,
     /// From the end of the one to the beginning of the next.
@@ -69,17 +73,19 @@ impl Clients {
         let Some(client) = self.get(place) else { return };
         if let (true, 0, Some(ended_at)) = (begun, client.open, client.ended_at) {
             client.reconnects.add(stamp);
+            client.forced += u64::from(!client.ended_itself);
             client.gaps.add(stamp.at.saturating_sub(ended_at));
         }
         client.connections += 1;
         client.open += 1;
     }
 
-    /// An open connection has ended.
-    pub fn ended(&mut self, place: ClientPlace, at: i64) {
+    /// An open connection has ended; `itself`: the client closed it first.
+    pub fn ended(&mut self, place: ClientPlace, itself: bool, at: i64) {
         if let Some(client) = self.get(place) {
             client.open = client.open.saturating_sub(1);
             client.ended_at = Some(at);
+            client.ended_itself = itself;
         }
     }
 
@@ -88,15 +94,16 @@ impl Clients {
         self.list.iter().map(|(address, client)| (*address, client))
     }
 
-    /// All connections made anew.
-    pub fn reconnects(&self) -> (Tally, Times) {
-        let (mut tally, mut gaps) = (Tally::default(), Times::default());
+    /// All connections made anew, the times between, and how many came after an end that the client did not choose.
+    pub fn reconnects(&self) -> (Tally, Times, u64) {
+        let (mut tally, mut gaps, mut forced) = (Tally::default(), Times::default(), 0);
         // Of clients that are not told apart nobody knows whose connection had ended.
         for (_, client) in self.iter().filter(|(address, _)| address.is_some()) {
             tally.merge(&client.reconnects);
             gaps.merge(&client.gaps);
+            forced += client.forced;
         }
-        (tally, gaps)
+        (tally, gaps, forced)
     }
 }
 
@@ -114,14 +121,14 @@ mod tests {
         let place = clients.place(IpAddr::from([10, 0, 0, 1]), 0);
         clients.opened(place, true, at(0));
         clients.opened(place, true, at(1));
-        clients.ended(place, at(2).at);
+        clients.ended(place, true, at(2).at);
         clients.opened(place, true, at(3));
         assert_eq!(clients.reconnects().0.count, 0, "one was open all the time");
-        clients.ended(place, at(4).at);
-        clients.ended(place, at(5).at);
+        clients.ended(place, true, at(4).at);
+        clients.ended(place, false, at(5).at);
         clients.opened(place, true, at(8));
-        let (tally, gaps) = clients.reconnects();
-        assert_eq!((tally.packets(), gaps.max_ms()), (vec![9], 3000.0));
+        let (tally, gaps, forced) = clients.reconnects();
+        assert_eq!((tally.packets(), gaps.max_ms(), forced), (vec![9], 3000.0, 1));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
     transactions::{Matched, Transactions},
 };
 use crate::{
-    api::Dnp3View,
+    api::{Dnp3View, Protocol, TransactionOutcome},
     protocol::{
         Step,
         dnp3::{
@@ -146,8 +146,11 @@ impl Dnp3Service {
         }
     }
 
-    fn matched(&mut self, matched: &Matched<Dnp3Query, ()>, shared: &Shared) {
+    fn matched(&mut self, matched: &Matched<Dnp3Query, ()>, shared: &mut Shared) {
         let (stamp, ns) = (matched.response.stamp, matched.ns());
+        let is_late = ns > shared.limits.response_timeout;
+        let outcome = if is_late { TransactionOutcome::Late } else { TransactionOutcome::Answered };
+        shared.transaction(Protocol::Dnp3, &matched.detail, matched.request.stamp, Some(stamp), outcome, None);
         self.responses += 1;
         self.times.add(ns);
         if ns > shared.limits.response_timeout {
@@ -259,6 +262,8 @@ impl Dnp3Flow {
         while let Some(pending) = self.messages.requests.pop_oldest() {
             shared.pending -= 1;
             if missing(pending.arrival.stamp.at, shared) {
+                let (query, stamp) = (pending.detail, pending.arrival.stamp);
+                shared.transaction(Protocol::Dnp3, &query, stamp, None, TransactionOutcome::Unanswered, None);
                 service.unanswered.add(pending.detail, pending.arrival.stamp);
                 self.messages.unanswered += 1;
             }

@@ -104,6 +104,9 @@ fn tcp<'a>(
     server: &str,
     findings: &mut Vec<Finding>,
 ) {
+    // What other services suffer from is no concern of a plant's operator.
+    let is_ours = service.watched || service.protocol.is_some();
+    let severity_of_ours = if is_ours { Severity::Warning } else { Severity::Info };
     let mut flows_half_open = Tally::default();
     flows.clone().filter_map(|flow| flow.half_open(shared)).for_each(|stamp| flows_half_open.add(stamp));
     // An attempt that an ICMP message answered is told by that message.
@@ -141,14 +144,19 @@ fn tcp<'a>(
     if half_open.count > 0 {
         let message =
             format!("{} to {server}: accepted, and the client never came back", many(half_open.count, "half-open connection"));
-        findings.push(finding(catalogue::TCP_HALF_OPEN, Severity::Warning, &half_open, message));
+        findings.push(finding(catalogue::TCP_HALF_OPEN, severity_of_ours, &half_open, message));
     }
-    let (reconnects, gaps) = service.clients.reconnects();
+    let (reconnects, gaps, forced) = service.clients.reconnects();
     if reconnects.count > 0 {
-        let severity = if reconnects.count >= RECONNECTS_AT_LEAST { Severity::Warning } else { Severity::Info };
+        let severity = if forced >= RECONNECTS_AT_LEAST && is_ours { Severity::Warning } else { Severity::Info };
         let times = if reconnects.count == 1 { "once".to_owned() } else { format!("{} times", reconnects.count) };
         let gap = gaps.max_ms() / 1e3;
-        let message = format!("{server} was connected to anew {times} after a connection had ended, {gap:.1} s later at most");
+        let why = match forced {
+            0 => "each time the client had closed the connection itself".to_owned(),
+            all if all == reconnects.count => "none of the ends was the client's own close".to_owned(),
+            some => format!("{some} of the ends {} not the client's own close", were(some)),
+        };
+        let message = format!("{server} was connected to anew {times}, {gap:.1} s after an end at most; {why}");
         findings.push(finding(catalogue::TCP_RECONNECTS, severity, &reconnects, message));
     }
     if service.zero_windows.count > 0 {
@@ -159,7 +167,7 @@ fn tcp<'a>(
         let times = many(service.zero_windows.count, "time");
         let message =
             format!("a side of the connections to {server} closed its window {times}{longest}: it does not read fast enough");
-        findings.push(finding(catalogue::TCP_ZERO_WINDOW, Severity::Warning, &service.zero_windows, message));
+        findings.push(finding(catalogue::TCP_ZERO_WINDOW, severity_of_ours, &service.zero_windows, message));
     }
     if service.lost_segments.count > 0 {
         let gaps = many(service.lost_segments.count, "gap");

@@ -6,13 +6,13 @@ use super::{
     evidence::Copies,
     modbus::{ModbusFlow, ModbusService},
     service::{Service, ServiceIndex},
-    shared::Shared,
+    shared::{Shared, made},
     stats::FlowStats,
     stream::{Arrival, Place, Stream, ahead},
     tally::{Stamp, Tally},
 };
 use crate::{
-    api::Protocol,
+    api::{Protocol, Transaction, TransactionOutcome},
     packet::{Tcp, TcpFlags},
 };
 use std::net::SocketAddr;
@@ -100,6 +100,7 @@ pub(super) struct Flow {
     /// ... whether the connection is open, and whether it is over.
     is_open: bool,
     is_over: bool,
+    closed_by_client: bool,
     sides: [Side; 2],
     reader: Reader,
     stats: FlowStats,
@@ -120,6 +121,7 @@ impl Flow {
             client_place,
             is_open: false,
             is_over: false,
+            closed_by_client: false,
             client,
             server,
             service,
@@ -259,6 +261,7 @@ impl Flow {
         }
         if flags.fin() {
             service.fin += 1;
+            self.closed_by_client |= !from_server && self.stats.fin_server == 0;
             let fins = if from_server { &mut self.stats.fin_server } else { &mut self.stats.fin_client };
             shared.handshake_again += u64::from(*fins > 0);
             *fins += 1;
@@ -272,7 +275,7 @@ impl Flow {
     fn over(&mut self, at: i64, service: &mut Service) {
         self.is_over = true;
         if self.is_open {
-            service.clients.ended(self.client_place, at);
+            service.clients.ended(self.client_place, self.closed_by_client && !self.reset, at);
         }
     }
 
@@ -407,6 +410,7 @@ impl Flow {
     fn read(&mut self, from_server: bool, bytes: &[u8], arrival: Arrival, service: &mut Service, shared: &mut Shared) {
         let acknowledged = self.sides[usize::from(self.turned)].stream.acknowledged();
         let from_server = from_server != self.turned;
+        let recorded = shared.record.as_ref().map_or(0, Vec::len);
         match &mut self.reader {
             Reader::None => {}
             Reader::Modbus(flow) => flow.feed(from_server, bytes, arrival, acknowledged, modbus_of(service), shared),
@@ -415,6 +419,37 @@ impl Flow {
                 flow.feed(from_server, bytes, arrival, master, dnp3_of(service), shared);
             }
         }
+        self.sign(recorded, shared);
+    }
+
+    /// Puts the two ends into the transactions that were recorded since there were `recorded` of them.
+    fn sign(&self, recorded: usize, shared: &mut Shared) {
+        for transaction in shared.record.iter_mut().flatten().skip(recorded) {
+            self.signed(transaction);
+        }
+    }
+
+    fn signed(&self, transaction: &mut Transaction) {
+        let (asks, answers) = if self.turned { (self.server, self.client) } else { (self.client, self.server) };
+        (transaction.client, transaction.server) = (asks.to_string(), answers.to_string());
+    }
+
+    /// The requests that wait and are overdue.
+    pub fn overdue_transactions(&self, shared: &Shared) -> Vec<Transaction> {
+        let unanswered = TransactionOutcome::Unanswered;
+        let mut overdue: Vec<Transaction> = match &self.reader {
+            Reader::None => Vec::new(),
+            Reader::Modbus(flow) => flow
+                .overdue(shared)
+                .map(|(query, arrival)| made(Protocol::Modbus, &query, arrival.stamp, None, unanswered, None))
+                .collect(),
+            Reader::Dnp3(flow) => flow
+                .overdue(shared)
+                .map(|(query, arrival)| made(Protocol::Dnp3, &query, arrival.stamp, None, unanswered, None))
+                .collect(),
+        };
+        overdue.iter_mut().for_each(|transaction| self.signed(transaction));
+        overdue
     }
 
     fn lost(&mut self, from_server: bool) {
@@ -512,11 +547,13 @@ impl Flow {
             self.over(shared.now, service);
         }
         let acknowledged = self.sides[usize::from(self.turned)].stream.acknowledged();
+        let recorded = shared.record.as_ref().map_or(0, Vec::len);
         match &mut self.reader {
             Reader::None => {}
             Reader::Modbus(flow) => flow.retire(ended, acknowledged, modbus_of(service), shared),
             Reader::Dnp3(flow) => flow.retire(ended, dnp3_of(service), shared),
         }
+        self.sign(recorded, shared);
         let stats =
             FlowStats { answered: answered.answered, unanswered_attempts: answered.unanswered_attempts, ..self.stats(shared) };
         service.retire(self.client, FlowStats { alive: 0, ..stats });

@@ -5,7 +5,8 @@ use crate::{
     api::{Endpoint, Heartbeat, HeartbeatKind, RegisterType},
     protocol::modbus::Query,
 };
-use std::{net::SocketAddr, time::Duration};
+use serde::Deserialize;
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 /// The largest value that is looked at: eight registers.
 const MAX_SIZE: u16 = 8;
@@ -52,6 +53,51 @@ impl HeartbeatWatch {
         };
         heartbeats.iter().filter(|heartbeat| heartbeat.enabled && heartbeat.resolved).filter_map(watch).collect()
     }
+}
+
+/// One entry of a definitions file.
+#[derive(Debug, Deserialize)]
+struct Definition {
+    /// `client->server:port`.
+    pair_id: String,
+    /// 3 holding registers, 4 input registers.
+    hb_reg_type: u8,
+    hb_dev_id: Option<u8>,
+    /// The register; the block in which it is polled (`hb_start`, `hb_size`) does not matter here.
+    hb_reg: u16,
+}
+
+/// Reads a definitions file: an object of `{"pair_id": "192.168.112.5->192.168.112.10:502", "hb_reg_type": 3, "hb_dev_id": 255,
+/// "hb_start": 768, "hb_reg": 768, "hb_size": 20}` by name.
+///
+/// # Errors
+/// What is wrong, with the name of the entry, and what would be right.
+pub fn read_heartbeat_definitions(text: &[u8]) -> Result<Vec<HeartbeatWatch>, String> {
+    let definitions: BTreeMap<String, Definition> =
+        serde_json::from_slice(text).map_err(|error| format!("these are no heartbeat definitions: {error}"))?;
+    let watch = |(id, definition): (String, Definition)| {
+        let server = definition.pair_id.rsplit("->").next().unwrap_or_default().trim();
+        let server = server
+            .parse()
+            .map_err(|_| format!("`pair_id` of {id} is `{}`; it should be like 10.0.0.1->10.0.0.2:502", definition.pair_id))?;
+        let register_type = match definition.hb_reg_type {
+            3 => RegisterType::Holding,
+            4 => RegisterType::Input,
+            other => return Err(format!("`hb_reg_type` of {id} is {other}; it should be 3 (holding) or 4 (input registers)")),
+        };
+        Ok(HeartbeatWatch {
+            id,
+            component: definition.pair_id,
+            kind: HeartbeatKind::Read,
+            server,
+            unit_id: definition.hb_dev_id,
+            register_type,
+            wire_offset: definition.hb_reg,
+            size: 1,
+            timeout: None,
+        })
+    };
+    definitions.into_iter().map(watch).collect()
 }
 
 /// What was seen of a watched register.

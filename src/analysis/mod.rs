@@ -41,10 +41,12 @@ mod tally;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod through;
 mod transactions;
 
 pub use evidence::{AttemptView, Copies, Counters, Evidence, SessionView};
 pub use expected::Expectation;
-pub use heartbeats::HeartbeatWatch;
+pub use heartbeats::{HeartbeatWatch, read_heartbeat_definitions};
 pub use settings::{AnalysisSettings, Watch};
 pub use sink::Analysis;
+pub use through::ReadThrough;

@@ -12,7 +12,7 @@ use super::{
     transactions::{Matched, Pending, Transactions},
 };
 use crate::{
-    api::ModbusView,
+    api::{ModbusView, Protocol, TransactionOutcome},
     protocol::{
         Step,
         modbus::{self, Adu, EXCEPTION_FLAG, Query},
@@ -108,7 +108,9 @@ impl ModbusService {
     }
 
     /// Nobody answered a request in time.
-    fn unanswered(&mut self, pending: &Pending<Key, Query>, acknowledged: Option<u32>) {
+    fn unanswered(&mut self, pending: &Pending<Key, Query>, acknowledged: Option<u32>, shared: &mut Shared) {
+        let (query, stamp) = (pending.detail, pending.arrival.stamp);
+        shared.transaction(Protocol::Modbus, &query, stamp, None, TransactionOutcome::Unanswered, None);
         self.unanswered.add(pending.detail, pending.arrival.stamp);
         self.unanswered_acknowledged += u64::from(is_acknowledged(&pending.arrival, acknowledged));
         if let Some(unit) = self.unit(pending.detail.unit_id) {
@@ -127,9 +129,18 @@ impl ModbusService {
         }
     }
 
-    fn matched(&mut self, matched: Matched<Query, Option<u8>>, shared: &Shared) {
+    fn matched(&mut self, matched: Matched<Query, Option<u8>>, shared: &mut Shared) {
         self.responses += 1;
         let (stamp, ns) = (matched.response.stamp, matched.ns());
+        if shared.record.is_some() {
+            let outcome = match matched.answer {
+                Some(_) => TransactionOutcome::Exception,
+                None if ns > shared.limits.response_timeout => TransactionOutcome::Late,
+                None => TransactionOutcome::Answered,
+            };
+            let detail = matched.answer.map(modbus::exception_text);
+            shared.transaction(Protocol::Modbus, &matched.detail, matched.request.stamp, Some(stamp), outcome, detail);
+        }
         self.times.add(ns);
         if let Some(unit) = self.unit(matched.detail.unit_id) {
             unit.responses += 1;
@@ -241,7 +252,7 @@ impl ModbusFlow {
         while let Some(pending) = self.transactions.pop_oldest() {
             shared.pending -= 1;
             if ended || shared.now.saturating_sub(pending.arrival.stamp.at) > shared.limits.response_timeout {
-                service.unanswered(&pending, acknowledged);
+                service.unanswered(&pending, acknowledged, shared);
                 self.unanswered += 1;
             }
         }
@@ -261,7 +272,7 @@ fn request(
     let mut unanswered = 0;
     while let Some(old) = transactions.expired(arrival.stamp.at, shared.limits.response_timeout) {
         shared.pending -= 1;
-        service.unanswered(&old, acknowledged);
+        service.unanswered(&old, acknowledged, shared);
         unanswered += 1;
     }
     if shared.pending_is_full(transactions.len())
@@ -269,7 +280,7 @@ fn request(
     {
         shared.pending -= 1;
         if arrival.stamp.at.saturating_sub(old.arrival.stamp.at) > shared.limits.response_timeout {
-            service.unanswered(&old, acknowledged);
+            service.unanswered(&old, acknowledged, shared);
             unanswered += 1;
         } else {
             shared.requests_forgotten += 1;

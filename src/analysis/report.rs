@@ -154,7 +154,7 @@ impl Analysis {
         self.flows_of(service).for_each(|flow| stats.merge(&flow.stats(&self.shared)));
         let mut unanswered = service.syn_unanswered;
         unanswered.merge(&unanswered_attempts(self.flows_of(service), &self.shared));
-        let (reconnects, gaps) = service.clients.reconnects();
+        let (reconnects, gaps, _) = service.clients.reconnects();
         TcpReport {
             attempts: service.syn,
             accepted: service.syn_ack,

@@ -1,6 +1,6 @@
 //! What the analysis is told: whom to watch, when to wait no longer, and how much to remember.
 
-use crate::api::{Direction, Protocol};
+use crate::api::{Direction, Endpoint, Protocol};
 use std::{net::IpAddr, time::Duration};
 
 /// An endpoint that evidence is wanted for.
@@ -19,6 +19,20 @@ pub struct Watch {
     pub port: Option<u16>,
     /// The next hop, when the address is not on a connected network.
     pub gateway: Option<IpAddr>,
+}
+
+impl Watch {
+    /// A watch on a configured endpoint.
+    pub fn of(endpoint: &Endpoint) -> Self {
+        Self {
+            endpoint_id: endpoint.endpoint_id.clone(),
+            protocol: endpoint.protocol,
+            direction: endpoint.direction,
+            address: endpoint.address,
+            port: endpoint.port,
+            gateway: endpoint.gateway,
+        }
+    }
 }
 
 /// Thresholds and limits. Every limit bounds memory; what is forgotten because of one is counted.

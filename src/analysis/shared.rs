@@ -3,7 +3,9 @@
 use super::{
     evidence::Copies,
     settings::{AnalysisSettings, ns},
+    tally::Stamp,
 };
+use crate::api::{Protocol, Transaction, TransactionOutcome, UtcTime};
 
 /// Times in nanoseconds, and limits.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +42,7 @@ impl Limits {
 }
 
 /// The limits, and counts over all connections.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Shared {
     pub limits: Limits,
     /// The latest packet time.
@@ -61,6 +63,8 @@ pub(super) struct Shared {
     pub keep_alives: u64,
     /// Gaps in streams that were never filled.
     pub gaps: u64,
+    /// Requests with what came of them, if anybody wants to know each.
+    pub record: Option<Vec<Transaction>>,
 }
 
 impl Shared {
@@ -76,11 +80,49 @@ impl Shared {
             out_of_order: 0,
             keep_alives: 0,
             gaps: 0,
+            record: None,
         }
+    }
+
+    /// Remembers a request and what came of it. Whose it was, the connection fills in.
+    pub fn transaction(
+        &mut self,
+        protocol: Protocol,
+        query: &dyn std::fmt::Display,
+        request: Stamp,
+        response: Option<Stamp>,
+        outcome: TransactionOutcome,
+        detail: Option<String>,
+    ) {
+        let Some(record) = &mut self.record else { return };
+        record.push(made(protocol, query, request, response, outcome, detail));
     }
 
     /// Whether a connection on which `waiting` requests wait already must forget its oldest before it takes another.
     pub fn pending_is_full(&self, waiting: usize) -> bool {
         waiting >= self.limits.max_pending_per_flow || (self.pending >= self.limits.max_pending && waiting > 0)
+    }
+}
+
+/// A transaction between nobody, so far.
+pub(super) fn made(
+    protocol: Protocol,
+    query: &dyn std::fmt::Display,
+    request: Stamp,
+    response: Option<Stamp>,
+    outcome: TransactionOutcome,
+    detail: Option<String>,
+) -> Transaction {
+    Transaction {
+        at: UtcTime::from_unix_ns(request.at),
+        protocol,
+        client: String::new(),
+        server: String::new(),
+        request: query.to_string(),
+        outcome,
+        detail,
+        response_ms: response.map(|response| super::spread::ms_of(response.at.saturating_sub(request.at))),
+        request_packet: request.number,
+        response_packet: response.map(|response| response.number),
     }
 }

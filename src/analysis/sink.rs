@@ -18,8 +18,11 @@ use super::{
     tally::{Stamp, Tally},
 };
 use crate::{
-    api::{Finding, Protocol},
-    packet::{self, Arp, ArpOperation, Decoded, Icmp, IcmpBody, Ip, MacAddr, Net, Packet, PacketSink, Quoted, Tcp, Transport, Udp},
+    api::{Finding, Protocol, Transaction},
+    packet::{
+        self, Arp, ArpOperation, Decoded, Fragments, Icmp, IcmpBody, Ip, MacAddr, Net, Packet, PacketSink, Quoted, Tcp, Transport,
+        Udp,
+    },
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -59,6 +62,7 @@ pub struct Analysis {
     pub(super) around: Around,
     storm_per_s: u64,
     pub(super) expectations: Expectations,
+    fragments: Fragments,
 }
 
 impl Analysis {
@@ -87,6 +91,7 @@ impl Analysis {
             around: Around::default(),
             storm_per_s: settings.storm_per_s.max(1),
             expectations: Expectations::default(),
+            fragments: Fragments::default(),
             watches,
         }
     }
@@ -228,6 +233,23 @@ impl Analysis {
         }
     }
 
+    /// From now on each request is remembered with what came of it, until [`Self::take_transactions`] fetches it.
+    pub fn record_transactions(&mut self) {
+        self.shared.record.get_or_insert_default();
+    }
+
+    /// The requests that were answered or given up since the last call, in the order in which that was known. `at_end`: also those that
+    /// wait and are overdue.
+    pub fn take_transactions(&mut self, at_end: bool) -> Vec<Transaction> {
+        let mut taken = self.shared.record.as_mut().map(std::mem::take).unwrap_or_default();
+        if at_end && self.shared.record.is_some() {
+            for (_, flow) in self.flows.iter() {
+                taken.extend(flow.overdue_transactions(&self.shared));
+            }
+        }
+        taken
+    }
+
     /// Bytes that wait for gaps, and requests that wait for answers.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> (usize, usize) {
@@ -257,14 +279,27 @@ impl Analysis {
         self.around.frame(decoded.dst_mac, self.storm_per_s, stamp);
         match &decoded.net {
             Net::Arp(arp) => self.arp(arp, stamp),
-            Net::Ip(ip) => match &ip.transport {
-                Transport::Tcp(tcp) => self.tcp(ip, tcp, stamp),
-                Transport::Udp(udp) => self.udp(ip, udp, stamp),
-                Transport::Icmp(icmp) => self.icmp(ip, icmp, decoded.src_mac, stamp),
-                Transport::Fragment | Transport::Cut | Transport::Other(_) => {}
-            },
+            Net::Ip(ip) if ip.fragment.is_some() => {
+                // Only the whole can be read; its time is that of the last piece.
+                if let Some(whole) = self.fragments.push(ip, decoded.cut, stamp.at) {
+                    match whole.transport() {
+                        Ok(transport) => self.transport(ip, &transport, decoded.src_mac, stamp),
+                        Err(_) => self.undecodable.add(stamp),
+                    }
+                }
+            }
+            Net::Ip(ip) => self.transport(ip, &ip.transport, decoded.src_mac, stamp),
             Net::Llc(frame) => self.around.llc(frame, stamp),
             Net::Other { .. } => {}
+        }
+    }
+
+    fn transport(&mut self, ip: &Ip<'_>, transport: &Transport<'_>, src_mac: Option<MacAddr>, stamp: Stamp) {
+        match transport {
+            Transport::Tcp(tcp) => self.tcp(ip, tcp, stamp),
+            Transport::Udp(udp) => self.udp(ip, udp, stamp),
+            Transport::Icmp(icmp) => self.icmp(ip, icmp, src_mac, stamp),
+            Transport::Fragment | Transport::Cut | Transport::Other(_) => {}
         }
     }
 

@@ -320,3 +320,42 @@ pub struct HeartbeatReport {
     /// Since when it has this value.
     pub since: Option<UtcTime>,
 }
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TransactionOutcome {
+    /// It was answered in time.
+    Answered,
+    /// It was answered with an exception.
+    Exception,
+    /// It was answered after the time-out.
+    Late,
+    /// It was not answered.
+    Unanswered,
+}
+
+/// One request and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Transaction {
+    /// When it was asked.
+    pub at: UtcTime,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Who asks.
+    pub client: String,
+    /// Who is asked.
+    pub server: String,
+    /// The request in words.
+    pub request: String,
+    /// What came of it.
+    pub outcome: TransactionOutcome,
+    /// What else there is to say: the exception in words.
+    pub detail: Option<String>,
+    /// From request to answer, in milliseconds.
+    pub response_ms: Option<f64>,
+    /// The packet with the request's last byte.
+    pub request_packet: u64,
+    /// The packet with the answer's last byte.
+    pub response_packet: Option<u64>,
+}

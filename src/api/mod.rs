@@ -20,7 +20,7 @@ mod topology;
 
 pub use analysis::{
     AnalysisReport, AnalysisVerdict, ClientReport, Dnp3Report, ExceptionCount, FunctionCount, HeartbeatCondition, HeartbeatReport,
-    IndicationCount, ModbusReport, PollReport, ServerReport, TcpReport, UnitReport,
+    IndicationCount, ModbusReport, PollReport, ServerReport, TcpReport, Transaction, TransactionOutcome, UnitReport,
 };
 pub use clothing::undress;
 pub use connectivity::{
@@ -34,7 +34,10 @@ pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use finding::{Finding, Severity};
 pub use job::{CaptureSummary, Job, JobAccepted, JobKind, JobState, JobSummary, VerdictCounts};
 pub use message::{CopsAnswer, Event};
-pub use request::{CaptureRequest, ConnectivityRequest, ExtraEndpoint, JobQuery, MAX_BODY_DEPTH, body_json, parse_body};
+pub use request::{
+    AnalysisRequest, CaptureRequest, ConnectivityRequest, ExtraEndpoint, JobQuery, MAX_BODY_DEPTH, body_json, parse_body,
+    parse_object,
+};
 pub use schema::{reply_schema, schemas};
 pub use status::{BusCounters, Capabilities, Capability, Health, MonitorStatus, Status, Summary};
 pub use time::UtcTime;

@@ -27,6 +27,14 @@ fn tcp() -> Protocol {
     Protocol::Tcp
 }
 
+/// A request for a first look at a capture file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnalysisRequest {
+    /// The file, by its absolute path; it must lie below an allowed directory.
+    pub file: String,
+}
+
 /// A request for a connectivity test; every field may be left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -261,14 +269,25 @@ fn depth(body: &[u8]) -> usize {
 pub fn parse_body<T: DeserializeOwned + Default>(body: Value) -> Result<T, ApiError> {
     match body {
         Value::Null | Value::Bool(true) => Ok(T::default()),
-        Value::Object(_) => serde_path_to_error::deserialize(body).map_err(|error| {
-            let path = error.path().to_string();
-            let message = error.inner().to_string();
-            if path == "." { ApiError::bad_request(message) } else { ApiError::bad_field(path, message) }
-        }),
+        Value::Object(_) => parse_object(body),
         Value::Bool(false) => Err(ApiError::bad_request("`false` starts nothing; send `true` or an object of options")),
         other => Err(ApiError::bad_request(format!("expected `true` or an object of options, not {}", kind_of(&other)))),
     }
+}
+
+/// Reads a body that must be an object, because not every field can be left out.
+///
+/// # Errors
+/// A `bad_request` that names the field, or says that an object is needed.
+pub fn parse_object<T: DeserializeOwned>(body: Value) -> Result<T, ApiError> {
+    if !body.is_object() {
+        return Err(ApiError::bad_request(format!("expected an object, not {}", kind_of(&body))));
+    }
+    serde_path_to_error::deserialize(body).map_err(|error| {
+        let path = error.path().to_string();
+        let message = error.inner().to_string();
+        if path == "." { ApiError::bad_request(message) } else { ApiError::bad_field(path, message) }
+    })
 }
 
 fn kind_of(value: &Value) -> &'static str {

@@ -1,8 +1,9 @@
 //! The JSON Schema of each body, generated from its type, and which body belongs to which uri.
 
 use super::{
-    AnalysisReport, CaptureReport, CaptureRequest, ConnectivityRequest, ConnectivityResult, CopsAnswer, Endpoint, EndpointResult,
-    ErrorBody, Event, InterfaceList, Job, JobAccepted, JobQuery, Status, Summary, Topology, TopologyChange, TopologySummary,
+    AnalysisReport, AnalysisRequest, CaptureReport, CaptureRequest, ConnectivityRequest, ConnectivityResult, CopsAnswer, Endpoint,
+    EndpointResult, ErrorBody, Event, InterfaceList, Job, JobAccepted, JobQuery, Status, Summary, Topology, TopologyChange,
+    TopologySummary, Transaction,
 };
 use schemars::{JsonSchema, Schema, schema_for};
 
@@ -10,6 +11,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 pub fn schemas() -> Vec<(&'static str, Schema)> {
     vec![
         ("analysis_report", schema_for!(AnalysisReport)),
+        ("analysis_request", schema_for!(AnalysisRequest)),
         ("capture_request", schema_for!(CaptureRequest)),
         ("capture_result", schema_for!(CaptureReport)),
         ("connectivity_request", schema_for!(ConnectivityRequest)),
@@ -29,6 +31,7 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         ("topology", schema_for!(Topology)),
         ("topology_change", schema_for!(TopologyChange)),
         ("topology_summary", schema_for!(TopologySummary)),
+        ("transaction", schema_for!(Transaction)),
     ]
 }
 
@@ -42,7 +45,7 @@ struct JobList(#[allow(dead_code)] Vec<Job>);
 pub fn reply_schema(method: &str, path: &str) -> Option<&'static str> {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     match (method, segments.as_slice()) {
-        ("set", ["connectivity" | "capture", "start"] | ["summary", "run_connectivity_test"]) => Some("job_accepted"),
+        ("set", ["connectivity" | "capture" | "analysis", "start"] | ["summary", "run_connectivity_test"]) => Some("job_accepted"),
         ("set", ["jobs", _, "cancel"]) => Some("job"),
         ("set", ["topology", "rescan"]) => Some("topology_summary"),
         ("get" | "pub", [] | ["status"]) => Some("status"),

@@ -1,5 +1,6 @@
 //! The command line: what each subcommand takes, prints and exits with.
 
+mod analyze;
 mod demo;
 mod doctor;
 mod explain;
@@ -39,6 +40,7 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Topology(topology::Args),
+    Analyze(analyze::Args),
     Explain(explain::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Topology(args) => topology::run(&args),
+        Command::Analyze(args) => analyze::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -19,10 +19,12 @@
 //! length cut off is no rule broken: it is decoded as far as it goes and marked `cut`. Check sums are not verified, because packets
 //! that this host sends are captured before its network card has filled them in.
 //!
-//! [`Reader`] gives the packets of a capture file, [`Writer`] makes one.
+//! [`Reader`] gives the packets of a capture file ([`decompressed()`] if need be), [`Writer`] makes one; [`Fragments`] puts together what
+//! was sent in pieces.
 
 mod decode;
 mod file;
+mod fragments;
 mod header;
 mod record;
 mod reject;
@@ -30,8 +32,9 @@ mod reject;
 pub use decode::{Decoded, Net, decode};
 pub use file::{
     Damage, DamageKind, InterfaceDescription, InterfaceStatistics, MAX_PACKET_BYTES, Reader, RecordedInterface, SectionDescription,
-    Writer,
+    Writer, decompressed,
 };
+pub use fragments::{Fragments, WholePayload};
 pub use header::{
     arp::{Arp, ArpOperation},
     icmp::{Icmp, IcmpBody, Quoted},

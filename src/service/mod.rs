@@ -5,6 +5,7 @@
 
 mod dir_watch;
 mod events;
+mod first_look;
 mod freshness;
 mod names;
 mod publisher;

@@ -2,6 +2,7 @@
 
 use super::{
     Request, Settings, events,
+    first_look::check_path,
     results::{BODY_MAX, Results, body_of, fit_job, fit_jobs, fit_result, fit_topology},
     route,
     runners::parse_result,
@@ -147,6 +148,10 @@ impl Core {
                 // What matches nothing is refused now, by name, and not found out by a job.
                 connectivity::plan(&request, &self.with_extra(&self.sites.latest().topology.endpoints))?;
                 self.submit(JobKind::Connectivity, &*request, message)
+            }
+            Request::StartAnalysis(request) => {
+                check_path(&request.file, &self.settings.analysis_dirs())?;
+                self.submit(JobKind::Analysis, &request, message)
             }
             Request::StartCapture(request) => self.submit(JobKind::Capture, &*request, message),
             Request::CancelJob(job_id) => now(self.job_body(&self.driver().cancel(&job_id)?)),

@@ -1,6 +1,6 @@
 //! Results: kept at hand, read back from disk, and fitted to what a message can hold.
 
-use crate::api::{ConnectivityResult, EndpointResult, Job, Topology, TopologyChange};
+use crate::api::{AnalysisReport, ConnectivityResult, EndpointResult, Job, Topology, TopologyChange};
 use serde::Serialize;
 use serde_json::Value;
 use std::{
@@ -88,6 +88,9 @@ pub(super) fn fit_result(base_uri: &str, recorded: &[u8], body_max: usize) -> Ar
     if whole.len() <= body_max {
         return whole.into();
     }
+    if let Ok(report) = serde_json::from_value::<AnalysisReport>(value.clone()) {
+        return fit_report(report, body_max).into();
+    }
     match serde_json::from_value::<ConnectivityResult>(value) {
         Ok(mut result) => {
             let uri = |endpoint: &EndpointResult| format!("{base_uri}/jobs/{}/endpoints/{}", result.job_id, endpoint.endpoint_id);
@@ -110,6 +113,21 @@ pub(super) fn fit_result(base_uri: &str, recorded: &[u8], body_max: usize) -> Ar
             body_of(&result).into()
         }
         Err(_) => whole.into(),
+    }
+}
+
+/// A report of a capture with so many servers that only the worst fit; `servers_total` still counts all.
+fn fit_report(mut report: AnalysisReport, body_max: usize) -> Vec<u8> {
+    let mut most = report.servers.len().max(report.findings.len());
+    loop {
+        let body = body_of(&report);
+        if body.len() <= body_max || most == 0 {
+            return body;
+        }
+        most /= 2;
+        report.servers.truncate(most);
+        report.findings.truncate(most.max(20));
+        report.heartbeats.truncate(most.max(20));
     }
 }
 

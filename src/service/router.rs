@@ -1,6 +1,8 @@
 //! What a message asks for: a plain function of its method, uri and body.
 
-use crate::api::{ApiError, CaptureRequest, ConnectivityRequest, ErrorCode, JobQuery, body_json, parse_body};
+use crate::api::{
+    AnalysisRequest, ApiError, CaptureRequest, ConnectivityRequest, ErrorCode, JobQuery, body_json, parse_body, parse_object,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -11,6 +13,8 @@ pub enum Request {
     StartConnectivity(Box<ConnectivityRequest>),
     /// Start a capture.
     StartCapture(Box<CaptureRequest>),
+    /// Look at a capture file.
+    StartAnalysis(AnalysisRequest),
     /// Cancel a job.
     CancelJob(String),
     /// Read the configs again.
@@ -74,13 +78,18 @@ fn set(path: &[&str], uri: &str, body: Value) -> Result<Request, ApiError> {
             request.validate()?;
             Ok(Request::StartCapture(Box::new(request)))
         }
+        ["analysis", "start"] => {
+            // Not from the default: there is no file that could be meant.
+            let request: AnalysisRequest = parse_object(body)?;
+            Ok(Request::StartAnalysis(request))
+        }
         ["jobs", job_id, "cancel"] => is_true(&body).map(|()| Request::CancelJob(job_id.to_owned())),
         ["topology", "rescan"] => is_true(&body).map(|()| Request::Rescan),
         ["cops", "cops_heartbeat"] => body
             .as_u64()
             .map(Request::CopsHeartbeat)
             .ok_or_else(|| ApiError::bad_request(format!("a heartbeat is an unsigned integer, not {body}"))),
-        ["monitor", ..] | ["summary", "monitor_enabled"] | ["analysis", ..] => Err(unavailable(path)),
+        ["monitor", ..] | ["summary", "monitor_enabled"] => Err(unavailable()),
         // A parent takes its child's value as a field: `set /x {"y": true}` is `set /x/y true`.
         _ => match body {
             Value::Object(fields) if !fields.is_empty() && path.len() < 3 && is_parent(path) => {
@@ -120,7 +129,7 @@ fn get(path: &[&str], uri: &str, body: Option<&[u8]>) -> Result<Request, ApiErro
             Request::JobEndpoint { job_id: job_id.to_owned(), endpoint_id: endpoint_id.to_owned() }
         }
         ["cops"] => Request::CopsQuery,
-        ["monitor", ..] | ["analysis", ..] => return Err(unavailable(path)),
+        ["monitor", ..] => return Err(unavailable()),
         _ => {
             return Err(ApiError::not_found(format!(
                 "nothing to get at `{uri}`; there are status, summary, topology, interfaces, jobs, jobs/<job_id>, jobs/<job_id>/result and \
@@ -155,14 +164,13 @@ fn is_true(body: &Value) -> Result<(), ApiError> {
 
 fn not_settable(uri: &str) -> ApiError {
     ApiError::not_found(format!(
-        "nothing to set at `{uri}`; there are connectivity/start, capture/start, jobs/<job_id>/cancel, topology/rescan and \
+        "nothing to set at `{uri}`; there are connectivity/start, capture/start, analysis/start, jobs/<job_id>/cancel, topology/rescan and \
          summary/run_connectivity_test"
     ))
 }
 
-fn unavailable(path: &[&str]) -> ApiError {
-    let what = if path.first() == Some(&"analysis") { "the analysis of files" } else { "the monitor" };
-    ApiError::new(ErrorCode::Unavailable, format!("{what} is not part of this version of netdiag"))
+fn unavailable() -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, "the monitor is not part of this version of netdiag")
 }
 
 #[cfg(test)]
@@ -207,6 +215,19 @@ mod tests {
         assert_eq!(ask("set", "/netdiag/topology/rescan", "1").unwrap_err().code, ErrorCode::BadRequest);
         let two = r#"{"run_connectivity_test": true, "monitor_enabled": true}"#;
         assert_eq!(ask("set", "/netdiag/summary", two).unwrap_err().code, ErrorCode::BadRequest);
+    }
+
+    #[test]
+    fn a_look_at_a_file_needs_the_file() {
+        let request = Request::StartAnalysis(AnalysisRequest { file: "/captures/a.pcap".to_owned() });
+        assert_eq!(ask("set", "/netdiag/analysis/start", r#"{"file": "/captures/a.pcap"}"#).unwrap(), Some(request.clone()));
+        assert_eq!(
+            ask("set", "/netdiag/analysis", r#"{"start": {"file": {"value": "/captures/a.pcap"}}}"#).unwrap(),
+            Some(request)
+        );
+        for body in ["true", "{}", "", r#"{"file": 1}"#, r#"{"file": "/a", "fiel": 1}"#] {
+            assert_eq!(ask("set", "/netdiag/analysis/start", body).unwrap_err().code, ErrorCode::BadRequest, "{body}");
+        }
     }
 
     #[test]

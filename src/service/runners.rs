@@ -1,6 +1,7 @@
 //! The work of each kind of job.
 
 use super::{
+    Settings,
     replies::Core,
     results::fit_result,
     sites::{Site, routes},
@@ -86,11 +87,7 @@ async fn prepare(core: &Arc<Core>, context: &JobContext, request: ConnectivityRe
             Err(problem) => plan.problems.push(format!("nothing was captured: {problem}")),
         }
     }
-    let analysis = AnalysisSettings {
-        response_timeout: Duration::from_millis(core.settings.response_timeout_ms),
-        slow_response: Duration::from_millis(core.settings.slow_response_ms),
-        ..AnalysisSettings::default()
-    };
+    let analysis = analysis_settings(&core.settings);
     let input = TestInput {
         job_id: context.job.job_id.clone(),
         request,
@@ -110,6 +107,15 @@ async fn site_now(core: &Arc<Core>, request: &ConnectivityRequest) -> Result<(Ar
     let mut plan = connectivity::plan(request, &core.with_extra(&site.topology.endpoints)).map_err(|error| error.message)?;
     route_extra(&mut plan.endpoints, &site.topology).await;
     Ok((site, plan))
+}
+
+/// The thresholds of the settings.
+pub(super) fn analysis_settings(settings: &Settings) -> AnalysisSettings {
+    AnalysisSettings {
+        response_timeout: Duration::from_millis(settings.response_timeout_ms),
+        slow_response: Duration::from_millis(settings.slow_response_ms),
+        ..AnalysisSettings::default()
+    }
 }
 
 /// Endpoints that are in no config have no route yet.
@@ -266,7 +272,7 @@ pub(crate) fn free_bytes(path: &std::path::Path) -> nix::Result<u64> {
 
 /// Writes a result to disk and keeps it at hand. The error is for the job: the result is at hand all the same. Whoever cancelled does
 /// not wait for the disk.
-async fn record<T>(core: &Arc<Core>, job_id: &str, result: Arc<T>, complete: bool) -> Result<(), String>
+pub(super) async fn record<T>(core: &Arc<Core>, job_id: &str, result: Arc<T>, complete: bool) -> Result<(), String>
 where
     T: Serialize + Send + Sync + 'static,
 {

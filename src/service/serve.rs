@@ -1,7 +1,9 @@
 //! From settings to a running service, and its orderly end.
 
 use super::{
-    Settings, SettingsError, events, freshness, publisher,
+    Settings, SettingsError, events,
+    first_look::AnalysisRunner,
+    freshness, publisher,
     replies::{Core, error_body},
     runners::{CaptureRunner, ConnectivityRunner, capture_capability},
 };
@@ -120,6 +122,7 @@ async fn driver(core: &Arc<Core>, store: Store) -> Driver {
     let runners = HashMap::from([
         (JobKind::Connectivity, Arc::new(ConnectivityRunner(Arc::downgrade(core))) as Arc<dyn Runner>),
         (JobKind::Capture, Arc::new(CaptureRunner(Arc::downgrade(core))) as Arc<dyn Runner>),
+        (JobKind::Analysis, Arc::new(AnalysisRunner(Arc::downgrade(core))) as Arc<dyn Runner>),
     ]);
     let observed: Weak<Core> = Arc::downgrade(core);
     let observer = Box::new(move |job: &crate::api::Job| {

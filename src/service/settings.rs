@@ -24,6 +24,8 @@ pub struct Settings {
     /// Where the master control process's lists are, which tell which configs are in use; so do the lists beside the config directories,
     /// in `mcp`. Default: where a site has them.
     pub mcp_dirs: Vec<PathBuf>,
+    /// Where the capture files are that may be looked at on request, besides the state directory.
+    pub analysis_dirs: Vec<PathBuf>,
     /// How often to look whether something has changed that the kernel does not tell of: what is started, interfaces, and directories
     /// that cannot be watched.
     pub topology_check_s: u64,
@@ -70,6 +72,7 @@ impl Default for Settings {
                 .filter(|dir| dir.is_dir())
                 .collect(),
             mcp_dirs: vec!["/usr/local/etc/config/mcp".into()],
+            analysis_dirs: Vec::new(),
             topology_check_s: 30,
             state_dir: env::var_os("STATE_DIRECTORY")
                 .filter(|path| !path.is_empty())
@@ -166,6 +169,11 @@ impl Settings {
         number("slow_response_ms", self.slow_response_ms, 1, 600_000, "from 1 to 600000")?;
         number("response_timeout_ms", self.response_timeout_ms, 1, 600_000, "from 1 to 600000")?;
         Ok(())
+    }
+
+    /// The directories whose capture files may be looked at on request.
+    pub fn analysis_dirs(&self) -> Vec<PathBuf> {
+        std::iter::once(&self.state_dir).chain(&self.analysis_dirs).cloned().collect()
     }
 
     /// The full uri of a path below the base uri; an empty path is the base itself.

@@ -97,16 +97,23 @@ fn a_clean_capture_is_clean_and_has_its_figures() {
 
 #[test]
 fn connections_made_anew_are_counted_with_the_time_between() {
+    for device_closes in [true, false] {
+        made_anew(device_closes);
+    }
+}
+
+fn made_anew(device_closes: bool) {
     let mut site = Site::new(Vec::new());
     for round in 0..4_u16 {
         let mut talk = Conversation::new(&format!("10.0.0.1:{}", 40000 + round), DEVICE);
         let ms = f64::from(round) * 10_000.0;
         site.all(ms, talk.handshake());
-        site.all(ms + 3000.0, [talk.fin(false), talk.fin(true), talk.ack(false)]);
+        site.all(ms + 3000.0, [talk.fin(device_closes), talk.fin(!device_closes), talk.ack(false)]);
     }
     let report = site.analysis.report();
     let reconnects = find(&report.findings, "tcp.reconnects");
-    assert_eq!((reconnects.count, reconnects.severity, reconnects.packets.clone()), (3, Severity::Warning, vec![8, 14, 20]));
+    let severity = if device_closes { Severity::Warning } else { Severity::Info };
+    assert_eq!((reconnects.count, reconnects.severity, reconnects.packets.clone()), (3, severity, vec![8, 14, 20]));
     let tcp = &report.servers[0].tcp;
     assert_eq!((tcp.reconnects, tcp.reconnect_gap_ms.unwrap().max), (3, 7000.0));
 }

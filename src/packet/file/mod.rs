@@ -3,6 +3,7 @@
 //! Formats: <https://www.ietf.org/archive/id/draft-ietf-opsawg-pcap-05.html> and
 //! <https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-03.html>.
 
+mod compressed;
 mod damage;
 mod pcap;
 mod pcapng;
@@ -10,6 +11,7 @@ mod reader;
 mod window;
 mod writer;
 
+pub use compressed::decompressed;
 pub use damage::{Damage, DamageKind};
 pub use reader::{Reader, RecordedInterface};
 pub use writer::{InterfaceDescription, InterfaceStatistics, SectionDescription, Writer};

@@ -46,6 +46,8 @@ pub struct Ip<'a> {
     pub protocol: u8,
     /// Which piece it is, if it is a piece of a larger packet.
     pub fragment: Option<Fragment>,
+    /// The bytes behind the headers, as far as they are here.
+    pub payload: &'a [u8],
     /// What it carries.
     pub transport: Transport<'a>,
 }
@@ -123,6 +125,7 @@ impl<'a> Ip<'a> {
             ttl: header.get_ttl(),
             protocol,
             fragment,
+            payload: carried.data,
             transport: if offset > 0 { Transport::Fragment } else { transport(protocol, carried, false)? },
         };
         Ok((ip, data.len() < total_len))
@@ -154,6 +157,7 @@ impl<'a> Ip<'a> {
             ttl: header.get_hop_limit(),
             protocol: inner.protocol,
             fragment: inner.fragment,
+            payload: inner.carried.data,
             transport,
         };
         Ok((ip, carried.is_cut()))
@@ -209,6 +213,11 @@ pub(super) fn skip_extensions(first: u8, mut carried: Carried<'_>) -> Result<Aft
             return Ok(AfterExtensions { protocol, fragment, carried, incomplete: false });
         }
     }
+}
+
+/// The transport in a whole payload.
+pub(crate) fn transport_of(protocol: u8, payload: &[u8], is_v6: bool) -> Result<Transport<'_>, Reject> {
+    transport(protocol, Carried { data: payload, len: payload.len(), first_fragment: false }, is_v6)
 }
 
 #[inline]

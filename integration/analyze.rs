@@ -1,0 +1,315 @@
+//! `netdiag analyze` as a person runs it, and the same look as a job on the bus.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+#[path = "../src/analysis/testing.rs"]
+mod testing;
+
+use netdiag::{
+    lab::{Behaviour, DeviceSpec, Placement, Site},
+    packet::{InterfaceDescription, InterfaceStatistics, LinkType, Packet, SectionDescription, Writer},
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::symlink,
+    path::Path,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+use support::{
+    private_network,
+    service::{Bus, Options, Service, is_refusal, modbus_client, validate},
+};
+use testing::Conversation;
+
+const DEVICE: &str = "10.0.0.5:502";
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/first_look");
+
+/// A capture of polls, one a second, the last `unanswered` of which get no answer; and what the recording host lost.
+fn capture(polls: u16, unanswered: u16, dropped: u64) -> Vec<u8> {
+    let mut talk = Conversation::new("10.0.0.1:40000", DEVICE);
+    let mut frames: Vec<(f64, Vec<u8>)> = talk.handshake().into_iter().map(|frame| (0.0, frame)).collect();
+    for round in 0..polls {
+        let [high, low] = round.to_be_bytes();
+        let at = 1.0 + f64::from(round);
+        frames.push((at, talk.send(false, &[high, low, 0, 0, 0, 6, 1, 3, 0, 100, 0, 1])));
+        if round + unanswered < polls {
+            frames.push((at + 0.004, talk.send(true, &[high, low, 0, 0, 0, 5, 1, 3, 2, low, high])));
+        } else {
+            frames.push((at + 0.004, talk.ack(true)));
+        }
+    }
+    frames.push((f64::from(polls) + 10.0, testing::udp("10.9.9.9:9".parse().unwrap(), "10.9.9.8:9".parse().unwrap(), &[])));
+    let mut writer = Writer::new(Vec::new(), &SectionDescription::default()).unwrap();
+    let interface = InterfaceDescription { name: "eth0".to_owned(), link_type: LinkType::ETHERNET, snaplen: 0, filter: None };
+    writer.interface(&interface).unwrap();
+    for (number, (at, frame)) in (1..).zip(&frames) {
+        let unix_ns = 1_700_000_000_000_000_000 + (at * 1e9) as i64;
+        let (link_type, wire_len) = (LinkType::ETHERNET, frame.len() as u32);
+        writer.packet(&Packet { number, unix_ns, interface: 0, link_type, wire_len, data: frame }).unwrap();
+    }
+    let received = frames.len() as u64;
+    writer.statistics(0, 0, InterfaceStatistics { received, interface_dropped: 0, kernel_dropped: dropped }).unwrap();
+    writer.into_sink()
+}
+
+fn analyze(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_netdiag")).arg("analyze").args(arguments).env("COLUMNS", "120").output().unwrap()
+}
+
+fn analyze_stdin(bytes: &[u8], arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netdiag"));
+    command.args(["analyze", "-"]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn written(dir: &Path, name: &str, bytes: &[u8]) -> String {
+    let path = dir.join(name);
+    fs::write(&path, bytes).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn exit_codes_and_words_say_what_a_capture_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let clean = written(dir.path(), "clean.pcapng", &capture(20, 0, 0));
+    let suspect = written(dir.path(), "suspect.pcapng", &capture(20, 5, 0));
+    let output = analyze(&[&clean]);
+    assert_eq!((output.status.code(), text(&output.stdout).contains("clean.pcapng: clean")), (Some(0), true), "{output:?}");
+    let output = analyze(&[&suspect]);
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["SUSPECT", "modbus.unanswered", "5 of 20 Modbus requests", "its TCP acknowledged them", "packets 34,", DEVICE] {
+        assert!(shown.contains(part), "`{part}` is missing in\n{shown}");
+    }
+    let details = text(&analyze(&["--details", &suspect]).stdout);
+    assert!(details.contains("unit 1: 20 requests, 15 answered") && details.contains("every 1000 ms"), "{details}");
+    let both = analyze(&[&clean, &suspect]);
+    assert_eq!(both.status.code(), Some(1));
+    assert!(text(&both.stdout).contains("1 of 2 files suspect"));
+}
+
+#[test]
+fn compressed_piped_and_many_files_are_read_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = capture(20, 5, 3);
+    written(dir.path(), "a.pcapng", &bytes);
+    written(dir.path(), "b.pcapng.gz", &gzip(&bytes));
+    written(dir.path(), "c.pcapng.zst", &zstd::encode_all(&bytes[..], 3).unwrap());
+    written(dir.path(), "notes.txt", b"no capture");
+    let output = analyze(&["--json", dir.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let mut reports: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(reports.len(), 3);
+    let piped = analyze_stdin(&gzip(&bytes), &["--json"]);
+    reports.push(serde_json::from_slice(&piped.stdout).unwrap());
+    for report in &mut reports {
+        validate("analysis_report", report);
+        report["file"] = Value::Null;
+    }
+    assert!(reports.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_eq!((&reports[0]["dropped"], &reports[0]["servers"][0]["modbus"]["unanswered_acknowledged"]), (&json!(3), &json!(5)));
+    let lines = text(&analyze(&["--jsonl", dir.path().to_str().unwrap()]).stdout);
+    assert_eq!(lines.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count(), 3);
+}
+
+#[test]
+fn what_is_cut_off_is_read_as_far_as_it_goes_and_what_is_no_capture_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = capture(20, 0, 0);
+    let cut = written(dir.path(), "cut.pcapng", &bytes[..bytes.len() / 2]);
+    let output = analyze(&[&cut]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stdout).contains("read until it breaks off: the file ends in the middle of a packet"));
+    let swollen = written(dir.path(), "cut.pcapng.gz", &gzip(&bytes)[..300]);
+    let output = analyze(&["--json", &swollen]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["damage"].is_string() && report["packets"].as_u64() > Some(0), "{report:#}");
+    let noise = written(dir.path(), "noise.pcap", b"this is no capture");
+    for wrong in [&noise, &dir.path().join("gone.pcap").to_str().unwrap().to_owned()] {
+        let output = analyze(&[wrong]);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{wrong}");
+        assert!(text(&output.stderr).contains(wrong), "{output:?}");
+    }
+    let clean = written(dir.path(), "clean.pcapng", &bytes);
+    let output = analyze(&[&noise, &clean]);
+    assert_eq!(output.status.code(), Some(2), "what could not be read counts more");
+    assert!(text(&output.stdout).contains("clean.pcapng: clean"), "and does not stop the rest");
+}
+
+#[test]
+fn each_transaction_is_a_line() {
+    let bytes = capture(20, 5, 0);
+    let output = analyze_stdin(&bytes, &["--transactions"]);
+    let shown = text(&output.stdout);
+    assert_eq!((output.status.code(), shown.lines().count()), (Some(1), 20), "{shown}");
+    assert_eq!(shown.lines().filter(|line| line.contains(": unanswered")).count(), 5);
+    let first = shown.lines().next().unwrap();
+    let expected = "10.0.0.1:40000 -> 10.0.0.5:502  modbus  read holding registers (function 3), unit 1, offset 100, count 1: answered after 4 ms  [4, 5]";
+    assert!(first.ends_with(expected), "{first}");
+    let lines = text(&analyze_stdin(&bytes, &["--transactions", "--jsonl"]).stdout);
+    for line in lines.lines() {
+        validate("transaction", &serde_json::from_str(line).unwrap());
+    }
+    // Who has seen enough ends it, and that is no failure.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netdiag"));
+    let mut child = command.args(["analyze", "-", "--transactions"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let _ = child.stdin.take().unwrap().write_all(&bytes);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn heartbeats_and_configs_are_held_against_the_wire() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = written(dir.path(), "a.pcapng", &capture(30, 0, 0));
+    let define = |register: u16| json!({"life": {"pair_id": "10.0.0.1->10.0.0.5:502", "hb_reg_type": 3, "hb_dev_id": 1, "hb_start": 100, "hb_reg": register, "hb_size": 1}});
+    for (register, condition) in [(100, "changing"), (101, "not_polled")] {
+        let definitions = written(dir.path(), "heartbeats.json", define(register).to_string().as_bytes());
+        let output = analyze(&["--json", "--heartbeats", &definitions, &file]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["heartbeats"][0]["condition"], condition, "{report:#}");
+    }
+    let (path, config) = modbus_client("other", "10.0.0.6", 502);
+    fs::create_dir(dir.path().join("modbus_client")).unwrap();
+    fs::write(dir.path().join(&path), config).unwrap();
+    let output = analyze(&["--json", "--topology", dir.path().to_str().unwrap(), &file]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let codes: Vec<&str> = report["findings"].as_array().unwrap().iter().map(|finding| finding["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["site.unknown_server", "site.never_seen"]);
+    let bad = written(dir.path(), "bad.json", br#"{"life": {"pair_id": "nowhere", "hb_reg_type": 3, "hb_reg": 1}}"#);
+    let output = analyze(&["--heartbeats", &bad, &file]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("`pair_id` of life is `nowhere`"), "{}", text(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_on_the_bus_gives_what_the_command_prints_and_reads_nothing_else() {
+    let bus_dir = tempfile::tempdir().unwrap();
+    let bus = Bus::start(&bus_dir.path().join("fims"));
+    let (captures, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = written(captures.path(), "a.pcapng.gz", &gzip(&capture(20, 5, 0)));
+    let secret = written(outside.path(), "secret.pcapng", &capture(20, 5, 0));
+    symlink(&secret, captures.path().join("link.pcapng")).unwrap();
+    written(captures.path(), "noise.pcap", b"this is no capture");
+    let settings = json!({"analysis_dirs": [captures.path()]});
+    let service =
+        Service::start(&bus.socket, &[modbus_client("meter", "127.0.0.9", 1502)], &Options { settings, ..Options::default() });
+    service.ready().await;
+    let start = async |file: &str| service.ask("set", "/analysis/start", Some(&json!({"file": file}).to_string())).await;
+    let finished = async |accepted: Value| {
+        let job_id = accepted["job_id"].as_str().unwrap_or_else(|| panic!("not accepted: {accepted}")).to_owned();
+        service.job_in(&job_id, &["succeeded", "failed", "cancelled"], Duration::from_secs(10)).await
+    };
+
+    let job = finished(start(&file).await).await;
+    assert_eq!((&job["state"], &job["kind"]), (&json!("succeeded"), &json!("analysis")), "{job:#}");
+    assert!(job["summary"]["text"].as_str().unwrap().starts_with("suspect: "), "{job:#}");
+    let result = service.ask("get", &format!("/jobs/{}/result", job["job_id"].as_str().unwrap()), None).await;
+    validate("analysis_report", &result);
+    let modbus = &result["servers"].as_array().unwrap().iter().find(|server| server["port"] == 502).unwrap()["modbus"];
+    assert_eq!((&modbus["requests"], &modbus["unanswered"], &result["file"]), (&json!(20), &json!(5), &json!(file)));
+
+    for forbidden in [secret.as_str(), "/etc/passwd", "a.pcapng", &format!("{}/../x", captures.path().display())] {
+        let refused = start(forbidden).await;
+        assert!(is_refusal(&refused) && refused["error"]["code"] == "forbidden", "{forbidden}: {refused}");
+    }
+    let link = captures.path().join("link.pcapng");
+    let job = finished(start(link.to_str().unwrap()).await).await;
+    assert_eq!(job["state"], "failed", "{job:#}");
+    assert!(job["error"].as_str().unwrap().contains("leads out of the directories"), "{job:#}");
+    let job = finished(start(captures.path().join("noise.pcap").to_str().unwrap()).await).await;
+    assert_eq!(
+        (&job["state"], job["error"].as_str().unwrap().contains("no pcap or pcapng file")),
+        (&json!("failed"), true),
+        "{job:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_look_tells_its_progress_and_is_cancelled_at_once() {
+    let bus_dir = tempfile::tempdir().unwrap();
+    let bus = Bus::start(&bus_dir.path().join("fims"));
+    let captures = tempfile::tempdir().unwrap();
+    // Sections of a file may follow one another: one file a thousand times over is a long one.
+    let one = capture(500, 0, 0);
+    let mut long = fs::File::create(captures.path().join("long.pcapng")).unwrap();
+    for _ in 0..1500 {
+        long.write_all(&one).unwrap();
+    }
+    let settings = json!({"analysis_dirs": [captures.path()]});
+    let service =
+        Service::start(&bus.socket, &[modbus_client("meter", "127.0.0.9", 1502)], &Options { settings, ..Options::default() });
+    service.ready().await;
+    let file = captures.path().join("long.pcapng");
+    let accepted = service.ask("set", "/analysis/start", Some(&json!({"file": file}).to_string())).await;
+    let job_id = accepted["job_id"].as_str().unwrap().to_owned();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let job = service.get(&format!("/jobs/{job_id}")).await;
+        if job["progress"].as_f64() > Some(0.0) && job["phase"] == "reading the capture" {
+            break;
+        }
+        assert!(job["state"] != "succeeded" && tokio::time::Instant::now() < deadline, "no progress was told: {job:#}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    service.ask("set", &format!("/jobs/{job_id}/cancel"), Some("true")).await;
+    let job = service.job_in(&job_id, &["cancelled"], Duration::from_secs(2)).await;
+    assert!(job["summary"]["text"].is_string(), "what was read until then is told: {job:#}");
+}
+
+/// The walk-through shows what the command prints, line by line.
+#[test]
+fn the_walk_through_shows_what_the_command_prints() {
+    let page = fs::read_to_string(format!("{EXAMPLE}/README.md")).unwrap();
+    let shown: Vec<&str> = page.split("```text\n").nth(1).unwrap().split("```").next().unwrap().lines().collect();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netdiag"));
+    let output = command.current_dir(EXAMPLE).env("COLUMNS", "120").args(["analyze", "site.pcapng.gz"]).output().unwrap();
+    let printed = text(&output.stdout);
+    let printed: Vec<&str> = printed.lines().map(str::trim_end).collect();
+    assert_eq!(shown, printed, "copy what is printed into the page:\n{}", printed.join("\n"));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+/// Makes the capture of the walk-through anew: `cargo test --test analyze -- --ignored the_capture_of_the_walk_through`.
+#[test]
+#[ignore = "writes examples/first_look/site.pcapng.gz"]
+fn the_capture_of_the_walk_through() {
+    private_network();
+    let modbus = DeviceSpec::modbus;
+    let site = Site::build(
+        Placement::Namespaces,
+        vec![
+            modbus("battery", Behaviour::Healthy).with_session(),
+            modbus("inverter", Behaviour::Exceptions { registers: 20..=29, code: 2 }).with_session(),
+            modbus("meter", Behaviour::NeverAnswers).with_session(),
+            modbus("weather", Behaviour::Slow(Duration::from_millis(1200))).with_session(),
+        ],
+    )
+    .unwrap();
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let bus = Bus::start(&dir.path().join("fims"));
+        let service = Service::start_on_site(&bus.socket, &site, &Options::default());
+        service.ready().await;
+        let accepted = service.ask("set", "/capture/start", Some(r#"{"duration_s": 20}"#)).await;
+        let job = service.job_in(accepted["job_id"].as_str().unwrap(), &["succeeded", "failed"], Duration::from_secs(40)).await;
+        let file = job["summary"]["capture"]["file"].as_str().unwrap_or_else(|| panic!("{job:#}"));
+        fs::write(format!("{EXAMPLE}/site.pcapng.gz"), gzip(&fs::read(file).unwrap())).unwrap();
+    });
+}
