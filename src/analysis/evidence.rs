@@ -90,6 +90,8 @@ pub struct Copies {
     pub rst: u64,
     /// Those with payload.
     pub payload: u64,
+    /// Acknowledgements alone; not among `segments`.
+    pub acks: u64,
 }
 
 /// What was seen in all, and what was lost.

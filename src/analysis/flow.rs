@@ -4,6 +4,7 @@ use super::{
     clients::ClientPlace,
     dnp3::{Dnp3Flow, Dnp3Service},
     evidence::Copies,
+    guess::{Guess, Recognised},
     modbus::{ModbusFlow, ModbusService},
     service::{Service, ServiceIndex},
     shared::{Shared, made},
@@ -41,6 +42,8 @@ impl FlowKey {
 #[derive(Debug)]
 enum Reader {
     None,
+    /// Not known yet: the first bytes may tell.
+    Guess(Box<Guess>),
     Modbus(Box<ModbusFlow>),
     Dnp3(Box<Dnp3Flow>),
 }
@@ -65,6 +68,8 @@ struct Side {
     /// Acknowledgement number and window of its latest segment, when it came, and how often they came again without bytes.
     acknowledges: Option<(u32, u16, i64)>,
     duplicate_acks: u32,
+    /// Whether its latest segment only asked whether the peer is still there.
+    keeps_alive: bool,
     /// Since when it takes no bytes.
     closed_since: Option<i64>,
 }
@@ -115,7 +120,7 @@ impl Flow {
         service: ServiceIndex,
         (protocol, turned): (Option<Protocol>, bool),
         from_beginning: bool,
-        client_place: ClientPlace,
+        (client_place, recognise): (ClientPlace, bool),
     ) -> Self {
         Self {
             client_place,
@@ -135,6 +140,7 @@ impl Flow {
             reader: match protocol {
                 Some(Protocol::Modbus) => Reader::Modbus(Box::new(ModbusFlow::new(from_beginning))),
                 Some(Protocol::Dnp3) => Reader::Dnp3(Box::new(Dnp3Flow::new(from_beginning))),
+                None if recognise => Reader::Guess(Box::default()),
                 _ => Reader::None,
             },
             stats: FlowStats { connections: 1, ..FlowStats::default() },
@@ -192,11 +198,13 @@ impl Flow {
         if flags.ack() && !flags.rst() {
             self.sides[usize::from(!from_server)].stream.acknowledge(tcp.ack);
         }
+        self.sides[usize::from(from_server)].keeps_alive = false;
         if tcp.payload_len == 0 || flags.rst() {
             // The bytes of a reset, if it has any, are its reason in words (RFC 9293, 3.5.3).
             if !special && self.sides[usize::from(from_server)].stream.touch(tcp.seq) {
                 shared.keep_alives += 1;
                 service.keep_alives += 1;
+                self.sides[usize::from(from_server)].keeps_alive = true;
             }
         } else {
             self.payload(from_server, tcp, stamp, service, shared);
@@ -285,7 +293,7 @@ impl Flow {
     }
 
     /// Acknowledgements that come again, and windows that close and open.
-    fn window(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service, shared: &Shared) {
+    fn window(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service, shared: &mut Shared) {
         let [client, server] = &mut self.sides;
         let (own, peer) = if from_server { (server, client) } else { (client, server) };
         if tcp.window == 0 && !tcp.flags.syn() {
@@ -300,15 +308,19 @@ impl Flow {
             return;
         }
         let is_pure = tcp.payload_len == 0 && tcp.flags.0 & (TcpFlags::SYN | TcpFlags::FIN) == 0;
-        let is_again = own.acknowledges.is_some_and(|(ack, window, at)| {
-            // Within the copy window it is one segment captured twice.
-            (ack, window) == (tcp.ack, tcp.window) && stamp.at.saturating_sub(at) > shared.limits.copy_window
-        });
-        if is_pure && is_again && !self.copied && peer.stream.is_ahead_of(tcp.ack) {
-            own.duplicate_acks += 1;
-            service.duplicate_acks.add(stamp);
-        } else if own.acknowledges.is_none_or(|(ack, ..)| ack != tcp.ack) {
-            own.duplicate_acks = 0;
+        let again_after = own.acknowledges.filter(|(ack, window, _)| (*ack, *window) == (tcp.ack, tcp.window));
+        match again_after {
+            // The answer to a keep-alive says the same as before, as it should.
+            Some((.., at)) if is_pure && tcp.window > 0 && own.stream.is_next(tcp.seq) && !peer.keeps_alive => {
+                if self.copied && stamp.at.saturating_sub(at) <= shared.limits.copy_window {
+                    shared.copies.acks += 1;
+                } else {
+                    own.duplicate_acks += 1;
+                    service.duplicate_acks.add(stamp);
+                }
+            }
+            _ if own.acknowledges.is_none_or(|(ack, ..)| ack != tcp.ack) => own.duplicate_acks = 0,
+            _ => {}
         }
         own.acknowledges = Some((tcp.ack, tcp.window, stamp.at));
     }
@@ -334,6 +346,7 @@ impl Flow {
             Place::KeepAlive => {
                 shared.keep_alives += 1;
                 service.keep_alives += 1;
+                self.sides[usize::from(from_server)].keeps_alive = true;
                 return;
             }
             Place::InOrder { skip: 1.., .. } => {
@@ -408,11 +421,15 @@ impl Flow {
     }
 
     fn read(&mut self, from_server: bool, bytes: &[u8], arrival: Arrival, service: &mut Service, shared: &mut Shared) {
+        if let Reader::Guess(guess) = &mut self.reader {
+            let Some(recognised) = guess.look(from_server, bytes, arrival) else { return };
+            self.recognise(recognised, service, shared);
+        }
         let acknowledged = self.sides[usize::from(self.turned)].stream.acknowledged();
         let from_server = from_server != self.turned;
         let recorded = shared.record.as_ref().map_or(0, Vec::len);
         match &mut self.reader {
-            Reader::None => {}
+            Reader::None | Reader::Guess(_) => {}
             Reader::Modbus(flow) => flow.feed(from_server, bytes, arrival, acknowledged, modbus_of(service), shared),
             Reader::Dnp3(flow) => {
                 let master = if self.turned { self.server.ip() } else { self.client.ip() };
@@ -420,6 +437,24 @@ impl Flow {
             }
         }
         self.sign(recorded, shared);
+    }
+
+    /// The first bytes have told the protocol: from here on it is read.
+    fn recognise(&mut self, recognised: Recognised, service: &mut Service, shared: &mut Shared) {
+        match recognised {
+            Recognised::Modbus { request, arrival, server_asks } => {
+                if !server_asks {
+                    service.protocol.get_or_insert(Protocol::Modbus);
+                }
+                self.turned = server_asks;
+                self.reader = Reader::Modbus(Box::new(ModbusFlow::new(true)));
+                self.read(server_asks, &request, arrival, service, shared);
+            }
+            Recognised::Dnp3 => {
+                service.protocol.get_or_insert(Protocol::Dnp3);
+                self.reader = Reader::Dnp3(Box::new(Dnp3Flow::new(true)));
+            }
+        }
     }
 
     /// Puts the two ends into the transactions that were recorded since there were `recorded` of them.
@@ -438,7 +473,7 @@ impl Flow {
     pub fn overdue_transactions(&self, shared: &Shared) -> Vec<Transaction> {
         let unanswered = TransactionOutcome::Unanswered;
         let mut overdue: Vec<Transaction> = match &self.reader {
-            Reader::None => Vec::new(),
+            Reader::None | Reader::Guess(_) => Vec::new(),
             Reader::Modbus(flow) => flow
                 .overdue(shared)
                 .map(|(query, arrival)| made(Protocol::Modbus, &query, arrival.stamp, None, unanswered, None))
@@ -455,7 +490,7 @@ impl Flow {
     fn lost(&mut self, from_server: bool) {
         let from_server = from_server != self.turned;
         match &mut self.reader {
-            Reader::None => {}
+            Reader::None | Reader::Guess(_) => {}
             Reader::Modbus(flow) => flow.lost(from_server),
             Reader::Dnp3(flow) => flow.lost(from_server),
         }
@@ -481,7 +516,8 @@ impl Flow {
 
     /// The attempt, if its SYN has waited too long for any answer.
     pub fn unanswered_attempt(&self, shared: &Shared) -> Option<Stamp> {
-        let attempt = self.attempt.filter(|attempt| !attempt.answered && self.stats.syn_ack == 0)?;
+        // A server that sends something has answered, and the capture missed how.
+        let attempt = self.attempt.filter(|attempt| !attempt.answered && self.stats.syn_ack == 0 && !self.seen[1])?;
         let waited = shared.now.saturating_sub(attempt.latest_at);
         (waited > shared.limits.attempt_timeout || self.stats.syn_retries > 0).then_some(attempt.first)
     }
@@ -489,7 +525,7 @@ impl Flow {
     /// This connection in numbers, as of now.
     pub fn stats(&self, shared: &Shared) -> FlowStats {
         let (unanswered, stalled) = match &self.reader {
-            Reader::None => (0, false),
+            Reader::None | Reader::Guess(_) => (0, false),
             Reader::Modbus(flow) => (flow.unanswered + flow.overdue(shared).count() as u64, flow.stalled(shared)),
             Reader::Dnp3(flow) => (flow.unanswered() + flow.overdue(shared).count() as u64, flow.stalled(shared)),
         };
@@ -549,7 +585,7 @@ impl Flow {
         let acknowledged = self.sides[usize::from(self.turned)].stream.acknowledged();
         let recorded = shared.record.as_ref().map_or(0, Vec::len);
         match &mut self.reader {
-            Reader::None => {}
+            Reader::None | Reader::Guess(_) => {}
             Reader::Modbus(flow) => flow.retire(ended, acknowledged, modbus_of(service), shared),
             Reader::Dnp3(flow) => flow.retire(ended, dnp3_of(service), shared),
         }

@@ -18,6 +18,7 @@ mod evidence;
 mod expected;
 mod findings;
 mod flow;
+mod guess;
 mod hasher;
 mod heartbeats;
 mod host;

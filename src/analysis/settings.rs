@@ -58,6 +58,8 @@ pub struct AnalysisSettings {
     pub silence: Duration,
     /// So many frames to all within a second are a storm.
     pub storm_per_s: u64,
+    /// Whether Modbus and DNP3 are recognised by their first bytes on ports that nobody named.
+    pub recognise: bool,
     /// Connections remembered at once; the one that was silent longest is forgotten first.
     pub max_flows: usize,
     /// Servers (address and port) told apart, besides the watched ones; the rest are counted together.
@@ -87,6 +89,7 @@ impl Default for AnalysisSettings {
             heartbeat_timeout: Duration::from_secs(10),
             silence: Duration::from_secs(10),
             storm_per_s: 1_000,
+            recognise: true,
             max_flows: 32_768,
             max_services: 4_096,
             max_hosts: 4_096,

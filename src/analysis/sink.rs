@@ -61,6 +61,7 @@ pub struct Analysis {
     neighbors_asked: u64,
     pub(super) around: Around,
     storm_per_s: u64,
+    recognise: bool,
     pub(super) expectations: Expectations,
     fragments: Fragments,
 }
@@ -90,6 +91,7 @@ impl Analysis {
             neighbors_asked: 0,
             around: Around::default(),
             storm_per_s: settings.storm_per_s.max(1),
+            recognise: settings.recognise,
             expectations: Expectations::default(),
             fragments: Fragments::default(),
             watches,
@@ -371,7 +373,7 @@ impl Analysis {
             Some(service) => service.clients.place(client.ip(), self.shared.now),
             None => 0,
         };
-        let flow = Flow::new(client, server, service, self.reading(client, server), from_beginning, client_place);
+        let flow = Flow::new(client, server, service, self.reading(client, server), from_beginning, (client_place, self.recognise));
         let (slot, forgotten) = self.flows.insert(key, flow);
         if let Some(forgotten) = forgotten {
             self.flows_evicted += 1;

@@ -45,11 +45,24 @@ impl Durations {
         self.times.max_ms()
     }
 
+    fn total(&self) -> u64 {
+        self.buckets.iter().flat_map(|buckets| buckets.iter()).map(|&count| u64::from(count)).sum()
+    }
+
     /// The duration that `part` (0 to 1) of all do not exceed, in milliseconds.
     fn percentile_ms(&self, part: f64) -> Option<f64> {
+        self.ranked_ms(((self.total() as f64 * part).ceil() as u64).max(1))
+    }
+
+    /// The duration in the middle; of an even number of them, the mean of the two.
+    fn median_ms(&self) -> Option<f64> {
+        let total = self.total();
+        Some((self.ranked_ms(total.div_ceil(2).max(1))? + self.ranked_ms(total / 2 + 1)?) / 2.0)
+    }
+
+    /// The duration at a place (from 1) in their order.
+    fn ranked_ms(&self, rank: u64) -> Option<f64> {
         let buckets = self.buckets.as_ref()?;
-        let total: u64 = buckets.iter().map(|&count| u64::from(count)).sum();
-        let rank = ((total as f64 * part).ceil() as u64).max(1);
         let mut below = 0;
         let at = buckets.iter().position(|&count| {
             below += u64::from(count);
@@ -63,7 +76,7 @@ impl Durations {
     pub fn response_times(&self) -> Option<ResponseTimes> {
         let (min, mean, max) = self.times.min_mean_max_ms()?;
         let percentile = |part| self.percentile_ms(part).map(rounded);
-        Some(ResponseTimes { min, mean, max, median: percentile(0.5), p95: percentile(0.95), p99: percentile(0.99) })
+        Some(ResponseTimes { min, mean, max, median: self.median_ms().map(rounded), p95: percentile(0.95), p99: percentile(0.99) })
     }
 }
 

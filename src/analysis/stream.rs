@@ -129,9 +129,9 @@ impl Stream {
         self.acknowledged
     }
 
-    /// Whether bytes were sent that `ack` does not acknowledge.
-    pub fn is_ahead_of(&self, ack: u32) -> bool {
-        self.next.is_some() && ahead(self.highest, ack) > 0
+    /// Whether `seq` is where the sender has come to.
+    pub fn is_next(&self, seq: u32) -> bool {
+        self.next.is_some() && self.highest == seq
     }
 
     /// Bytes that wait for a gap to be filled.
