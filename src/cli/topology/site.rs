@@ -3,6 +3,7 @@
 use crate::{
     api::{Activity, Direction, Endpoint, Heartbeat, Host, Interface, Problem, Severity, Topology},
     cli::text::{Paint, wrap},
+    topology::ProblemCode,
 };
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -216,6 +217,11 @@ fn describe_problems(text: &mut String, problems: &[Problem], paint: Paint, widt
             let whole = format!("{}{}", place(problem), problem.message);
             for line in wrap(&whole, width.saturating_sub(11).max(40)) {
                 let _ = writeln!(text, "           {line}");
+            }
+        }
+        if let Some(known) = ProblemCode::from_code(code).filter(|_| severity.0 > Severity::Info) {
+            for line in wrap(&format!("→ {}", known.advice()), width.saturating_sub(11).max(40)) {
+                let _ = writeln!(text, "           {}", paint.faint(&line));
             }
         }
         if shown < problems.len() {

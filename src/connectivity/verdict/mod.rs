@@ -10,7 +10,10 @@
 //! - What works slowly, with retries or with many exceptions is degraded.
 
 use crate::{
-    analysis::Evidence,
+    analysis::{
+        Evidence,
+        catalogue::{self, Entry},
+    },
     api::{
         ConnectReport, ConnectState, Direction, Endpoint, Greeting, GreetingState, IcmpUnreachable, KernelView, ModbusView,
         PingReport, PingState, Transport, Verdict,
@@ -28,6 +31,18 @@ const EXCEPTIONS_ONE_IN: u64 = 10;
 const RETRANSMISSIONS_MIN: u64 = 3;
 /// ... if they are at least one in so many packets.
 const RETRANSMISSIONS_ONE_IN: u64 = 50;
+
+/// Findings that make a working endpoint a degraded one and are not told by its figures.
+const TELLING_FINDINGS: [&Entry; 8] = [
+    catalogue::TCP_ZERO_WINDOW,
+    catalogue::MODBUS_DUPLICATE,
+    catalogue::MODBUS_WRONG_ID,
+    catalogue::MODBUS_WRONG_UNIT,
+    catalogue::DNP3_TWO_MASTERS,
+    catalogue::DNP3_DEVICE_TROUBLE,
+    catalogue::DNP3_CONFIG_CORRUPT,
+    catalogue::HOST_SILENT,
+];
 
 /// All that is known of an endpoint when it is judged.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +151,9 @@ fn worse(facts: &Facts<'_>) -> Option<String> {
                 reasons.push(format!("DNP3 responses take {} on average", milliseconds(response.mean)));
             }
         }
+        // What only the analysis as a whole can tell, in its own words.
+        let told = evidence.findings.iter().filter(|finding| TELLING_FINDINGS.iter().any(|entry| entry.code == finding.code));
+        reasons.extend(told.map(|finding| finding.message.clone()));
         if evidence.session.resets > 0 {
             reasons.push(format!("{} of other processes was reset", times(evidence.session.resets, "connection")));
         }

@@ -232,6 +232,26 @@ fn the_table_of_verdicts() {
 }
 
 #[test]
+fn a_finding_that_no_figure_tells_degrades_in_its_own_words() {
+    let with = |code: &str| {
+        let finding = crate::api::Finding {
+            code: code.to_owned(),
+            severity: crate::api::Severity::Warning,
+            count: 1,
+            first_at: None,
+            last_at: None,
+            endpoint_id: None,
+            message: "two hosts ask as one".to_owned(),
+            packets: Vec::new(),
+        };
+        probed(Answered, Open).wire(|seen| seen.findings.push(finding.clone())).judged()
+    };
+    let told = with("dnp3.two_masters");
+    assert_eq!((told.verdict, told.reason.ends_with("but two hosts ask as one")), (Degraded, true), "{}", told.reason);
+    assert_eq!(with("tcp.retransmissions").verdict, Ok, "the figures decide on these");
+}
+
+#[test]
 fn a_name_that_does_not_resolve_is_a_failure_that_says_so() {
     let mut endpoint = endpoint(Protocol::Modbus, Outbound, "10.0.0.2", 502);
     endpoint.address = None;
