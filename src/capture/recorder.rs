@@ -64,18 +64,8 @@ impl Recorder {
             Ok(file) => (Some(file), None),
             Err(error) => (None, Some(format!("there is no capture file, `{}` cannot be made: {error}", options.file.display()))),
         };
-        let mut recorder = Self {
-            options,
-            intake,
-            described: 0,
-            file,
-            file_problem,
-            stopped,
-            progress,
-            packets: 0,
-            cut: 0,
-            unwritten: 0,
-        };
+        let mut recorder =
+            Self { options, intake, described: 0, file, file_problem, stopped, progress, packets: 0, cut: 0, unwritten: 0 };
         recorder.describe();
         recorder
     }

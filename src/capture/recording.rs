@@ -66,8 +66,7 @@ pub fn start<S: PacketSink + 'static>(options: RecordingOptions, sink: Arc<Mutex
     if options.interfaces.is_empty() {
         return Err(CaptureError::NoInterface);
     }
-    let how =
-        IntakeOptions { filter: options.filter.clone(), snaplen: options.snaplen, buffer_bytes: options.buffer_bytes };
+    let how = IntakeOptions { filter: options.filter.clone(), snaplen: options.snaplen, buffer_bytes: options.buffer_bytes };
     let intake = Intake::open(how, &options.interfaces);
     if intake.lanes().iter().all(|lane| lane.live.is_none()) {
         return Err(no_interface(&intake));
