@@ -58,7 +58,7 @@ impl Schedule {
         let next_is_due = left_ns <= overlap_ns;
         let age = |snapshot: &OpenSnapshot| now.saturating_sub(snapshot.opened);
         // A wall clock that stands still or is set back again and again must not make a snapshot endless.
-        let too_old = self.slot + self.overlap * 2;
+        let too_old = self.slot + self.overlap * 2 + LOOK_AGAIN;
         let serves = |snapshot: &OpenSnapshot, slot: i64| snapshot.slot == slot && age(snapshot) < too_old;
         let due = |slot: i64| !open.iter().any(|snapshot| serves(snapshot, slot));
         // Just before the end of a slot only the next one is worth beginning.
@@ -66,22 +66,16 @@ impl Schedule {
         let opens = (due(wanted) && open.len() < MAX_OPEN).then_some(wanted);
 
         let overdue = |snapshot: &OpenSnapshot| !(serves(snapshot, this) || (next_is_due && serves(snapshot, this + 1)));
-        // What has been open longest among those that go on decides how long the others have overlapped with it.
-        let overlapped = open.iter().filter(|snapshot| !overdue(snapshot)).map(age).max();
         let mut wait = LOOK_AGAIN;
         let mut close = Vec::new();
-        for (position, _) in open.iter().enumerate().filter(|(_, snapshot)| overdue(snapshot)) {
-            match overlapped {
+        for (position, snapshot) in open.iter().enumerate().filter(|(_, snapshot)| overdue(snapshot)) {
+            // It may go when a younger one has been open for the overlap, even if that one is overdue, too.
+            let younger = open.iter().enumerate().filter(|(other, rival)| (rival.opened, *other) > (snapshot.opened, position));
+            match younger.map(|(_, rival)| age(rival)).max() {
                 Some(overlapped) if overlapped >= self.overlap => close.push(position),
                 Some(overlapped) => wait = wait.min(self.overlap - overlapped),
                 None => wait = wait.min(self.overlap),
             }
-        }
-        if open.len() >= MAX_OPEN && close.is_empty() && overlapped.is_none() {
-            // All are overdue and none may be begun: the oldest makes room for the one that is wanted.
-            let oldest = (0..open.len()).max_by_key(|position| open.get(*position).map(age));
-            close.extend(oldest);
-            wait = Duration::ZERO;
         }
         let until = if next_is_due { left_ns } else { left_ns - overlap_ns };
         Step { open: opens, close, wait: wait.min(Duration::from_nanos(until.unsigned_abs())) }
@@ -131,7 +125,7 @@ mod tests {
         fn advance(&mut self, by: Duration, wall_runs: bool) {
             let end = self.now + by;
             while self.now < end {
-                let wait = self.step().clamp(Duration::from_millis(1), end - self.now);
+                let wait = self.step().max(Duration::from_millis(1)).min(end - self.now);
                 self.now += wait;
                 self.wall_ns += if wall_runs { ns(wait) } else { 0 };
                 self.step();
