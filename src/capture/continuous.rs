@@ -28,6 +28,9 @@ use std::{
 /// How often the state of the interfaces is written down for others to read.
 const STATE_PERIOD: Duration = Duration::from_millis(500);
 
+/// How long [`Continuous::open`] waits for the capture thread.
+const OPEN_LIMIT: Duration = Duration::from_secs(1);
+
 /// What a continuous capture records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContinuousOptions {
@@ -82,7 +85,7 @@ struct Shared {
 }
 
 enum Command<S> {
-    Open(u64, WindowOptions, Arc<Mutex<S>>),
+    Open(u64, WindowOptions, Arc<Mutex<S>>, SyncSender<()>),
     Close(u64, SyncSender<ClosedWindow>),
     Interfaces(Vec<String>),
 }
@@ -138,11 +141,14 @@ impl<S: PacketSink + 'static> Continuous<S> {
         Ok(Self { commands, bell, shared, next_window: 1 })
     }
 
-    /// Opens a window: `sink` and the file get every packet from now on. Returns its number at once.
+    /// Opens a window and returns its number: `sink` and the file get every packet that comes after the return, and what the kernel
+    /// held back before. Blocks until the capture thread has opened it: some milliseconds, a second at most.
     pub fn open(&mut self, options: WindowOptions, sink: Arc<Mutex<S>>) -> u64 {
         let number = self.next_window;
         self.next_window += 1;
-        self.send(Command::Open(number, options, sink));
+        let (opened, is_open) = sync_channel(1);
+        self.send(Command::Open(number, options, sink, opened));
+        let _ = is_open.recv_timeout(OPEN_LIMIT);
         number
     }
 
@@ -238,13 +244,14 @@ impl<S: PacketSink> Thread<S> {
         let now = Instant::now();
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Open(number, options, sink) => {
+                Command::Open(number, options, sink, opened) => {
                     let file = CaptureFile::create(&options.file, options.max_bytes);
                     let mut window = Window::new(&options.file, file, sink, &mut self.intake);
                     if let Some(ring) = self.ring.as_mut().filter(|_| options.with_past) {
                         ring.replay(now, |packet| window.packet(packet));
                     }
                     self.windows.insert(number, window);
+                    let _ = opened.send(());
                 }
                 Command::Close(number, reply) => self.closing.push((now + DRAIN, number, reply)),
                 Command::Interfaces(interfaces) => self.intake.set_interfaces(&interfaces),
