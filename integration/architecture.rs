@@ -16,6 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("capture", &["api", "packet"]),
     ("jobs", &["api"]),
     ("connectivity", &["api", "packet", "topology", "analysis", "probe", "capture"]),
+    ("monitor", &["api"]),
     ("service", &["api", "packet", "topology", "analysis", "fims", "probe", "capture", "jobs", "connectivity"]),
     ("lab", &["api", "packet", "protocol", "fims"]),
     ("cli", &["api", "topology", "analysis", "fims", "probe", "capture", "service", "lab"]),

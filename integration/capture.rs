@@ -4,7 +4,10 @@
 
 use netdiag::{
     api::CaptureReport,
-    capture::{CaptureError, OpenError, Recording, RecordingOptions, capability, endpoints_filter, start},
+    capture::{
+        CaptureError, Continuous, ContinuousOptions, OpenError, Recording, RecordingOptions, WindowOptions, capability,
+        endpoints_filter, start,
+    },
     packet::{Damage, LinkType, Packet, PacketSink, Reader, RecordedInterface},
 };
 use nix::{
@@ -497,4 +500,111 @@ fn child_without_the_right() {
     let error = start(options, Arc::new(Mutex::new(Seen::default()))).expect_err("it may capture after all");
     assert!(matches!(&error, CaptureError::Unavailable(text) if *text == reason), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a file was left behind");
+}
+
+/// A window with a sink of its own on a capture that does not end.
+fn window(file: PathBuf, with_past: bool) -> (WindowOptions, Arc<Mutex<Seen>>) {
+    (WindowOptions { file, max_bytes: 64 << 20, min_free_bytes: 0, with_past }, Arc::default())
+}
+
+fn continuous(interface: &str, past: Duration) -> Continuous<Seen> {
+    Continuous::start(ContinuousOptions {
+        interfaces: vec![interface.into()],
+        filter: EXPERIMENT.into(),
+        snaplen: 65_535,
+        buffer_bytes: 8 << 20,
+        past,
+        past_max_bytes: 16 << 20,
+    })
+    .unwrap()
+}
+
+fn finish(closed: std::sync::mpsc::Receiver<netdiag::capture::ClosedWindow>) -> CaptureReport {
+    closed.recv_timeout(Duration::from_secs(5)).unwrap().finish()
+}
+
+#[test]
+fn no_packet_is_lost_where_windows_overlap() {
+    let Some(site) = Site::new() else { return };
+    const WINDOWS: usize = 5;
+    const EACH: u32 = 2_000;
+    let mut near = wire("near");
+    let mut capture = continuous("far", Duration::ZERO);
+    let path = |number: usize| site.folder.path().join(format!("{number}.pcapng"));
+    let (options, sink) = window(path(0), false);
+    let mut open = vec![(capture.open(options, Arc::clone(&sink)), sink)];
+    let mut reports = Vec::new();
+    let mut sent = 0;
+    let mut send = |count: u32| {
+        for _ in 0..count {
+            near.sendpacket(experiment(sent)).unwrap();
+            sent += 1;
+        }
+    };
+    for number in 1..WINDOWS {
+        send(EACH);
+        let (options, sink) = window(path(number), false);
+        open.push((capture.open(options, Arc::clone(&sink)), sink));
+        // Longer than the kernel holds packets back, so that the overlap has some for sure.
+        std::thread::sleep(Duration::from_millis(40));
+        send(EACH);
+        let (older, sink) = open.remove(0);
+        reports.push((finish(capture.close(older)), sink));
+    }
+    send(EACH);
+    let (last, sink) = open.remove(0);
+    reports.push((finish(capture.close(last)), sink));
+
+    let (mut covered, mut twice) = (vec![0_u32; sent as usize], 0);
+    for (report, sink) in &reports {
+        assert_eq!((report.problem.as_deref(), report.not_written, report.kernel_dropped), (None, 0, 0), "{report:?}");
+        let file = read(&file_of(report));
+        assert_eq!(file.packets, sink.lock().unwrap().0, "the file and the sink have the same packets under the same numbers");
+        assert_eq!(
+            (file.interfaces[0].name.as_deref(), file.interfaces[0].kernel_dropped, file.damage),
+            (Some("far"), Some(0), None)
+        );
+        for (.., data) in &file.packets {
+            covered[u32::from_be_bytes(data[14..18].try_into().unwrap()) as usize] += 1;
+        }
+    }
+    for count in &covered {
+        assert!((1..=2).contains(count), "a packet is in {count} files");
+        twice += u32::from(*count == 2);
+    }
+    assert!(twice >= EACH * (WINDOWS as u32 - 1), "only {twice} packets are in two files");
+}
+
+#[test]
+fn a_window_may_begin_in_the_past_and_an_interface_may_go_and_come() {
+    let Some(site) = Site::new() else { return };
+    let mut capture = continuous("far", Duration::from_secs(30));
+    let mut near = wire("near");
+    for number in 0..100 {
+        near.sendpacket(experiment(number)).unwrap();
+    }
+    let received = |capture: &Continuous<Seen>| capture.interfaces()[0].received;
+    wait_until(|| received(&capture) >= 100, || "the packets did not come".into());
+    std::thread::sleep(Duration::from_millis(50));
+    let (options, sink) = window(site.folder.path().join("flight.pcapng"), true);
+    let flight = capture.open(options, Arc::clone(&sink));
+    wait_until(|| sink.lock().unwrap().0.len() == 100, || "the past is not in the window".into());
+    drop(near);
+    ip("link del near");
+    wait_until(|| !capture.interfaces()[0].captured, || "nobody noticed that the interface is gone".into());
+    assert!(capture.interfaces()[0].problem.is_some());
+    ip("link add near type veth peer name far");
+    ip("link set near up");
+    ip("link set far up");
+    wait_until(|| capture.interfaces()[0].captured, || format!("{:?}", capture.interfaces()));
+    let mut near = wire("near");
+    for number in 100..150 {
+        near.sendpacket(experiment(number)).unwrap();
+    }
+    wait_until(|| sink.lock().unwrap().0.len() == 150, || "nothing came through the new interface".into());
+    let report = finish(capture.close(flight));
+    let numbers: Vec<u32> =
+        read(&file_of(&report)).packets.iter().map(|(.., data)| u32::from_be_bytes(data[14..18].try_into().unwrap())).collect();
+    assert_eq!(numbers, (0..150).collect::<Vec<_>>());
+    assert_eq!(capture.ended(), None);
 }

@@ -13,6 +13,7 @@ pub mod connectivity;
 pub mod fims;
 pub mod jobs;
 pub mod lab;
+pub mod monitor;
 pub mod packet;
 pub mod probe;
 pub mod protocol;

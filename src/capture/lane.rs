@@ -1,11 +1,15 @@
 //! One interface of a recording: open, down, gone or back.
 
 use super::{OpenError, live::Live};
+use crate::packet::InterfaceStatistics;
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 use std::time::{Duration, Instant};
 
 /// How often an interface that is down or gone is tried again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What is said of an interface that is not wanted any more.
+const RETIRED: &str = "no longer captured";
 
 /// What was received and lost at an interface.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,6 +23,24 @@ pub struct Losses {
 }
 
 impl Losses {
+    /// What came since an earlier count.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            received: self.received.saturating_sub(earlier.received),
+            kernel_dropped: self.kernel_dropped.saturating_sub(earlier.kernel_dropped),
+            interface_dropped: self.interface_dropped.saturating_sub(earlier.interface_dropped),
+        }
+    }
+
+    /// As a capture file carries it.
+    pub fn statistics(self) -> InterfaceStatistics {
+        InterfaceStatistics {
+            received: self.received,
+            interface_dropped: self.interface_dropped,
+            kernel_dropped: self.kernel_dropped,
+        }
+    }
+
     fn add(&mut self, other: Self) {
         self.received += other.received;
         self.kernel_dropped += other.kernel_dropped;
@@ -88,6 +110,22 @@ impl Lane {
         self.lost_at = self.lost_at.or(Some(Instant::now()));
         self.retry_at = Some(Instant::now() + RETRY_AFTER);
         self.mute_errors = 0;
+    }
+
+    /// Gives the handle up because nobody wants the interface any more; its counts stay.
+    pub fn retire(&mut self) {
+        self.closed_losses = self.losses();
+        self.live = None;
+        self.retry_at = None;
+        self.error = Some(RETIRED.into());
+        self.lost_at = self.lost_at.or(Some(Instant::now()));
+    }
+
+    /// Has an interface tried that was given up.
+    pub fn engage(&mut self) {
+        if self.error.as_deref() == Some(RETIRED) {
+            self.retry_at = Some(Instant::now());
+        }
     }
 
     /// Notes that the interface is down. The handle stays open: packets come again when the interface is up.

@@ -6,11 +6,15 @@
 //! second while the others are captured, and when the disk is full the packets still reach the sink.
 //!
 //! `live` is the only file that knows libpcap; without the feature `libpcap` its place is taken by `unavailable`. `file` is one
-//! capture file with its limit; a recording that overlaps with the next is one thread that feeds two of them.
+//! capture file with its limit. A `recorder` feeds one file and ends with it; [`continuous`](Continuous) never ends: windows are
+//! opened and closed on it while it goes on, each a file and a sink of its own, so that one may overlap with the next, and a window
+//! may begin with the last seconds before it was opened, out of the `ring`.
 
+mod continuous;
 mod error;
 mod file;
 mod filter;
+mod intake;
 mod lane;
 #[cfg(feature = "libpcap")]
 mod live;
@@ -20,9 +24,13 @@ mod live;
 mod recorder;
 mod recording;
 mod rights;
+mod ring;
+mod window;
 
+pub use continuous::{Continuous, ContinuousOptions, InterfaceState, WindowOptions};
 pub use error::{CaptureError, OpenError};
 pub use file::{CaptureFile, FileReport};
 pub use filter::{endpoints_filter, without_vlan_part};
 pub use recording::{Recording, RecordingOptions, start};
 pub use rights::capability;
+pub use window::ClosedWindow;

@@ -2,19 +2,15 @@
 
 use super::{
     RecordingOptions,
-    error::OpenSettings,
     file::{CaptureFile, FileReport},
-    lane::{Lane, RETRY_AFTER, is_up},
-    live::Live,
+    intake::Intake,
+    lane::Lane,
 };
 use crate::{
     api::{CaptureReport, InterfaceCapture},
-    packet::{InterfaceDescription, InterfaceStatistics, Packet, PacketSink},
+    packet::{InterfaceStatistics, Packet, PacketSink},
 };
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-};
+use nix::{errno::Errno, poll::PollFlags};
 use std::{
     any::Any,
     io::{self, PipeReader},
@@ -27,14 +23,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// Packets that are handed over before the sink's lock is given up and the next interface has its turn.
-const BATCH: usize = 256;
 /// How long packets may wait in memory before they are written.
-const FLUSH_AFTER: Duration = Duration::from_secs(1);
+pub const FLUSH_AFTER: Duration = Duration::from_secs(1);
 /// How long, once the word to stop has come, packets are taken that the kernel held back: longer than it may (`live::HOLD`).
-const DRAIN: Duration = Duration::from_millis(50);
-/// How often in a row an interface may signal an error without telling one.
-const MUTE_ERRORS: u32 = 3;
+pub const DRAIN: Duration = Duration::from_millis(50);
 
 /// How far a recording is, for others to read while it goes on.
 #[derive(Debug, Default)]
@@ -52,9 +44,9 @@ pub struct Progress {
 /// What the capture thread owns.
 pub struct Recorder {
     options: RecordingOptions,
-    lanes: Vec<Lane>,
-    /// The link type of each interface in the file, by number.
-    file_link_types: Vec<crate::packet::LinkType>,
+    intake: Intake,
+    /// Interfaces that are described in the file.
+    described: usize,
     file: Option<CaptureFile>,
     file_problem: Option<String>,
     stopped: PipeReader,
@@ -67,7 +59,7 @@ pub struct Recorder {
 impl Recorder {
     pub fn new(
         options: RecordingOptions,
-        lanes: Vec<Lane>,
+        intake: Intake,
         file: io::Result<CaptureFile>,
         stopped: PipeReader,
         progress: Arc<Progress>,
@@ -76,21 +68,9 @@ impl Recorder {
             Ok(file) => (Some(file), None),
             Err(error) => (None, Some(format!("there is no capture file, `{}` cannot be made: {error}", options.file.display()))),
         };
-        let mut recorder = Self {
-            options,
-            lanes,
-            file_link_types: Vec::new(),
-            file,
-            file_problem,
-            stopped,
-            progress,
-            packets: 0,
-            cut: 0,
-            unwritten: 0,
-        };
-        for index in 0..recorder.lanes.len() {
-            recorder.describe(index);
-        }
+        let mut recorder =
+            Self { options, intake, described: 0, file, file_problem, stopped, progress, packets: 0, cut: 0, unwritten: 0 };
+        recorder.describe();
         recorder
     }
 
@@ -112,10 +92,10 @@ impl Recorder {
             if stop_at.is_some_and(|stop_at| stop_at <= now) {
                 return Ok(());
             }
-            let retries = self.lanes.iter().filter_map(|lane| lane.retry_at);
-            let wake_at = retries.chain(flush_at).chain(stop_at).min();
-            let ready = self.wait(wake_at.map(|wake_at| wake_at.saturating_duration_since(now)), stop_at.is_some())?;
-            if ready.stopped && stop_at.is_none() {
+            let wake_at = self.intake.retry_at().into_iter().chain(flush_at).chain(stop_at).min();
+            let call = stop_at.is_none().then(|| self.stopped.as_fd());
+            let ready = self.intake.wait(call, wake_at.map(|wake_at| wake_at.saturating_duration_since(now)))?;
+            if ready.called && stop_at.is_none() {
                 stop_at = Some(Instant::now() + DRAIN);
             }
             for (index, flags) in ready.lanes {
@@ -123,7 +103,8 @@ impl Recorder {
             }
             let now = Instant::now();
             if stop_at.is_none() {
-                self.retry(now);
+                self.intake.retry(now);
+                self.describe();
             }
             let Some(file) = &mut self.file else { continue };
             if file.wants_flush() || flush_at.is_some_and(|flush_at| flush_at <= now) {
@@ -137,136 +118,49 @@ impl Recorder {
         }
     }
 
-    /// Sleeps until there are packets, or the word to stop, or the time is over.
-    fn wait(&self, timeout: Option<Duration>, stopping: bool) -> Result<Ready, Errno> {
-        let mut indices = Vec::with_capacity(self.lanes.len());
-        let mut descriptors = Vec::with_capacity(self.lanes.len() + 1);
-        for (index, lane) in self.lanes.iter().enumerate() {
-            if let Some(live) = &lane.live {
-                indices.push(index);
-                descriptors.push(PollFd::new(live.as_fd(), PollFlags::POLLIN));
-            }
-        }
-        if !stopping {
-            descriptors.push(PollFd::new(self.stopped.as_fd(), PollFlags::POLLIN));
-        }
-        // Rounded up, or the last part of a millisecond would be spent without sleep.
-        let timeout =
-            timeout.map_or(PollTimeout::NONE, |timeout| PollTimeout::try_from(timeout.as_millis() + 1).unwrap_or(PollTimeout::MAX));
-        match poll(&mut descriptors, timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
-        }
-        let mut flags = descriptors.iter().map(|descriptor| descriptor.revents().unwrap_or(PollFlags::empty()));
-        let lanes = indices.into_iter().zip(flags.by_ref()).filter(|(_, flags)| !flags.is_empty()).collect();
-        Ok(Ready { lanes, stopped: flags.next().is_some_and(|flags| !flags.is_empty()) })
-    }
-
     /// Takes a batch of packets from an interface.
     fn take<S: PacketSink>(&mut self, index: usize, flags: PollFlags, sink: &Mutex<S>) {
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        let (Some(live), Some(&interface)) = (&mut lane.live, lane.file_interfaces.last()) else { return };
-        let link_type = live.link_type();
-        let (packets, cut, file) = (&mut self.packets, &mut self.cut, &mut self.file);
+        let (packets, cut, unwritten, file) = (&mut self.packets, &mut self.cut, &mut self.unwritten, &mut self.file);
         let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = live.dispatch(BATCH, |unix_ns, wire_len, data| {
+        self.intake.take(index, flags, |packet| {
             *packets += 1;
-            *cut += u64::from(wire_len as usize > data.len());
-            let packet = Packet { number: *packets, unix_ns, interface, link_type, wire_len, data };
+            *cut += u64::from(packet.wire_len as usize > packet.data.len());
+            let packet = Packet { number: *packets, ..packet };
             match file {
                 Some(file) => file.packet(&packet),
-                None => self.unwritten += 1,
+                None => *unwritten += 1,
             }
             sink.packet(&packet);
         });
         drop(sink);
         self.progress.packets.store(self.packets, Ordering::Relaxed);
-        match taken {
-            Err(reason) => lane.close(reason),
-            Ok(taken) if flags.intersects(PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL) => {
-                lane.went_down(Instant::now());
-                lane.mute_errors = if taken == 0 { lane.mute_errors + 1 } else { 0 };
-                if lane.mute_errors >= MUTE_ERRORS {
-                    lane.close("the interface went down or is gone".into());
-                }
-            }
-            Ok(taken) => {
-                lane.mute_errors = 0;
-                if taken > 0 && lane.lost_at.is_some() {
-                    lane.came_back(Instant::now());
-                }
-            }
-        }
     }
 
-    /// Looks again at the interfaces that are due: those that are open and down, and those that could not be opened.
-    fn retry(&mut self, now: Instant) {
-        for index in 0..self.lanes.len() {
-            let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.retry_at.is_some_and(|retry_at| retry_at <= now)) else {
-                continue;
-            };
-            if lane.live.is_some() {
-                if is_up(&lane.name) {
-                    lane.came_back(now)
-                } else {
-                    lane.retry_at = Some(now + RETRY_AFTER)
-                }
-                continue;
-            }
-            let settings = OpenSettings {
-                filter: &self.options.filter,
-                snaplen: self.options.snaplen,
-                buffer_bytes: self.options.buffer_bytes,
-            };
-            match Live::open(&lane.name, &settings) {
-                Ok(live) => {
-                    lane.live = Some(live);
-                    lane.came_back(now);
-                    self.describe(index);
-                }
-                Err(error) => lane.retry_at = error.may_pass().then(|| now + RETRY_AFTER),
-            }
-        }
-    }
-
-    /// Gives an open interface a number in the file, unless it has one that fits.
-    fn describe(&mut self, index: usize) {
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        let Some(link_type) = lane.live.as_ref().map(Live::link_type) else { return };
-        let known = lane.file_interfaces.last().and_then(|number| self.file_link_types.get(*number as usize));
-        if known == Some(&link_type) {
-            return;
-        }
-        lane.file_interfaces.push(u32::try_from(self.file_link_types.len()).unwrap_or(u32::MAX));
-        self.file_link_types.push(link_type);
+    /// Describes in the file the interfaces that are new.
+    fn describe(&mut self) {
         if let Some(file) = &mut self.file {
-            let filter = Some(self.options.filter.clone()).filter(|filter| !filter.is_empty());
-            let snaplen = self.options.snaplen;
-            file.interface(&InterfaceDescription { name: lane.name.clone(), link_type, snaplen, filter });
+            self.intake.described().iter().skip(self.described).for_each(|interface| file.interface(interface));
         }
+        self.described = self.intake.described().len();
     }
 
     fn report(mut self, problem: Option<String>) -> CaptureReport {
-        let losses: Vec<_> = self.lanes.iter_mut().map(Lane::losses).collect();
-        let mut statistics = vec![InterfaceStatistics::default(); self.file_link_types.len()];
-        for (lane, losses) in self.lanes.iter().zip(&losses) {
+        let losses = self.intake.losses();
+        let mut statistics = vec![InterfaceStatistics::default(); self.described];
+        for (lane, losses) in self.intake.lanes().iter().zip(&losses) {
             if let Some(statistics) = lane.file_interfaces.last().and_then(|number| statistics.get_mut(*number as usize)) {
-                *statistics = InterfaceStatistics {
-                    received: losses.received,
-                    interface_dropped: losses.interface_dropped,
-                    kernel_dropped: losses.kernel_dropped,
-                };
+                *statistics = losses.statistics();
             }
         }
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let unix_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+        let unix_ns = now_ns();
         let file = match self.file.take() {
             Some(file) => file.finish(unix_ns, &statistics, !self.progress.hurry.load(Ordering::Acquire)),
             None => FileReport { not_written: self.unwritten, problem: self.file_problem.take(), ..FileReport::default() },
         };
         let written = |lane: &Lane| lane.file_interfaces.iter().filter_map(|number| file.packets.get(*number as usize)).sum();
         let interfaces: Vec<_> = self
-            .lanes
+            .intake
+            .lanes()
             .iter()
             .zip(&losses)
             .map(|(lane, losses)| InterfaceCapture {
@@ -293,14 +187,13 @@ impl Recorder {
     }
 }
 
-/// What there is to do after a sleep.
-struct Ready {
-    /// Interfaces with something to tell.
-    lanes: Vec<(usize, PollFlags)>,
-    stopped: bool,
+/// Nanoseconds since 1970.
+pub fn now_ns() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

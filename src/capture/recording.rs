@@ -2,10 +2,9 @@
 
 use super::{
     CaptureError, OpenError,
-    error::OpenSettings,
     file::CaptureFile,
-    lane::Lane,
-    live::{LIBRARY, Live},
+    intake::{Intake, IntakeOptions},
+    live::LIBRARY,
     recorder::{Progress, Recorder},
 };
 use crate::{api::CaptureReport, packet::PacketSink};
@@ -69,11 +68,10 @@ pub fn start<S: PacketSink + 'static>(options: RecordingOptions, sink: Arc<Mutex
     if options.interfaces.is_empty() {
         return Err(CaptureError::NoInterface);
     }
-    let settings = OpenSettings { filter: &options.filter, snaplen: options.snaplen, buffer_bytes: options.buffer_bytes };
-    let opened = options.interfaces.iter().map(|name| (name.clone(), Live::open(name, &settings)));
-    let lanes: Vec<Lane> = opened.map(|(name, opened)| Lane::new(name, opened)).collect();
-    if lanes.iter().all(|lane| lane.live.is_none()) {
-        return Err(no_interface(lanes));
+    let how = IntakeOptions { filter: options.filter.clone(), snaplen: options.snaplen, buffer_bytes: options.buffer_bytes };
+    let intake = Intake::open(how, &options.interfaces);
+    if intake.lanes().iter().all(|lane| lane.live.is_none()) {
+        return Err(no_interface(&intake));
     }
 
     let (stopped, stop) = pipe().map_err(CaptureError::Thread)?;
@@ -81,7 +79,7 @@ pub fn start<S: PacketSink + 'static>(options: RecordingOptions, sink: Arc<Mutex
     let progress = Arc::new(Progress::default());
     let recorder = Recorder::new(
         options.clone(),
-        lanes,
+        intake,
         CaptureFile::create(&options.file, options.max_bytes, options.min_free_bytes),
         stopped,
         Arc::clone(&progress),
@@ -96,8 +94,9 @@ pub fn start<S: PacketSink + 'static>(options: RecordingOptions, sink: Arc<Mutex
 }
 
 /// The error when no interface could be opened; a missing right is the same for all and told once.
-fn no_interface(lanes: Vec<Lane>) -> CaptureError {
-    let errors: Vec<_> = lanes.into_iter().filter_map(|lane| lane.open_error.map(|error| (lane.name, error))).collect();
+fn no_interface(intake: &Intake) -> CaptureError {
+    let errors: Vec<_> =
+        intake.lanes().iter().filter_map(|lane| lane.open_error.clone().map(|error| (lane.name.clone(), error))).collect();
     match errors.iter().find_map(|(_, error)| if let OpenError::NoRight(reason) = error { Some(reason) } else { None }) {
         Some(reason) => CaptureError::Unavailable(reason.clone()),
         None => CaptureError::Interfaces(errors),

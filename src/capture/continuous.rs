@@ -1,0 +1,291 @@
+//! A capture that does not end: windows are opened and closed on it while it goes on.
+
+use super::{
+    CaptureError, CaptureFile, ClosedWindow,
+    intake::{Intake, IntakeOptions},
+    lane::Losses,
+    live::LIBRARY,
+    recorder::{DRAIN, panic_text},
+    ring::{Ring, RingOptions},
+    window::Window,
+};
+use crate::packet::PacketSink;
+use nix::errno::Errno;
+use std::{
+    collections::BTreeMap,
+    io::{PipeReader, PipeWriter, Read as _, Write as _, pipe},
+    os::fd::AsFd,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How often the state of the interfaces is written down for others to read.
+const STATE_PERIOD: Duration = Duration::from_millis(500);
+
+/// How long [`Continuous::open`] waits for the capture thread.
+const OPEN_LIMIT: Duration = Duration::from_secs(1);
+
+/// What a continuous capture records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContinuousOptions {
+    /// Names of interfaces; one that is not there is waited for.
+    pub interfaces: Vec<String>,
+    /// BPF expression; empty records everything.
+    pub filter: String,
+    /// The most bytes that are kept of a packet.
+    pub snaplen: u32,
+    /// The kernel's buffer for each interface, in bytes.
+    pub buffer_bytes: u32,
+    /// For how long packets are remembered, so that a window can begin in the past. Zero: not at all.
+    pub past: Duration,
+    /// The most memory that remembered packets take; the oldest are forgotten first.
+    pub past_max_bytes: usize,
+}
+
+/// A window to be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowOptions {
+    /// Where its file will be; until the window is finished it has `.partial` behind its name.
+    pub file: PathBuf,
+    /// The most bytes that the file may have. Packets beyond are analysed but not written.
+    pub max_bytes: u64,
+    /// The disk room that is never used: with less the file ends.
+    pub min_free_bytes: u64,
+    /// Whether it begins with the packets that are remembered.
+    pub with_past: bool,
+}
+
+/// How an interface is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceState {
+    /// Its name.
+    pub name: String,
+    /// Whether packets can come now.
+    pub captured: bool,
+    /// What is or was wrong with it.
+    pub problem: Option<String>,
+    /// Packets received since the capture began.
+    pub received: u64,
+    /// Packets that the kernel dropped because they were not read in time.
+    pub kernel_dropped: u64,
+}
+
+/// How far the open windows are, by number: packets and bytes of file.
+type Progress = BTreeMap<u64, (u64, u64)>;
+
+#[derive(Default)]
+struct Shared {
+    interfaces: Vec<InterfaceState>,
+    windows: Progress,
+    ended: Option<String>,
+}
+
+enum Command<S> {
+    Open(u64, WindowOptions, Arc<Mutex<S>>, SyncSender<()>),
+    Close(u64, SyncSender<ClosedWindow>),
+    Interfaces(Vec<String>),
+}
+
+/// The handle to a continuous capture. Dropping it ends the capture and leaves the files of open windows unfinished: close them
+/// first.
+pub struct Continuous<S> {
+    commands: Sender<Command<S>>,
+    /// Wakes the capture thread; the thread ends when this end of the pipe is closed.
+    bell: PipeWriter,
+    shared: Arc<Mutex<Shared>>,
+    next_window: u64,
+}
+
+impl<S: PacketSink + 'static> Continuous<S> {
+    /// Begins to capture in a thread of its own. Blocks for some milliseconds.
+    ///
+    /// The interfaces are those of the calling thread's network namespace. That one cannot be opened is no error: it is tried again
+    /// every second, and [`interfaces`](Self::interfaces) tells.
+    ///
+    /// # Errors
+    /// When this build cannot capture, or the thread cannot be started.
+    pub fn start(options: ContinuousOptions) -> Result<Self, CaptureError> {
+        LIBRARY.map_err(|reason| CaptureError::Unavailable(reason.into()))?;
+        let ContinuousOptions { interfaces, filter, snaplen, buffer_bytes, past, past_max_bytes } = options;
+        let intake = Intake::open(IntakeOptions { filter, snaplen, buffer_bytes }, &interfaces);
+        let (called, bell) = pipe().map_err(CaptureError::Thread)?;
+        let (commands, received) = channel();
+        let shared = Arc::<Mutex<Shared>>::default();
+        let mut thread = Thread {
+            intake,
+            ring: (!past.is_zero()).then(|| Ring::new(RingOptions { keep: past, max_bytes: past_max_bytes })),
+            windows: BTreeMap::new(),
+            closing: Vec::new(),
+            commands: received,
+            called,
+            shared: Arc::clone(&shared),
+            state_at: Instant::now(),
+        };
+        thread.write_state(Instant::now());
+        thread::Builder::new()
+            .name("netdiag-monitor".into())
+            .spawn(move || {
+                let problem = match catch_unwind(AssertUnwindSafe(|| thread.record())) {
+                    Ok(Ok(())) => return,
+                    Ok(Err(errno)) => format!("the capture cannot wait for packets: {errno}"),
+                    Err(panic) => format!("the capture broke off: {}", panic_text(&*panic)),
+                };
+                tracing::error!("{problem}");
+                lock(&thread.shared).ended = Some(problem);
+            })
+            .map_err(CaptureError::Thread)?;
+        Ok(Self { commands, bell, shared, next_window: 1 })
+    }
+
+    /// Opens a window and returns its number: `sink` and the file get every packet that comes after the return, and what the kernel
+    /// held back before. Blocks until the capture thread has opened it: some milliseconds, a second at most.
+    pub fn open(&mut self, options: WindowOptions, sink: Arc<Mutex<S>>) -> u64 {
+        let number = self.next_window;
+        self.next_window += 1;
+        let (opened, is_open) = sync_channel(1);
+        self.send(Command::Open(number, options, sink, opened));
+        let _ = is_open.recv_timeout(OPEN_LIMIT);
+        number
+    }
+
+    /// Closes a window; it gets what the kernel still holds, which takes some 50 ms. The receiver fails if there is no such window
+    /// or the capture has ended.
+    pub fn close(&mut self, window: u64) -> Receiver<ClosedWindow> {
+        let (reply, closed) = sync_channel(1);
+        self.send(Command::Close(window, reply));
+        closed
+    }
+
+    /// Captures these interfaces from now on, and no others.
+    pub fn set_interfaces(&mut self, interfaces: Vec<String>) {
+        self.send(Command::Interfaces(interfaces));
+    }
+
+    /// How the interfaces are doing, at most half a second old.
+    pub fn interfaces(&self) -> Vec<InterfaceState> {
+        lock(&self.shared).interfaces.clone()
+    }
+
+    /// Packets and bytes of an open window, at most half a second old.
+    pub fn progress(&self, window: u64) -> Option<(u64, u64)> {
+        lock(&self.shared).windows.get(&window).copied()
+    }
+
+    /// Why the capture has ended by itself, if it has.
+    pub fn ended(&self) -> Option<String> {
+        lock(&self.shared).ended.clone()
+    }
+
+    fn send(&mut self, command: Command<S>) {
+        // A thread that has ended tells it by `ended`.
+        let _ = self.commands.send(command);
+        let _ = self.bell.write_all(&[1]);
+    }
+}
+
+/// What the capture thread owns.
+struct Thread<S> {
+    intake: Intake,
+    ring: Option<Ring>,
+    windows: BTreeMap<u64, Window<S>>,
+    closing: Vec<(Instant, u64, SyncSender<ClosedWindow>)>,
+    commands: Receiver<Command<S>>,
+    called: PipeReader,
+    shared: Arc<Mutex<Shared>>,
+    state_at: Instant,
+}
+
+impl<S: PacketSink> Thread<S> {
+    fn record(&mut self) -> Result<(), Errno> {
+        let mut flush_at: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            let closing = self.closing.iter().map(|(at, ..)| *at).min();
+            let wake_at = [Some(self.state_at), self.intake.retry_at(), flush_at, closing].into_iter().flatten().min();
+            let timeout = wake_at.map(|wake_at| wake_at.saturating_duration_since(now));
+            let ready = self.intake.wait(Some(self.called.as_fd()), timeout)?;
+            let now = Instant::now();
+            // First what was waiting: it belongs to the windows as they were.
+            for (index, flags) in ready.lanes {
+                let (windows, ring) = (&mut self.windows, &mut self.ring);
+                self.intake.take(index, flags, |packet| {
+                    windows.values_mut().for_each(|window| window.packet(&packet));
+                    if let Some(ring) = ring {
+                        ring.push(&packet, now);
+                    }
+                });
+            }
+            if ready.called && !self.obey() {
+                return Ok(());
+            }
+            self.intake.retry(now);
+            flush_at = None;
+            for window in self.windows.values_mut() {
+                window.describe(&self.intake);
+                flush_at = flush_at.into_iter().chain(window.flush(now)).min();
+            }
+            self.close_due(now);
+            if self.state_at <= now {
+                self.write_state(now);
+            }
+        }
+    }
+
+    /// Does what it was told. False: the handle is gone.
+    fn obey(&mut self) -> bool {
+        let mut rings = [0; 64];
+        if matches!(self.called.read(&mut rings), Ok(0)) {
+            return false;
+        }
+        let now = Instant::now();
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Open(number, options, sink, opened) => {
+                    let file = CaptureFile::create(&options.file, options.max_bytes, options.min_free_bytes);
+                    let mut window = Window::new(&options.file, file, sink, &mut self.intake);
+                    if let Some(ring) = self.ring.as_mut().filter(|_| options.with_past) {
+                        ring.replay(now, |packet| window.packet(packet));
+                    }
+                    self.windows.insert(number, window);
+                    let _ = opened.send(());
+                }
+                Command::Close(number, reply) => self.closing.push((now + DRAIN, number, reply)),
+                Command::Interfaces(interfaces) => self.intake.set_interfaces(&interfaces),
+            }
+        }
+        true
+    }
+
+    fn close_due(&mut self, now: Instant) {
+        for (_, number, reply) in self.closing.extract_if(.., |(at, ..)| *at <= now) {
+            if let Some(window) = self.windows.remove(&number) {
+                let _ = reply.send(window.close(&mut self.intake));
+            }
+        }
+    }
+
+    fn write_state(&mut self, now: Instant) {
+        let losses: Vec<Losses> = self.intake.losses();
+        let states = self.intake.lanes().iter().zip(losses).map(|(lane, losses)| InterfaceState {
+            name: lane.name.clone(),
+            captured: lane.live.is_some() && lane.lost_at.is_none(),
+            problem: lane.error.clone(),
+            received: losses.received,
+            kernel_dropped: losses.kernel_dropped,
+        });
+        let mut shared = lock(&self.shared);
+        shared.interfaces = states.collect();
+        shared.windows = self.windows.iter().map(|(number, window)| (*number, window.progress())).collect();
+        self.state_at = now + STATE_PERIOD;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

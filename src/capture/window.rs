@@ -1,0 +1,184 @@
+//! One window of a continuous capture: a file and a sink that get the same packets under the same numbers.
+
+use super::{
+    CaptureFile,
+    file::FileReport,
+    intake::Intake,
+    lane::Losses,
+    recorder::{FLUSH_AFTER, now_ns, panic_text},
+};
+use crate::{
+    api::{CaptureReport, InterfaceCapture},
+    packet::{InterfaceStatistics, Packet, PacketSink},
+};
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+/// A window that is open.
+pub struct Window<S> {
+    file: Option<CaptureFile>,
+    problem: Option<String>,
+    sink: Arc<Mutex<S>>,
+    /// The sink panicked; packets go to the file only.
+    sink_broken: bool,
+    /// Interfaces that are described in the file.
+    described: usize,
+    /// What each interface had received and lost when the window was opened.
+    before: Vec<Losses>,
+    packets: u64,
+    cut: u64,
+    unwritten: u64,
+    flush_at: Option<Instant>,
+}
+
+impl<S: PacketSink> Window<S> {
+    pub fn new(path: &Path, file: io::Result<CaptureFile>, sink: Arc<Mutex<S>>, intake: &mut Intake) -> Self {
+        let (file, problem) = match file {
+            Ok(file) => (Some(file), None),
+            Err(error) => (None, Some(format!("there is no capture file, `{}` cannot be made: {error}", path.display()))),
+        };
+        let before = intake.losses();
+        let mut window = Self {
+            file,
+            problem,
+            sink,
+            sink_broken: false,
+            described: 0,
+            before,
+            packets: 0,
+            cut: 0,
+            unwritten: 0,
+            flush_at: None,
+        };
+        window.describe(intake);
+        window
+    }
+
+    /// Describes in the file the interfaces that are new.
+    pub fn describe(&mut self, intake: &Intake) {
+        if let Some(file) = &mut self.file {
+            intake.described().iter().skip(self.described).for_each(|interface| file.interface(interface));
+        }
+        self.described = intake.described().len();
+    }
+
+    pub fn packet(&mut self, packet: &Packet<'_>) {
+        self.packets += 1;
+        self.cut += u64::from(packet.wire_len as usize > packet.data.len());
+        let packet = Packet { number: self.packets, ..*packet };
+        match &mut self.file {
+            Some(file) => file.packet(&packet),
+            None => self.unwritten += 1,
+        }
+        if self.sink_broken {
+            return;
+        }
+        let sink = &self.sink;
+        let taken = catch_unwind(AssertUnwindSafe(|| sink.lock().unwrap_or_else(PoisonError::into_inner).packet(&packet)));
+        if let Err(panic) = taken {
+            self.sink_broken = true;
+            self.problem = Some(format!("the analysis broke off at packet {}: {}", packet.number, panic_text(&*panic)));
+            tracing::error!(problem = self.problem, "recording goes on");
+        }
+    }
+
+    /// Writes what is due, and tells when there will be more.
+    pub fn flush(&mut self, now: Instant) -> Option<Instant> {
+        let file = self.file.as_mut()?;
+        if file.wants_flush() || self.flush_at.is_some_and(|flush_at| flush_at <= now) {
+            file.flush();
+            self.flush_at = None;
+        } else if self.flush_at.is_none() && file.pending() > 0 {
+            self.flush_at = Some(now + FLUSH_AFTER);
+        }
+        self.flush_at
+    }
+
+    /// Packets taken and bytes of file so far.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.packets, self.file.as_ref().map_or(0, CaptureFile::bytes))
+    }
+
+    /// Ends the window. The file is not finished yet, because that waits for the disk.
+    pub fn close(self, intake: &mut Intake) -> ClosedWindow {
+        let losses = intake.losses();
+        let losses: Vec<Losses> = losses
+            .iter()
+            .enumerate()
+            .map(|(index, losses)| losses.since(self.before.get(index).copied().unwrap_or_default()))
+            .collect();
+        let mut statistics = vec![InterfaceStatistics::default(); self.described];
+        let mut interfaces = Vec::new();
+        for (lane, losses) in intake.lanes().iter().zip(&losses) {
+            if let Some(statistics) = lane.file_interfaces.last().and_then(|number| statistics.get_mut(*number as usize)) {
+                *statistics = losses.statistics();
+            }
+            let capture = InterfaceCapture {
+                name: lane.name.clone(),
+                packets: 0,
+                kernel_dropped: losses.kernel_dropped,
+                interface_dropped: losses.interface_dropped,
+                error: lane.error.clone(),
+            };
+            interfaces.push((capture, lane.file_interfaces.clone()));
+        }
+        let filter = intake.described().first().and_then(|interface| interface.filter.clone());
+        ClosedWindow {
+            file: self.file,
+            problem: self.problem,
+            interfaces,
+            statistics,
+            unwritten: self.unwritten,
+            cut: self.cut,
+            filter,
+            unix_ns: now_ns(),
+        }
+    }
+}
+
+/// A window that gets no more packets, and whose file is still to be finished.
+pub struct ClosedWindow {
+    file: Option<CaptureFile>,
+    problem: Option<String>,
+    interfaces: Vec<(InterfaceCapture, Vec<u32>)>,
+    statistics: Vec<InterfaceStatistics>,
+    unwritten: u64,
+    cut: u64,
+    filter: Option<String>,
+    unix_ns: i64,
+}
+
+impl ClosedWindow {
+    /// Finishes the file and gives it its name. Blocks on the disk.
+    pub fn finish(self) -> CaptureReport {
+        let file = match self.file {
+            Some(file) => file.finish(self.unix_ns, &self.statistics, true),
+            None => FileReport { not_written: self.unwritten, ..FileReport::default() },
+        };
+        let interfaces: Vec<InterfaceCapture> = self
+            .interfaces
+            .into_iter()
+            .map(|(capture, numbers)| {
+                let packets = numbers.iter().filter_map(|number| file.packets.get(*number as usize)).sum();
+                InterfaceCapture { packets, ..capture }
+            })
+            .collect();
+        CaptureReport {
+            file: file.path.map(|path| path.display().to_string()),
+            file_bytes: file.bytes,
+            packets: file.packets.iter().sum(),
+            filter: self.filter,
+            kernel_dropped: interfaces.iter().map(|interface| interface.kernel_dropped).sum(),
+            interfaces,
+            not_written: file.not_written,
+            undecodable: 0,
+            cut: self.cut,
+            problem: self.problem.or(file.problem),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The rules of continuous recording, without I/O and without a clock: when snapshots begin and end ([`Schedule`]), which are suspect
+//! and which of those are kept ([`suspicious`], [`Recurrence`]), and what makes the flight recorder save ([`Rules`], [`RateLimit`]).
+//!
+//! Nothing in the service uses them yet.
+
+mod schedule;
+mod trigger;
+mod verdict;
+
+pub use schedule::{MAX_OPEN, OpenSnapshot, Schedule, Step};
+pub use trigger::{Condition, RateLimit, Rule, Rules};
+pub use verdict::{Ignore, Keep, Recurrence, suspicious};
