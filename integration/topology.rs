@@ -70,6 +70,22 @@ fn a_sound_site_is_shown_by_its_hosts() {
 }
 
 #[test]
+fn the_configs_of_other_hosts_are_held_against_one_another_only() {
+    let output = netdiag(&["--elsewhere", EXAMPLE]);
+    let shown = text(&output.stdout);
+    assert!(shown.contains("10.20.30.11") && !shown.contains("Interfaces of this host") && !shown.contains(" by "), "{shown}");
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/configs/sites/four_ess");
+    if !configs.is_dir() {
+        eprintln!("skipped: there is no collection of configs beside the repository");
+        return;
+    }
+    // Two controllers, eleven pairs of client and server that agree.
+    let output = netdiag(&["--elsewhere", "--json", configs.to_str().unwrap()]);
+    let topology: Topology = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((topology.endpoints.len(), output.status.code()), (23, Some(0)), "{:#?}", topology.problems);
+}
+
+#[test]
 fn json_is_the_body_of_the_bus_and_what_it_says_later_is_compared_with_it() {
     let site = tempfile::tempdir().unwrap();
     let (path, config) = modbus_client("meter", "127.0.0.9", 1502);

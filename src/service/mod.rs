@@ -21,4 +21,4 @@ pub use router::{Request, route};
 pub(crate) use runners::free_bytes;
 pub use serve::{ServeError, serve};
 pub use settings::{Settings, SettingsError};
-pub use sites::read_topology;
+pub use sites::{read_topology, read_topology_of_others};

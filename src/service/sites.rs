@@ -170,6 +170,18 @@ pub async fn read_topology(config_dirs: &[PathBuf]) -> Topology {
     read.unwrap_or_else(|| topology::assemble(Vec::new(), now()))
 }
 
+/// Reads config directories of other hosts: nothing of this host is looked at, no name resolved.
+pub async fn read_topology_of_others(config_dirs: &[PathBuf]) -> Topology {
+    let sources = Sources::default().with_lists_beside(config_dirs);
+    let options = ScanOptions { dirs: config_dirs.to_vec(), sources, ..ScanOptions::default() };
+    let scanned = tokio::task::spawn_blocking(move || {
+        let mut topology = topology::scan(&options, now());
+        topology::compare_ends(&mut topology);
+        topology
+    });
+    scanned.await.unwrap_or_else(|_| topology::assemble(Vec::new(), now()))
+}
+
 async fn interfaces() -> std::io::Result<Vec<Interface>> {
     Network::open().await?.interfaces().await
 }

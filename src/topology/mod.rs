@@ -40,7 +40,7 @@ pub use assemble::assemble;
 pub use compare::compare;
 pub use file::{FileReport, read_file, read_file_with};
 pub use kind::FileKind;
-pub use network::{RouteFacts, apply_names, apply_network, host_names};
+pub use network::{RouteFacts, apply_names, apply_network, compare_ends, host_names};
 pub use port::Services;
 pub use problem::{ProblemCode, markdown as problems_markdown};
 pub use process::Process;

@@ -96,9 +96,13 @@ pub fn apply_network(topology: &mut Topology, routes: &HashMap<IpAddr, RouteFact
                 let message = format!("{address} is none of this host's addresses; the server cannot listen there");
                 problems.push(about(endpoint, ProblemCode::BindAddress, message));
             }
-            (Direction::Outbound, Some(address)) if address.is_unspecified() || is_local(address) => {
+            (Direction::Outbound, Some(address)) => {
                 let listeners = listeners.get(&endpoint.port).map(Vec::as_slice).unwrap_or_default();
-                problems.extend(check_pair(endpoint, address, listeners));
+                let is_here = address.is_unspecified() || is_local(address);
+                // Both ends may be in the set on a host that is not this one, when the configs of several controllers were given.
+                if is_here || listeners.iter().any(|server| server.address == Some(address)) {
+                    problems.extend(check_pair(endpoint, address, listeners));
+                }
             }
             _ => {}
         }
@@ -208,6 +212,22 @@ fn about(endpoint: &Endpoint, code: ProblemCode, message: String) -> Problem {
     Problem { endpoint_id: Some(endpoint.endpoint_id.clone()), ..code.at(path, message) }
 }
 
+/// Compares both ends where both are in the set, without any knowledge of this host: the configs are those of others.
+pub fn compare_ends(topology: &mut Topology) {
+    forget(topology, &OF_THE_NETWORK);
+    let inbound = || topology.endpoints.iter().filter(|endpoint| endpoint.direction == Direction::Inbound);
+    let outbound = topology.endpoints.iter().filter(|endpoint| endpoint.direction == Direction::Outbound);
+    let pairs = outbound.filter_map(|client| {
+        let target = client.address.filter(|address| !address.is_unspecified() && !address.is_loopback())?;
+        let listeners: Vec<&Endpoint> =
+            inbound().filter(|server| server.port == client.port && server.address == Some(target)).collect();
+        if listeners.is_empty() { None } else { check_pair(client, target, &listeners) }
+    });
+    let problems: Vec<Problem> = pairs.collect();
+    topology.problems.extend(problems);
+    sort_problems(&mut topology.problems);
+}
+
 /// Drops the problems of earlier facts.
 fn forget(topology: &mut Topology, codes: &[ProblemCode]) {
     topology.problems.retain(|problem| !codes.iter().any(|code| code.code() == problem.code));
@@ -310,6 +330,21 @@ mod tests {
         assert_eq!(local, [true, false]);
         apply_network(&mut topology, &HashMap::new(), vec![interface("eth0", "10.0.0.3/24")]);
         assert_eq!((topology.endpoints[0].gateway, codes(&topology)), (None, vec!["config.bind_address"]));
+    }
+
+    #[test]
+    fn both_ends_on_another_host_are_compared_where_both_are_known() {
+        let client = r#"{"connection": {"name": "n", "ip_address": "10.7.0.2", "device_id": 98}, "components": [{"id": "c"}]}"#;
+        let server = r#"{"system": {"id": "s", "ip_address": "10.7.0.2", "device_id": 1}, "registers": {}}"#;
+        let files = [("site/modbus_client/a.json", client), ("psm/modbus_server/b.json", server)];
+        let mut both = topology(&files);
+        compare_ends(&mut both);
+        assert_eq!(codes(&both), ["config.unit_mismatch"]);
+        apply_network(&mut both, &HashMap::new(), vec![interface("eth0", "10.7.0.1/24")]);
+        assert_eq!(codes(&both), ["config.bind_address", "config.unit_mismatch"], "on this host the server could not listen");
+        let mut alone = topology(&files[..1]);
+        compare_ends(&mut alone);
+        assert_eq!(codes(&alone), Vec::<&str>::new(), "a device is no missing listener");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{Severity, Topology, UtcTime},
-    service::read_topology,
+    service::{read_topology, read_topology_of_others},
     topology::compare,
 };
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ const EXAMPLES: &str = "Examples:
   netdiag topology /usr/local/etc/config
   netdiag topology --json /usr/local/etc/config > before.json
   netdiag topology --compare before.json /usr/local/etc/config
+  netdiag topology --elsewhere copy-of-a-site/
   netdiag topology --format dot /usr/local/etc/config | dot -Tsvg > site.svg";
 
 /// Show what should talk to what, read from config directories.
@@ -40,6 +41,9 @@ pub(super) struct Args {
     /// How to show it: text for people, json for programs, dot (Graphviz) or mermaid as a drawing.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// The configs are those of other hosts: look at nothing of this one (routes, interfaces, names, what runs).
+    #[arg(long)]
+    elsewhere: bool,
     /// Tell what changed since a topology that was saved with --json.
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
@@ -76,7 +80,11 @@ pub(super) fn run(args: &Args) -> u8 {
         eprintln!("netdiag topology: a change can be shown as text or json, not drawn");
         return EXIT_USAGE;
     }
-    let topology = match block_on(read_topology(&args.dirs)) {
+    let read = match args.elsewhere {
+        true => block_on(read_topology_of_others(&args.dirs)),
+        false => block_on(read_topology(&args.dirs)),
+    };
+    let topology = match read {
         Ok(topology) => topology,
         Err(code) => return code,
     };
