@@ -86,6 +86,10 @@ catalogue! {
             "A program closes without reading what was sent to it.",
         ],
         ["Which side sent the reset (the packets named here).", "The logs of that side at that time.", "How many clients are connected to the device."];
+    TCP_ANSWER_FROM_ELSEWHERE = "tcp.answer_from_elsewhere", "another address answered",
+        "A SYN to one address was accepted from another one, with the right port and number. The client does not take it for an answer, so the connection does not open.",
+        ["The device has several addresses or interfaces, and answers with the wrong one.", "Address translation on the way translates the one direction only.", "The device was given a new address and something still forwards the old one to it."],
+        ["The addresses and routes in the device: the answer must leave by the address that was asked.", "Address translation rules on routers and firewalls between."];
     TCP_RECONNECTS = "tcp.reconnects", "connections were made anew",
         "A client connected again after its earlier connection to the same server had ended. Connections that are open side by side are none of these.",
         ["The device or the client restarts, or gives up after missing answers.", "Somebody else connects, and the device drops the connection it had.", "A firewall forgets connections that are idle."],
@@ -239,6 +243,10 @@ catalogue! {
         "A config names this endpoint and not one packet to or from it is in the capture.",
         ["Its process does not run.", "The capture was taken on another interface, or with a filter that leaves it out."],
         ["Whether the process runs (`netdiag topology`).", "Interface and filter of the capture."];
+    SITE_DEVICE_ELSEWHERE = "site.device_elsewhere", "a configured outstation speaks at another address",
+        "Nobody answers at the address that a config names for a DNP3 outstation, and its link address speaks at an address that no config names.",
+        ["The device was given another address, or was replaced, and the config was not changed.", "Two outstations have the same link address."],
+        ["The address in the device against the config.", "Who the client of the other address is, and by which config."];
     SITE_UNIT_UNKNOWN = "site.unit_unknown", "requests for a unit id that no config names",
         "A device is asked for a unit id that the configs of its endpoint do not have.",
         ["The process runs with another config, or with a default unit id.", "Another program asks too."],

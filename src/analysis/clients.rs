@@ -1,4 +1,4 @@
-//! Who talks to a server: connections, and connections made anew after an earlier one had ended.
+//! Who talks to a server: connections, connections made anew after an earlier one had ended, and what came of the requests.
 
 use super::tally::{Stamp, Tally, Times};
 use std::net::IpAddr;
@@ -24,6 +24,40 @@ pub(super) struct Client {
     pub gaps: Times,
     pub first_at: i64,
     pub last_at: i64,
+    /// Resets of open connections, by either side.
+    pub resets: u64,
+    /// Segments with payload that either side sent again.
+    pub retransmissions: u64,
+    /// What came of the requests on connections that are over.
+    pub asked: Asked,
+}
+
+/// What came of requests.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Asked {
+    pub requests: u64,
+    pub responses: u64,
+    /// Of the responses, those that are exceptions.
+    pub exceptions: u64,
+    pub unanswered: u64,
+    pub times: Times,
+}
+
+impl Asked {
+    /// A response came after so many nanoseconds.
+    pub fn answered(&mut self, ns: i64, is_exception: bool) {
+        self.responses += 1;
+        self.exceptions += u64::from(is_exception);
+        self.times.add(ns);
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.responses += other.responses;
+        self.exceptions += other.exceptions;
+        self.unanswered += other.unanswered;
+        self.times.merge(&other.times);
+    }
 }
 
 /// Where a client lies in the list of its server.
@@ -87,6 +121,21 @@ impl Clients {
             client.ended_at = Some(at);
             client.ended_itself = itself;
         }
+    }
+
+    /// One of its open connections was reset.
+    pub fn reset(&mut self, place: ClientPlace) {
+        self.get(place).into_iter().for_each(|client| client.resets += 1);
+    }
+
+    /// Payload was sent again on one of its connections.
+    pub fn sent_again(&mut self, place: ClientPlace) {
+        self.get(place).into_iter().for_each(|client| client.retransmissions += 1);
+    }
+
+    /// What came of the requests on one of its connections, which is forgotten now.
+    pub fn asked(&mut self, place: ClientPlace, asked: &Asked) {
+        self.get(place).into_iter().for_each(|client| client.asked.merge(asked));
     }
 
     /// The clients; without an address those that are not told apart.

@@ -1,6 +1,7 @@
 //! DNP3 on a connection (requests matched with responses by application sequence) and at a server (what came of them).
 
 use super::{
+    clients::Asked,
     lane::Lane,
     queries::QueryTally,
     shared::Shared,
@@ -14,7 +15,8 @@ use crate::{
     protocol::{
         Step,
         dnp3::{
-            self, Application, FIRST_BROADCAST_ADDRESS, Frame, Function, Indications, LinkError, LinkFunction, Pushed, Reassembler,
+            self, Application, FIRST_BROADCAST_ADDRESS, Frame, Function, Indications, LinkControl, LinkError, LinkFunction, Pushed,
+            Reassembler,
         },
     },
 };
@@ -57,6 +59,8 @@ impl fmt::Display for Dnp3Query {
 #[derive(Debug, Default)]
 pub(super) struct Dnp3Service {
     pub frames: u64,
+    /// Frames by link function and by whether the master sent them.
+    link_functions: Vec<((LinkFunction, bool), u64)>,
     pub requests: u64,
     pub responses: u64,
     pub unsolicited: u64,
@@ -126,6 +130,22 @@ impl Dnp3Service {
         })
     }
 
+    /// Frames by link function and by whether the master sent them, most frequent first.
+    pub fn link_functions(&self) -> Vec<((LinkFunction, bool), u64)> {
+        let mut functions = self.link_functions.clone();
+        functions.sort_by_key(|(_, frames)| std::cmp::Reverse(*frames));
+        functions
+    }
+
+    fn link_frame(&mut self, control: LinkControl) {
+        let kind = (control.function, control.from_master);
+        match self.link_functions.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, frames)) => *frames += 1,
+            // There are no more than two directions of two times sixteen.
+            None => self.link_functions.push((kind, 1)),
+        }
+    }
+
     fn asked(&mut self, link: (u16, u16), client: IpAddr) {
         if self.masters.len() < MAX_MASTERS && !self.masters.contains(&(link, client)) {
             self.masters.push((link, client));
@@ -146,8 +166,9 @@ impl Dnp3Service {
         }
     }
 
-    fn matched(&mut self, matched: &Matched<Dnp3Query, ()>, shared: &mut Shared) {
+    fn matched(&mut self, matched: &Matched<Dnp3Query, ()>, asked: &mut Asked, shared: &mut Shared) {
         let (stamp, ns) = (matched.response.stamp, matched.ns());
+        asked.answered(ns, false);
         let is_late = ns > shared.limits.response_timeout;
         let outcome = if is_late { TransactionOutcome::Late } else { TransactionOutcome::Answered };
         shared.transaction(Protocol::Dnp3, &matched.detail, matched.request.stamp, Some(stamp), outcome, None);
@@ -178,7 +199,7 @@ struct Messages {
     requests: Transactions<Key, Dnp3Query, ()>,
     /// Responses that ask to be confirmed.
     confirms: Transactions<Key, Dnp3Query, ()>,
-    unanswered: u64,
+    asked: Asked,
 }
 
 impl Dnp3Flow {
@@ -191,9 +212,9 @@ impl Dnp3Flow {
         }
     }
 
-    /// Requests of this connection that are counted as unanswered.
-    pub fn unanswered(&self) -> u64 {
-        self.messages.unanswered
+    /// What came of the requests of this connection.
+    pub fn asked(&self) -> &Asked {
+        &self.messages.asked
     }
 
     pub fn lost(&mut self, from_server: bool) {
@@ -214,6 +235,7 @@ impl Dnp3Flow {
         lanes[usize::from(from_server)].feed(bytes, |bytes, _| match dnp3::step(bytes) {
             Step::Frame { frame, length } => {
                 service.frames += 1;
+                service.link_frame(frame.header.control);
                 if frame.header.control.function == LinkFunction::ResetLinkStates {
                     service.link_resets.add(arrival.stamp);
                 }
@@ -265,7 +287,7 @@ impl Dnp3Flow {
                 let (query, stamp) = (pending.detail, pending.arrival.stamp);
                 shared.transaction(Protocol::Dnp3, &query, stamp, None, TransactionOutcome::Unanswered, None);
                 service.unanswered.add(pending.detail, pending.arrival.stamp);
-                self.messages.unanswered += 1;
+                self.messages.asked.unanswered += 1;
             }
         }
         while let Some(pending) = self.messages.confirms.pop_oldest() {
@@ -338,19 +360,20 @@ impl Messages {
             match self.requests.answer(key, (), arrival, timeout) {
                 Some(matched) => {
                     shared.pending -= 1;
-                    service.matched(&matched, shared);
+                    service.matched(&matched, &mut self.asked, shared);
                 }
                 None => service.unexpected.add(arrival.stamp),
             }
         } else {
             service.requests += 1;
+            self.asked.requests += 1;
             service.asked((master, outstation), asker);
             if function.expects_response() && outstation < FIRST_BROADCAST_ADDRESS {
                 let (unanswered, matched) = wait(&mut self.requests, key, query, arrival, &mut service.unanswered, shared);
-                self.unanswered += unanswered;
+                self.asked.unanswered += unanswered;
                 if let Some(matched) = matched {
                     service.unexpected.count = service.unexpected.count.saturating_sub(1);
-                    service.matched(&matched, shared);
+                    service.matched(&matched, &mut self.asked, shared);
                 }
             }
         }

@@ -98,6 +98,32 @@ impl Expectations {
         findings
     }
 
+    /// An outstation whose address speaks at a server that no config names, while nobody answers where it is configured.
+    pub fn moved<'a>(
+        &self,
+        watch: &Watch,
+        mut configured: impl Iterator<Item = &'a Service>,
+        all: impl Iterator<Item = &'a Service>,
+    ) -> Option<Finding> {
+        let expected = self.by_endpoint.get(&watch.endpoint_id).filter(|_| watch.direction == Direction::Outbound)?;
+        if expected.links.is_empty() || configured.any(|service| service.server_packets > 0) {
+            return None;
+        }
+        let (address, port) = (watch.address?, watch.port?);
+        let (elsewhere, outstation) = all.filter(|service| !service.watched && service.server_packets > 0).find_map(|service| {
+            let (_, outstation) = service.dnp3.as_ref()?.links().find(|link| expected.links.contains(link))?;
+            Some((service, outstation))
+        })?;
+        let message = format!(
+            "outstation {outstation} is configured at {address}:{port}, where nobody answers; it speaks at {}",
+            elsewhere.address?
+        );
+        let tally = Tally::without_evidence(elsewhere.server_packets);
+        let mut moved = finding(catalogue::SITE_DEVICE_ELSEWHERE, Severity::Warning, &tally, message);
+        moved.endpoint_id = Some(watch.endpoint_id.clone());
+        Some(moved)
+    }
+
     /// An endpoint of which nothing was seen.
     pub fn never_seen(&self, watch: &Watch) -> Option<Finding> {
         let is_expected = self.by_endpoint.contains_key(&watch.endpoint_id) && watch.direction == Direction::Outbound;

@@ -1,7 +1,7 @@
 //! One connection: its handshake and end, its two streams, and the protocol in them.
 
 use super::{
-    clients::ClientPlace,
+    clients::{Asked, ClientPlace},
     dnp3::{Dnp3Flow, Dnp3Service},
     evidence::Copies,
     guess::{Guess, Recognised},
@@ -229,6 +229,9 @@ impl Flow {
                 _ => {
                     let resets = if from_server { &mut self.stats.reset_server } else { &mut self.stats.reset_client };
                     *resets += 1;
+                    if !self.reset {
+                        service.clients.reset(self.client_place);
+                    }
                     // A side may reset more than once, for each segment that comes after.
                     if !self.reset {
                         service.resets.add(stamp);
@@ -381,6 +384,7 @@ impl Flow {
     /// Bytes come again: because the receiver asked for them, because it was silent too long, or for no good reason.
     fn sent_again(&self, from_server: bool, arrival: Arrival, service: &mut Service) {
         service.retransmissions.add(arrival.stamp);
+        service.clients.sent_again(self.client_place);
         let acknowledged = self.sides[usize::from(from_server)].stream.acknowledged();
         if acknowledged.is_some_and(|acknowledged| ahead(acknowledged, arrival.seq_end) >= 0) {
             service.spurious_retransmissions += 1;
@@ -526,8 +530,8 @@ impl Flow {
     pub fn stats(&self, shared: &Shared) -> FlowStats {
         let (unanswered, stalled) = match &self.reader {
             Reader::None | Reader::Guess(_) => (0, false),
-            Reader::Modbus(flow) => (flow.unanswered + flow.overdue(shared).count() as u64, flow.stalled(shared)),
-            Reader::Dnp3(flow) => (flow.unanswered() + flow.overdue(shared).count() as u64, flow.stalled(shared)),
+            Reader::Modbus(flow) => (self.asked(shared).unanswered, flow.stalled(shared)),
+            Reader::Dnp3(flow) => (self.asked(shared).unanswered, flow.stalled(shared)),
         };
         FlowStats {
             unanswered_attempts: u64::from(self.unanswered_attempt(shared).is_some()),
@@ -536,6 +540,21 @@ impl Flow {
             alive: u64::from(self.seen == [true; 2] && !self.reset),
             ..self.stats
         }
+    }
+
+    /// Whose connection it is, in the list of the server's clients.
+    pub fn client_place(&self) -> ClientPlace {
+        self.client_place
+    }
+
+    /// What came of the requests so far; those that wait too long are unanswered.
+    pub fn asked(&self, shared: &Shared) -> Asked {
+        let (asked, overdue) = match &self.reader {
+            Reader::None | Reader::Guess(_) => return Asked::default(),
+            Reader::Modbus(flow) => (flow.asked, flow.overdue(shared).count()),
+            Reader::Dnp3(flow) => (*flow.asked(), flow.overdue(shared).count()),
+        };
+        Asked { unanswered: asked.unanswered + overdue as u64, ..asked }
     }
 
     /// What the server has acknowledged of the client's bytes.
@@ -590,6 +609,8 @@ impl Flow {
             Reader::Dnp3(flow) => flow.retire(ended, dnp3_of(service), shared),
         }
         self.sign(recorded, shared);
+        // Nothing waits any more.
+        service.clients.asked(self.client_place, &self.asked(shared));
         let stats =
             FlowStats { answered: answered.answered, unanswered_attempts: answered.unanswered_attempts, ..self.stats(shared) };
         service.retire(self.client, FlowStats { alive: 0, ..stats });

@@ -14,6 +14,7 @@ pub mod catalogue;
 mod clients;
 mod collect;
 mod dnp3;
+mod elsewhere;
 mod evidence;
 mod expected;
 mod findings;

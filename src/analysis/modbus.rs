@@ -1,6 +1,7 @@
 //! Modbus on a connection (requests matched with answers) and at a server (what came of them).
 
 use super::{
+    clients::Asked,
     heartbeats::HeartbeatState,
     lane::Lane,
     polls::{self, Poll, Polls},
@@ -129,9 +130,10 @@ impl ModbusService {
         }
     }
 
-    fn matched(&mut self, matched: Matched<Query, Option<u8>>, shared: &mut Shared) {
+    fn matched(&mut self, matched: Matched<Query, Option<u8>>, asked: &mut Asked, shared: &mut Shared) {
         self.responses += 1;
         let (stamp, ns) = (matched.response.stamp, matched.ns());
+        asked.answered(ns, matched.answer.is_some());
         if shared.record.is_some() {
             let outcome = match matched.answer {
                 Some(_) => TransactionOutcome::Exception,
@@ -175,8 +177,8 @@ pub(super) struct ModbusFlow {
     /// From the client, and from the server.
     lanes: [Lane; 2],
     transactions: Transactions<Key, Query, Option<u8>>,
-    /// Requests of this connection that are counted as unanswered.
-    pub unanswered: u64,
+    /// What came of the requests of this connection.
+    pub asked: Asked,
     polls: Polls,
 }
 
@@ -186,7 +188,7 @@ impl ModbusFlow {
         Self {
             lanes: [Lane::new(from_beginning), Lane::new(from_beginning)],
             transactions: Transactions::default(),
-            unanswered: 0,
+            asked: Asked::default(),
             polls: Polls::default(),
         }
     }
@@ -210,7 +212,7 @@ impl ModbusFlow {
         service: &mut ModbusService,
         shared: &mut Shared,
     ) {
-        let Self { lanes, transactions, unanswered, polls } = self;
+        let Self { lanes, transactions, asked, polls } = self;
         lanes[usize::from(from_server)].feed(bytes, |bytes, in_step| {
             if !in_step && !modbus::looks_like_adu(bytes) {
                 return Step::Skip { length: modbus::next_start(bytes), error: () };
@@ -218,11 +220,11 @@ impl ModbusFlow {
             match modbus::step(bytes) {
                 Step::Frame { frame, length } => {
                     if from_server {
-                        response(frame, arrival, transactions, service, shared);
+                        response(frame, arrival, transactions, (service, asked), shared);
                     } else {
                         let query = Query::of_request(frame.unit_id, frame.pdu);
                         polls.ask(query, arrival.stamp.at);
-                        *unanswered += request(frame, query, arrival, acknowledged, transactions, service, shared);
+                        request(frame, query, (arrival, acknowledged), transactions, (service, asked), shared);
                     }
                     Step::Frame { frame: (), length }
                 }
@@ -253,27 +255,26 @@ impl ModbusFlow {
             shared.pending -= 1;
             if ended || shared.now.saturating_sub(pending.arrival.stamp.at) > shared.limits.response_timeout {
                 service.unanswered(&pending, acknowledged, shared);
-                self.unanswered += 1;
+                self.asked.unanswered += 1;
             }
         }
     }
 }
 
-/// Takes a request; gives how many older ones are now counted as unanswered.
+/// Takes a request; older ones may now count as unanswered.
 fn request(
     adu: Adu<'_>,
     query: Query,
-    arrival: Arrival,
-    acknowledged: Option<u32>,
+    (arrival, acknowledged): (Arrival, Option<u32>),
     transactions: &mut Transactions<Key, Query, Option<u8>>,
-    service: &mut ModbusService,
+    (service, asked): (&mut ModbusService, &mut Asked),
     shared: &mut Shared,
-) -> u64 {
-    let mut unanswered = 0;
+) {
+    asked.requests += 1;
     while let Some(old) = transactions.expired(arrival.stamp.at, shared.limits.response_timeout) {
         shared.pending -= 1;
         service.unanswered(&old, acknowledged, shared);
-        unanswered += 1;
+        asked.unanswered += 1;
     }
     if shared.pending_is_full(transactions.len())
         && let Some(old) = transactions.pop_oldest()
@@ -281,7 +282,7 @@ fn request(
         shared.pending -= 1;
         if arrival.stamp.at.saturating_sub(old.arrival.stamp.at) > shared.limits.response_timeout {
             service.unanswered(&old, acknowledged, shared);
-            unanswered += 1;
+            asked.unanswered += 1;
         } else {
             shared.requests_forgotten += 1;
         }
@@ -293,18 +294,17 @@ fn request(
         Some(matched) => {
             service.unexpected.count = service.unexpected.count.saturating_sub(1);
             service.exception_count -= u64::from(matched.answer.is_some()).min(service.exception_count);
-            service.matched(matched, shared);
+            service.matched(matched, asked, shared);
         }
         None => shared.pending += 1,
     }
-    unanswered
 }
 
 fn response(
     adu: Adu<'_>,
     arrival: Arrival,
     transactions: &mut Transactions<Key, Query, Option<u8>>,
-    service: &mut ModbusService,
+    (service, asked): (&mut ModbusService, &mut Asked),
     shared: &mut Shared,
 ) {
     let key = Key { transaction_id: adu.transaction_id, unit_id: adu.unit_id, function: adu.function() & !EXCEPTION_FLAG };
@@ -315,7 +315,7 @@ fn response(
                 let heartbeats = service.heartbeats.iter_mut();
                 heartbeats.for_each(|heartbeat| heartbeat.answered(&matched.detail, adu.pdu, arrival.stamp));
             }
-            service.matched(matched, shared);
+            service.matched(matched, asked, shared);
         }
         None => {
             if transactions.was_answered(key, arrival.stamp.at, shared.limits.response_timeout) {

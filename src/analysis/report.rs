@@ -2,6 +2,7 @@
 
 use super::{
     Analysis, catalogue,
+    clients::Asked,
     dnp3::Dnp3Service,
     findings::{self, finding, many},
     flow::{Flow, unanswered_attempts},
@@ -18,8 +19,8 @@ use super::{
 use crate::{
     api::{
         AnalysisReport, AnalysisVerdict, ClientReport, Dnp3Report, ExceptionCount, Finding, FunctionCount, HeartbeatCondition,
-        HeartbeatReport, IndicationCount, ModbusReport, PollReport, ResponseTimes, ServerReport, Severity, TcpReport, UnitReport,
-        UtcTime,
+        HeartbeatReport, IndicationCount, LinkFunctionCount, ModbusReport, PollReport, ResponseTimes, ServerReport, Severity,
+        TcpReport, UnitReport, UtcTime,
     },
     protocol::modbus,
 };
@@ -51,6 +52,7 @@ impl Analysis {
             let of_service = service.address.and_then(|address| watches.get(&address)).map(Vec::as_slice).unwrap_or_default();
             let mut of_server = findings::of_service(service, self.flows_of(service), &self.shared);
             of_server.extend(self.expectations.of_server(service, of_service));
+            of_server.extend(service.address.into_iter().flat_map(|address| self.elsewhere.findings(|asked| asked == address)));
             let endpoint_id = of_service.first().map(|watch| watch.endpoint_id.clone());
             of_server.iter_mut().for_each(|finding| finding.endpoint_id.clone_from(&endpoint_id));
             let worst = of_server.iter().map(|finding| finding.severity).max();
@@ -61,7 +63,9 @@ impl Analysis {
         found.extend(self.of_hosts());
         found.extend(self.of_capture());
         for (index, watch) in self.watches.iter().enumerate() {
-            if !self.services.of_watch(index).any(|service| service.packets > 0) {
+            let of_watch = || self.services.of_watch(index);
+            found.extend(self.expectations.moved(watch, of_watch(), self.services.iter()));
+            if !of_watch().any(|service| service.packets > 0) {
                 found.extend(self.expectations.never_seen(watch));
             }
         }
@@ -120,11 +124,23 @@ impl Analysis {
     fn server(&self, service: &Service, watches: &[&Watch], worst: Option<Severity>) -> ServerReport {
         let flows = || self.flows_of(service);
         let time = |ns| Some(UtcTime::from_unix_ns(ns));
-        let clients = service.clients.iter().map(|(address, client)| ClientReport {
+        let mut asked: Vec<Asked> = service.clients.iter().map(|(_, client)| client.asked).collect();
+        for flow in flows() {
+            let of_client = asked.get_mut(usize::from(flow.client_place()));
+            of_client.into_iter().for_each(|asked| asked.merge(&flow.asked(&self.shared)));
+        }
+        let clients = service.clients.iter().zip(asked).map(|((address, client), asked)| ClientReport {
             address,
             packets: client.packets,
             connections: client.connections,
             reconnects: client.reconnects.count,
+            resets: client.resets,
+            retransmissions: client.retransmissions,
+            requests: asked.requests,
+            responses: asked.responses,
+            exceptions: asked.exceptions,
+            unanswered: asked.unanswered,
+            response_ms: times(&asked.times),
             first_at: time(client.first_at),
             last_at: time(client.last_at),
         });
@@ -326,6 +342,11 @@ fn dnp3_report<'a>(service: &Dnp3Service, flows: impl Iterator<Item = &'a Flow>,
     let durations: &Durations = &service.times;
     Dnp3Report {
         frames: service.frames,
+        link_functions: service
+            .link_functions()
+            .into_iter()
+            .map(|((function, from_master), frames)| LinkFunctionCount { function: function.to_string(), from_master, frames })
+            .collect(),
         requests: service.requests,
         responses: service.responses,
         unsolicited: service.unsolicited,

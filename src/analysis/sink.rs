@@ -3,6 +3,7 @@
 use super::{
     around::Around,
     collect::{Split, Sum},
+    elsewhere::Elsewhere,
     evidence::{Counters, Evidence},
     expected::{Expectation, Expectations},
     findings,
@@ -23,6 +24,7 @@ use crate::{
         self, Arp, ArpOperation, Decoded, Fragments, Icmp, IcmpBody, Ip, MacAddr, Net, Packet, PacketSink, Quoted, Tcp, Transport,
         Udp,
     },
+    protocol::{Step, dnp3},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -64,6 +66,7 @@ pub struct Analysis {
     recognise: bool,
     pub(super) expectations: Expectations,
     fragments: Fragments,
+    pub(super) elsewhere: Elsewhere,
 }
 
 impl Analysis {
@@ -94,6 +97,7 @@ impl Analysis {
             recognise: settings.recognise,
             expectations: Expectations::default(),
             fragments: Fragments::default(),
+            elsewhere: Elsewhere::default(),
             watches,
         }
     }
@@ -136,6 +140,7 @@ impl Analysis {
             sum.add(service, self.flows_of(service), &self.shared);
             split.add(service, self.flows_of(service), &own, &self.shared);
             sum.wire.icmp.extend(service.icmp.list(|_| true));
+            found.extend(service.address.into_iter().flat_map(|address| self.elsewhere.findings(|asked| asked == address)));
             attempt_icmp.extend(service.icmp.list(|client| client.is_some_and(|client| own.contains(&client))));
             found.extend(findings::of_service(service, self.flows_of(service), &self.shared));
         }
@@ -166,6 +171,7 @@ impl Analysis {
         let mut found = Vec::new();
         for service in self.services.iter().filter(|service| !service.watched) {
             found.extend(findings::of_service(service, self.flows_of(service), &self.shared));
+            found.extend(service.address.into_iter().flat_map(|address| self.elsewhere.findings(|asked| asked == address)));
         }
         let mut silent = Vec::new();
         for (address, host) in self.other_hosts.iter() {
@@ -317,9 +323,15 @@ impl Analysis {
             }
             slot = None;
         }
+        if begins {
+            self.elsewhere.attempt(source, destination, tcp.seq);
+        }
         let slot = match slot {
             Some(slot) => slot,
             None => {
+                if tcp.flags.syn() && !begins {
+                    self.elsewhere.answer(source, destination, tcp.ack, stamp);
+                }
                 let to_server = if tcp.flags.syn() { begins } else { self.services.second_is_server(source, destination) };
                 let (client, server) = if to_server { (source, destination) } else { (destination, source) };
                 self.open(key, client, server, tcp.flags.syn())
@@ -339,15 +351,32 @@ impl Analysis {
             None => {
                 let to_server = self.services.second_is_server(source, destination);
                 let (client, server) = if to_server { (source, destination) } else { (destination, source) };
-                if self.protocol_of(server) != Some(Protocol::Dnp3) {
-                    return;
-                }
+                let (client, server) = match self.protocol_of(server) {
+                    Some(Protocol::Dnp3) => (client, server),
+                    // A whole frame with right check sums leaves no doubt, and its direction bit tells who asks.
+                    None if self.recognise => match dnp3_sender(udp.payload) {
+                        Some(true) => (source, destination),
+                        Some(false) => (destination, source),
+                        None => return,
+                    },
+                    _ => return,
+                };
+                self.speaks_dnp3(server);
                 self.open(key, client, server, false)
             }
         };
         let Some(flow) = self.flows.get_mut(slot) else { return };
         let Some(service) = self.services.get_mut(flow.service) else { return };
         flow.datagram(source == flow.server, udp.payload, stamp, service, &mut self.shared);
+    }
+
+    /// DNP3 is spoken at this server, whatever its port.
+    fn speaks_dnp3(&mut self, server: SocketAddr) {
+        self.services.of(server, true);
+        let service = self.services.find(server).and_then(|index| self.services.get_mut(index));
+        service.into_iter().for_each(|service| {
+            service.protocol.get_or_insert(Protocol::Dnp3);
+        });
     }
 
     fn protocol_of(&self, server: SocketAddr) -> Option<Protocol> {
@@ -543,6 +572,14 @@ impl PacketSink for Analysis {
             Err(_) => self.undecodable.add(stamp),
         }
     }
+}
+
+/// Whether a master sent these bytes, if they begin with a whole DNP3 frame.
+fn dnp3_sender(bytes: &[u8]) -> Option<bool> {
+    if !bytes.starts_with(&dnp3::START) {
+        return None;
+    }
+    if let Step::Frame { frame, .. } = dnp3::step(bytes) { Some(frame.header.control.from_master) } else { None }
 }
 
 pub(super) fn worst_first(mut findings: Vec<Finding>) -> Vec<Finding> {

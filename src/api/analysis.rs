@@ -79,8 +79,8 @@ pub struct ServerReport {
     pub dnp3: Option<Dnp3Report>,
 }
 
-/// One client of a server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// One client of a server, and what came of its conversation with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClientReport {
     /// Its address; `null` for all clients that are not told apart.
     pub address: Option<IpAddr>,
@@ -90,6 +90,20 @@ pub struct ClientReport {
     pub connections: u64,
     /// Connections made anew after an earlier one had ended.
     pub reconnects: u64,
+    /// Resets of its open connections, by either side.
+    pub resets: u64,
+    /// Segments with payload that either side sent again.
+    pub retransmissions: u64,
+    /// Modbus or DNP3 requests.
+    pub requests: u64,
+    /// Responses that match a request.
+    pub responses: u64,
+    /// Of these, exceptions.
+    pub exceptions: u64,
+    /// Requests without a response in time.
+    pub unanswered: u64,
+    /// Response times.
+    pub response_ms: Option<ResponseTimes>,
     /// When it was seen first.
     pub first_at: Option<UtcTime>,
     /// When it was seen last.
@@ -239,6 +253,8 @@ pub struct PollReport {
 pub struct Dnp3Report {
     /// Link frames of either direction.
     pub frames: u64,
+    /// Link frames by function, most frequent first.
+    pub link_functions: Vec<LinkFunctionCount>,
     /// Application requests.
     pub requests: u64,
     /// Application responses that match a request.
@@ -267,6 +283,17 @@ pub struct Dnp3Report {
     pub links: Vec<[u16; 2]>,
     /// The internal indications, in words, and in how many responses each was set.
     pub indications: Vec<IndicationCount>,
+}
+
+/// Link frames of one function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LinkFunctionCount {
+    /// The function in words.
+    pub function: String,
+    /// Whether the master sent them, by the direction bit.
+    pub from_master: bool,
+    /// How many.
+    pub frames: u64,
 }
 
 /// One internal indication of an outstation.

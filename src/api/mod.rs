@@ -20,7 +20,8 @@ mod topology;
 
 pub use analysis::{
     AnalysisReport, AnalysisVerdict, ClientReport, Dnp3Report, ExceptionCount, FunctionCount, HeartbeatCondition, HeartbeatReport,
-    IndicationCount, ModbusReport, PollReport, ServerReport, TcpReport, Transaction, TransactionOutcome, UnitReport,
+    IndicationCount, LinkFunctionCount, ModbusReport, PollReport, ServerReport, TcpReport, Transaction, TransactionOutcome,
+    UnitReport,
 };
 pub use clothing::undress;
 pub use connectivity::{

@@ -2,7 +2,7 @@
 
 use super::{ConnectPlan, Device, Facts, Plan, counts, judge, ping_report, sentence, worst_first};
 use crate::{
-    analysis::{Analysis, AnalysisSettings, Evidence, Watch, catalogue},
+    analysis::{Analysis, AnalysisSettings, Evidence, HeartbeatWatch, Watch, catalogue},
     api::{
         Capabilities, CaptureReport, ConnectReport, ConnectState, ConnectivityRequest, ConnectivityResult, Direction, Endpoint,
         EndpointResult, Finding, KernelView, PingReport, PingState, Protocol, Severity, UtcTime,
@@ -46,6 +46,8 @@ pub struct TestInput {
     pub recording: Option<RecordingOptions>,
     /// The limits and thresholds of the analysis.
     pub analysis: AnalysisSettings,
+    /// The registers of these endpoints that must change.
+    pub heartbeats: Vec<HeartbeatWatch>,
 }
 
 /// The edges that a test works through, so that it can be tested without a network.
@@ -134,7 +136,8 @@ impl Test<'_> {
             port: planned.endpoint.port,
             gateway: planned.endpoint.gateway,
         });
-        let analysis = Analysis::new(self.input.analysis.clone(), watches.collect(), self.input.local_addresses.clone());
+        let analysis = Analysis::new(self.input.analysis.clone(), watches.collect(), self.input.local_addresses.clone())
+            .with_heartbeats(self.input.heartbeats.clone());
         let analysis = Arc::new(Mutex::new(analysis));
         let sink = Arc::clone(&analysis);
         let started = tokio::task::spawn_blocking(move || capture::start(options, sink)).await;

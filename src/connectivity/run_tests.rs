@@ -31,6 +31,7 @@ fn input(request: ConnectivityRequest, endpoints: &[Endpoint]) -> TestInput {
         request,
         capabilities: Capabilities { ping: capability(true), capture: capability(false) },
         local_addresses: Vec::new(),
+        heartbeats: Vec::new(),
         recording: None,
         analysis: AnalysisSettings::default(),
     }

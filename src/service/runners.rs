@@ -7,7 +7,7 @@ use super::{
     sites::{Site, routes},
 };
 use crate::{
-    analysis::AnalysisSettings,
+    analysis::{AnalysisSettings, HeartbeatWatch},
     api::{
         Capabilities, CaptureReport, CaptureRequest, CaptureSummary, ConnectivityRequest, ConnectivityResult, Endpoint, JobState,
         JobSummary, Topology,
@@ -87,6 +87,7 @@ async fn prepare(core: &Arc<Core>, context: &JobContext, request: ConnectivityRe
             Err(problem) => plan.problems.push(format!("nothing was captured: {problem}")),
         }
     }
+    let heartbeats = HeartbeatWatch::of_topology(&site.topology.heartbeats, &endpoints().cloned().collect::<Vec<_>>());
     let analysis = analysis_settings(&core.settings);
     let input = TestInput {
         job_id: context.job.job_id.clone(),
@@ -94,6 +95,7 @@ async fn prepare(core: &Arc<Core>, context: &JobContext, request: ConnectivityRe
         plan,
         capabilities,
         local_addresses: local_addresses(&site.topology),
+        heartbeats,
         recording,
         analysis,
     };
@@ -114,6 +116,9 @@ pub(super) fn analysis_settings(settings: &Settings) -> AnalysisSettings {
     AnalysisSettings {
         response_timeout: Duration::from_millis(settings.response_timeout_ms),
         slow_response: Duration::from_millis(settings.slow_response_ms),
+        heartbeat_timeout: Duration::from_millis(settings.heartbeat_timeout_ms),
+        silence: Duration::from_millis(settings.silence_ms),
+        storm_per_s: settings.storm_per_s,
         ..AnalysisSettings::default()
     }
 }

@@ -57,6 +57,12 @@ pub struct Settings {
     pub slow_response_ms: u64,
     /// A request that waits longer than this is unanswered.
     pub response_timeout_ms: u64,
+    /// A heartbeat register that has not changed for this long is frozen, unless its config says another time.
+    pub heartbeat_timeout_ms: u64,
+    /// A server that talked and then says nothing for this long, while it is still asked, has gone silent.
+    pub silence_ms: u64,
+    /// So many frames to all within a second are a storm.
+    pub storm_per_s: u64,
 }
 
 impl Default for Settings {
@@ -90,6 +96,9 @@ impl Default for Settings {
             min_free_bytes: 256 << 20,
             slow_response_ms: 1000,
             response_timeout_ms: 2000,
+            heartbeat_timeout_ms: 10_000,
+            silence_ms: 10_000,
+            storm_per_s: 1000,
         }
     }
 }
@@ -168,6 +177,9 @@ impl Settings {
         number("capture_buffer_bytes", self.capture_buffer_bytes.into(), 65_536, 1 << 30, "from 65536 to 1073741824")?;
         number("slow_response_ms", self.slow_response_ms, 1, 600_000, "from 1 to 600000")?;
         number("response_timeout_ms", self.response_timeout_ms, 1, 600_000, "from 1 to 600000")?;
+        number("heartbeat_timeout_ms", self.heartbeat_timeout_ms, 100, 86_400_000, "from 100 to 86400000")?;
+        number("silence_ms", self.silence_ms, 100, 86_400_000, "from 100 to 86400000")?;
+        number("storm_per_s", self.storm_per_s, 1, 1_000_000, "from 1 to 1000000")?;
         Ok(())
     }
 

@@ -155,3 +155,63 @@ fn over_udp_too() {
     let view = site.analysis.counters().wire.dnp3.unwrap();
     assert_eq!((view.frames, view.requests, view.responses), (4, 1, 1));
 }
+
+#[test]
+fn link_frames_are_counted_by_function_and_direction() {
+    let (mut site, mut talk) = open();
+    let (mut status, mut state) = (Vec::new(), Vec::new());
+    LinkHeader::from_master(LinkFunction::RequestLinkStatus, 10, 1).encode(&[], &mut status);
+    LinkHeader::from_outstation(LinkFunction::LinkStatus, 1, 10).encode(&[], &mut state);
+    for round in 0..3 {
+        site.at(10.0 + f64::from(round), talk.send(false, &status));
+        site.at(10.5 + f64::from(round), talk.send(true, &state));
+    }
+    site.at(20.0, talk.send(false, &poll(0)));
+    let report = site.analysis.report();
+    let functions = &report.servers[0].dnp3.as_ref().unwrap().link_functions;
+    let told: Vec<_> = functions.iter().map(|kind| (kind.function.as_str(), kind.from_master, kind.frames)).collect();
+    assert_eq!(told, [("request link status", true, 3), ("link status", false, 3), ("unconfirmed user data", true, 1)]);
+}
+
+#[test]
+fn datagrams_on_any_port_are_recognised_and_the_direction_bit_tells_the_outstation() {
+    let (master, outstation) = (socket("10.0.0.1:40000"), socket("10.0.0.8:30123"));
+    let mut site = Site::new(Vec::new());
+    // The capture begins with an answer; by the ports alone the master would be the server.
+    site.at(
+        0.0,
+        udp(outstation, master, &from_outstation(Application::response(Control::request(1), Indications::default()), &[])),
+    );
+    site.at(10.0, udp(master, outstation, &poll(2)));
+    site.at(30.0, udp(outstation, master, &answer(2, Indications::default())));
+    site.at(40.0, udp(socket("10.0.0.2:5000"), socket("10.0.0.3:5001"), b"\x05\x64 no frame"));
+    let report = site.analysis.report();
+    assert_eq!(report.servers.len(), 1);
+    let server = &report.servers[0];
+    assert_eq!((server.address, server.port), (Some(outstation.ip()), Some(outstation.port())));
+    let dnp3 = server.dnp3.as_ref().unwrap();
+    assert_eq!((dnp3.requests, dnp3.responses, dnp3.response_ms.unwrap().max), (1, 1, 20.0));
+}
+
+#[test]
+fn an_outstation_that_speaks_at_another_address_than_its_config_says_is_told() {
+    use crate::analysis::Expectation;
+    let expected = Expectation { endpoint_id: DNP3_ID.into(), unit_ids: Vec::new(), links: vec![(1, 10)] };
+    for (at, is_told) in [("10.0.0.9:20000", true), (OUTSTATION, false)] {
+        let mut site = Site::new(Vec::new());
+        site.analysis = Analysis::new(AnalysisSettings::default(), vec![outbound(DNP3_ID, Protocol::Dnp3, OUTSTATION)], Vec::new())
+            .with_expectations(vec![expected.clone()]);
+        let mut talk = Conversation::new(MASTER, at);
+        site.all(0.0, talk.handshake());
+        site.at(10.0, talk.send(false, &poll(0)));
+        site.at(20.0, talk.send(true, &answer(0, Indications::default())));
+        let report = site.analysis.report();
+        let told = report.findings.iter().find(|finding| finding.code == "site.device_elsewhere");
+        assert_eq!(told.is_some(), is_told, "{:#?}", report.findings);
+        if let Some(told) = told {
+            assert!(told.message.contains("outstation 10 is configured at 10.0.0.8:20000"), "{}", told.message);
+            assert!(told.message.ends_with("it speaks at 10.0.0.9:20000"), "{}", told.message);
+            assert_eq!(told.endpoint_id.as_deref(), Some(DNP3_ID));
+        }
+    }
+}

@@ -267,3 +267,32 @@ fn no_packet_is_no_clean_bill() {
         (AnalysisVerdict::Clean, None, true)
     );
 }
+
+#[test]
+fn each_conversation_has_its_own_figures() {
+    let mut site = Site::modbus();
+    let mut good = opened(&mut site, "10.0.0.1:40000", DEVICE);
+    let mut bad = opened(&mut site, "10.0.0.2:40000", DEVICE);
+    for round in 0..4_u16 {
+        let ms = 100.0 + f64::from(round) * 5000.0;
+        site.at(ms, good.send(false, &read(round, 1)));
+        site.at(ms + 10.0, good.send(true, &value(round, 1)));
+        site.at(ms + 20.0, bad.send(false, &read(round, 2)));
+        if round == 1 {
+            site.at(ms + 50.0, bad.send(true, &adu(round, 255, &[0x84, 2])));
+        }
+    }
+    site.at(16_000.0, bad.rst(true));
+    // A new connection on the same ports: what is known of the old one is kept.
+    site.all(16_100.0, Conversation::new("10.0.0.2:40000", DEVICE).handshake());
+    site.wait_until(30_000.0);
+    let report = site.analysis.report();
+    let clients = &report.servers[0].clients;
+    let figures: Vec<_> = clients
+        .iter()
+        .map(|client| (client.requests, client.responses, client.exceptions, client.unanswered, client.resets))
+        .collect();
+    assert_eq!(figures, [(4, 4, 0, 0, 0), (4, 1, 1, 3, 1)]);
+    assert_eq!(clients[0].response_ms.unwrap().max, 10.0);
+    assert_eq!(clients[1].response_ms.unwrap().max, 30.0);
+}

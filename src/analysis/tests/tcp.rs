@@ -208,3 +208,18 @@ fn an_unwatched_server_is_told_by_its_address() {
     assert_eq!(codes(&findings), ["tcp.refused"]);
     assert!(findings[0].endpoint_id.is_none() && findings[0].message.contains("10.0.0.9:8080"));
 }
+
+#[test]
+fn an_answer_from_another_address_is_told_at_the_one_that_was_asked() {
+    let mut site = Site::modbus();
+    let mut talk = Conversation::new(CLIENT, DEVICE);
+    site.at(0.0, talk.syn());
+    let mut other = Conversation { server: socket("10.0.0.6:502"), ..talk.clone() };
+    site.at(1.0, other.syn_ack());
+    site.wait_until(5000.0);
+    let evidence = site.evidence();
+    let told = find(&evidence.findings, "tcp.answer_from_elsewhere");
+    assert_eq!(told.message, "10.0.0.5:502 was asked to connect, and 10.0.0.6:502 answered in its place");
+    assert_eq!(told.endpoint_id.as_deref(), Some(ID));
+    assert!(codes(&site.analysis.report().findings).contains(&"tcp.answer_from_elsewhere"));
+}

@@ -2,8 +2,8 @@
 
 use crate::{
     api::{
-        AnalysisReport, AnalysisVerdict, Finding, HeartbeatCondition, ResponseTimes, ServerReport, Severity, Transaction,
-        TransactionOutcome,
+        AnalysisReport, AnalysisVerdict, ClientReport, Finding, HeartbeatCondition, ResponseTimes, ServerReport, Severity,
+        Transaction, TransactionOutcome,
     },
     cli::text::{Paint, wrap},
 };
@@ -174,15 +174,34 @@ fn server(text: &mut String, server: &ServerReport, paint: Paint, details: bool)
     }
 }
 
+/// What came of what a client asked.
+fn conversation(client: &ClientReport) -> String {
+    let mut words = String::new();
+    if client.requests > 0 {
+        let _ = write!(words, ", {}, {} answered", many(client.requests, "request"), client.responses);
+    }
+    let figures = [
+        ("exceptions", client.exceptions),
+        ("unanswered", client.unanswered),
+        ("sent again", client.retransmissions),
+        ("resets", client.resets),
+    ];
+    for (what, count) in figures.into_iter().filter(|(_, count)| *count > 0) {
+        let _ = write!(words, ", {count} {what}");
+    }
+    words
+}
+
 fn detail(text: &mut String, server: &ServerReport) {
     for client in &server.clients {
         let address = client.address.map_or_else(|| "others".to_owned(), |address| address.to_string());
         let _ = writeln!(
             text,
-            "      client {address}: {}, {}, {}",
+            "      client {address}: {}, {}, {}{}",
             many(client.packets, "packet"),
             many(client.connections, "connection"),
-            many(client.reconnects, "reconnect")
+            many(client.reconnects, "reconnect"),
+            conversation(client)
         );
     }
     if let Some(times) = &server.tcp.handshake_ms {
