@@ -17,7 +17,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("jobs", &["api"]),
     ("connectivity", &["api", "packet", "topology", "analysis", "probe", "capture"]),
     ("monitor", &["api"]),
-    ("service", &["api", "packet", "topology", "analysis", "fims", "probe", "capture", "jobs", "connectivity"]),
+    ("archive", &["api", "packet"]),
+    (
+        "service",
+        &["api", "packet", "topology", "analysis", "fims", "probe", "capture", "jobs", "connectivity", "monitor", "archive"],
+    ),
     ("lab", &["api", "packet", "protocol", "fims"]),
     ("cli", &["api", "topology", "analysis", "fims", "probe", "capture", "service", "lab"]),
 ];

@@ -12,6 +12,7 @@ mod error;
 mod finding;
 mod job;
 mod message;
+mod monitor;
 mod request;
 mod schema;
 mod status;
@@ -35,6 +36,10 @@ pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use finding::{Finding, Severity};
 pub use job::{CaptureSummary, Job, JobAccepted, JobKind, JobState, JobSummary, VerdictCounts};
 pub use message::{CopsAnswer, Event};
+pub use monitor::{
+    IgnoredFinding, Monitor, MonitorInterface, MonitorSettings, MonitorState, Snapshot, SnapshotCounts, SnapshotList,
+    SnapshotQuery, SnapshotState, TriggerRequest, TriggerRule,
+};
 pub use request::{
     AnalysisRequest, CaptureRequest, ConnectivityRequest, ExtraEndpoint, JobQuery, MAX_BODY_DEPTH, body_json, parse_body,
     parse_object,

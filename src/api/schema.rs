@@ -2,8 +2,8 @@
 
 use super::{
     AnalysisReport, AnalysisRequest, CaptureReport, CaptureRequest, ConnectivityRequest, ConnectivityResult, CopsAnswer, Endpoint,
-    EndpointResult, ErrorBody, Event, InterfaceList, Job, JobAccepted, JobQuery, Status, Summary, Topology, TopologyChange,
-    TopologySummary, Transaction,
+    EndpointResult, ErrorBody, Event, InterfaceList, Job, JobAccepted, JobQuery, Monitor, MonitorSettings, Snapshot, SnapshotList,
+    SnapshotQuery, Status, Summary, Topology, TopologyChange, TopologySummary, Transaction, TriggerRequest,
 };
 use schemars::{JsonSchema, Schema, schema_for};
 
@@ -26,12 +26,18 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         ("job_accepted", schema_for!(JobAccepted)),
         ("job_list", schema_for!(JobList)),
         ("job_query", schema_for!(JobQuery)),
+        ("monitor", schema_for!(Monitor)),
+        ("monitor_settings", schema_for!(MonitorSettings)),
+        ("snapshot", schema_for!(Snapshot)),
+        ("snapshot_list", schema_for!(SnapshotList)),
+        ("snapshot_query", schema_for!(SnapshotQuery)),
         ("status", schema_for!(Status)),
         ("summary", schema_for!(Summary)),
         ("topology", schema_for!(Topology)),
         ("topology_change", schema_for!(TopologyChange)),
         ("topology_summary", schema_for!(TopologySummary)),
         ("transaction", schema_for!(Transaction)),
+        ("trigger_request", schema_for!(TriggerRequest)),
     ]
 }
 
@@ -58,6 +64,15 @@ pub fn reply_schema(method: &str, path: &str) -> Option<&'static str> {
         ("get" | "pub", ["jobs", _]) => Some("job"),
         ("get" | "pub", ["jobs", _, "result"]) => Some("connectivity_result"),
         ("get" | "pub", ["jobs", _, "endpoints", _]) => Some("endpoint_result"),
+        ("get" | "pub", ["monitor"])
+        | ("set", ["monitor", "enabled" | "settings" | "trigger"] | ["monitor", "settings", _] | ["summary", "monitor_enabled"]) => {
+            Some("monitor")
+        }
+        ("get", ["monitor", "settings"]) => Some("monitor_settings"),
+        ("get", ["monitor", "snapshots"]) => Some("snapshot_list"),
+        ("get" | "pub", ["monitor", "snapshots", _]) | ("set", ["monitor", "snapshots", _, "pinned" | "delete"]) => {
+            Some("snapshot")
+        }
         ("get", ["cops"]) => Some("cops_answer"),
         _ => None,
     }

@@ -75,6 +75,11 @@ impl Rules {
         Self { rules, holds: BTreeMap::new() }
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Looks at a message: `body` is undressed JSON. The reason to save, if it is one.
     pub fn look(&mut self, method: &str, uri: &str, body: &Value) -> Option<String> {
         let mut reason = None;

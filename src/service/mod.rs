@@ -7,6 +7,7 @@ mod dir_watch;
 mod events;
 mod first_look;
 mod freshness;
+mod monitor;
 mod names;
 mod publisher;
 mod replies;

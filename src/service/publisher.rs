@@ -5,7 +5,7 @@ use super::{
     replies::{Core, endpoint_total},
     results::body_of,
 };
-use crate::api::{Health, JobKind, MonitorStatus, Status, Summary, UtcTime};
+use crate::api::{Health, JobKind, MonitorState, MonitorStatus, Status, Summary, UtcTime};
 use std::{sync::Arc, time::Duration, time::SystemTime};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -16,6 +16,7 @@ impl Core {
     /// How the service is.
     pub(super) fn status(&self) -> Status {
         let problems = self.problems();
+        let monitor = self.monitor_now();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
@@ -27,7 +28,7 @@ impl Core {
                 job.request = serde_json::Value::Null;
                 job
             }),
-            monitor: MonitorStatus { enabled: false, state: "unavailable".to_owned() },
+            monitor: MonitorStatus { enabled: monitor.enabled, state: monitor.state.as_str().to_owned() },
             capabilities: self.capabilities(),
             bus: self.client.counters(),
             at: UtcTime::from(SystemTime::now()).to_millis(),
@@ -43,6 +44,10 @@ impl Core {
             }
         }
         problems.extend(self.driver().disk_problem());
+        let monitor = self.monitor_now();
+        if let Some(problem) = monitor.last_problem.filter(|_| monitor.enabled && monitor.state != MonitorState::Recording) {
+            problems.push(format!("the monitor is on and does not record: {problem}"));
+        }
         if self.settings.config_dirs.is_empty() && self.settings.extra_endpoints.is_empty() {
             problems.push("no config directory is set and none of the site's exists, so there is nothing to test".to_owned());
         }
@@ -59,6 +64,7 @@ impl Core {
         let counts = tested.unwrap_or_default();
         let in_topology = u32::try_from(endpoint_total(&site.topology, &self.settings.extra_endpoints)).unwrap_or(u32::MAX);
         let problems = self.problems();
+        let monitor = self.monitor_now();
         Summary {
             state: if problems.is_empty() { Health::Ok } else { Health::Degraded },
             endpoints_total: tested.map_or(in_topology, |counts| counts.total),
@@ -78,10 +84,10 @@ impl Core {
             test_running: running.is_some(),
             test_progress_pct: running.as_ref().map_or(0.0, |job| (job.progress * 1000.0).round() / 10.0),
             test_phase: running.map(|job| job.phase).unwrap_or_default(),
-            monitor_enabled: false,
-            monitor_state: "unavailable".to_owned(),
-            snapshots_suspect: 0,
-            archive_bytes: 0,
+            monitor_enabled: monitor.enabled,
+            monitor_state: monitor.state.as_str().to_owned(),
+            snapshots_suspect: u32::try_from(monitor.snapshots.suspect).unwrap_or(u32::MAX),
+            archive_bytes: self.archive_bytes(),
             problems: u32::try_from(problems.len()).unwrap_or(u32::MAX),
         }
     }

@@ -3,6 +3,7 @@
 use super::{
     Request, Settings, events,
     first_look::check_path,
+    monitor::Monitor,
     results::{BODY_MAX, Results, body_of, fit_job, fit_jobs, fit_result, fit_topology},
     route,
     runners::parse_result,
@@ -11,7 +12,7 @@ use super::{
 use crate::{
     api::{
         ApiError, Capabilities, ConnectivityRequest, ConnectivityResult, CopsAnswer, Endpoint, EndpointResult, ErrorBody,
-        ErrorCode, Event, ExtraEndpoint, Job, JobAccepted, JobKind, Topology,
+        ErrorCode, Event, ExtraEndpoint, Job, JobAccepted, JobKind, Snapshot, Topology,
     },
     connectivity,
     fims::{Client, Message, SendError},
@@ -42,6 +43,7 @@ pub(super) struct Core {
     pub(super) settings: Settings,
     pub(super) client: Client,
     pub(super) sites: Sites,
+    pub(super) monitor: Monitor,
     pub(super) results: Results,
     pub(super) started: Instant,
     /// Something that status or summary tell has changed.
@@ -65,12 +67,19 @@ enum Reply {
 }
 
 impl Core {
-    pub(super) fn new(settings: Settings, client: Client, capabilities: Capabilities, memory: events::Memory) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        client: Client,
+        capabilities: Capabilities,
+        memory: events::Memory,
+        monitor: Monitor,
+    ) -> Self {
         let sites = Sites::new(&settings);
         Self {
             settings,
             client,
             sites,
+            monitor,
             results: Results::default(),
             started: Instant::now(),
             changed: Notify::new(),
@@ -121,6 +130,9 @@ impl Core {
 
     /// Answers one message.
     pub(super) fn handle(self: &Arc<Self>, message: Message) {
+        if !is_below(&message.uri, &self.settings.base_uri) {
+            return self.monitor.overhear(&message.method, &message.uri, message.body.as_deref());
+        }
         let replyto = message.replyto.clone().filter(|replyto| !replyto.is_empty());
         let routed = route(&self.settings.base_uri, &message.method, &message.uri, message.body.as_deref());
         let reply = match routed {
@@ -163,6 +175,26 @@ impl Core {
                 self.cops_heartbeat.store(heartbeat, Ordering::Relaxed);
                 Ok(Reply::Nothing)
             }
+            Request::Monitor => now(body_of(&self.monitor_now())),
+            Request::MonitorSettings => now(body_of(&self.monitor_now().settings)),
+            Request::EnableMonitor(enabled) => {
+                self.monitor.set_enabled(enabled)?;
+                self.changed.notify_one();
+                now(body_of(&self.monitor_now()))
+            }
+            Request::ChangeMonitor(changes) => {
+                self.monitor.change_settings(changes)?;
+                now(body_of(&self.monitor_now()))
+            }
+            Request::Trigger(request) => {
+                let reason = request.reason.unwrap_or_else(|| format!("{} asked for it", message.process_name));
+                self.monitor.trigger(reason)?;
+                now(body_of(&self.monitor_now()))
+            }
+            Request::Snapshots(query) => now(body_of(&self.monitor.list(&query))),
+            Request::Snapshot(snapshot_id) => now(self.snapshot_body(self.monitor.snapshot(&snapshot_id)?)),
+            Request::PinSnapshot { snapshot_id, pinned } => now(self.snapshot_body(self.monitor.pin(&snapshot_id, pinned)?)),
+            Request::DeleteSnapshot(snapshot_id) => now(self.snapshot_body(self.monitor.delete(&snapshot_id)?)),
             Request::CopsQuery => now(body_of(&self.cops_answer())),
             Request::Status => now(body_of(&self.status())),
             Request::Summary => now(body_of(&self.summary())),
@@ -224,6 +256,33 @@ impl Core {
             drop(permit);
         });
         Ok(Reply::Later)
+    }
+
+    /// The monitor as it is now.
+    pub(super) fn monitor_now(&self) -> crate::api::Monitor {
+        lock(&self.monitor.view).monitor()
+    }
+
+    /// What the archive takes.
+    pub(super) fn archive_bytes(&self) -> u64 {
+        lock(&self.monitor.view).archive_bytes()
+    }
+
+    /// Publishes how the monitor is.
+    pub(super) fn publish_monitor(&self) {
+        self.publish("monitor", body_of(&self.monitor_now()));
+        self.changed.notify_one();
+    }
+
+    /// A snapshot as it goes over the bus: with as many findings as fit.
+    fn snapshot_body(&self, mut snapshot: Snapshot) -> Vec<u8> {
+        loop {
+            let body = body_of(&snapshot);
+            if body.len() <= self.body_max() || snapshot.findings.is_empty() {
+                return body;
+            }
+            snapshot.findings.truncate(snapshot.findings.len() / 2);
+        }
     }
 
     fn job(&self, job_id: &str) -> Result<Job, ApiError> {
@@ -373,6 +432,11 @@ pub(super) fn error_body(error: ApiError) -> Vec<u8> {
 /// The topology's endpoints with those of a list that are not among them.
 pub(super) fn endpoint_total(topology: &Topology, extra: &[ExtraEndpoint]) -> usize {
     topology.endpoints.len() + extra.len()
+}
+
+/// Whether a uri is this one or below it.
+fn is_below(uri: &str, base: &str) -> bool {
+    uri.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn no_job(job_id: &str) -> ApiError {

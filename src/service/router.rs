@@ -1,10 +1,11 @@
 //! What a message asks for: a plain function of its method, uri and body.
 
 use crate::api::{
-    AnalysisRequest, ApiError, CaptureRequest, ConnectivityRequest, ErrorCode, JobQuery, body_json, parse_body, parse_object,
+    AnalysisRequest, ApiError, CaptureRequest, ConnectivityRequest, JobQuery, SnapshotQuery, TriggerRequest, body_json, parse_body,
+    parse_object,
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A request that is understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,29 @@ pub enum Request {
     CancelJob(String),
     /// Read the configs again.
     Rescan,
+    /// Switch the monitor on or off.
+    EnableMonitor(bool),
+    /// Change some of the monitor's settings.
+    ChangeMonitor(Map<String, Value>),
+    /// Save what the flight recorder remembers.
+    Trigger(TriggerRequest),
+    /// Pin a snapshot, or let it go.
+    PinSnapshot {
+        /// The snapshot.
+        snapshot_id: String,
+        /// Whether it is to stay.
+        pinned: bool,
+    },
+    /// Delete a snapshot.
+    DeleteSnapshot(String),
+    /// The monitor.
+    Monitor,
+    /// The monitor's settings.
+    MonitorSettings,
+    /// The snapshots.
+    Snapshots(SnapshotQuery),
+    /// One snapshot.
+    Snapshot(String),
     /// The supervisor's heartbeat.
     CopsHeartbeat(u64),
     /// The supervisor asks.
@@ -89,7 +113,17 @@ fn set(path: &[&str], uri: &str, body: Value) -> Result<Request, ApiError> {
             .as_u64()
             .map(Request::CopsHeartbeat)
             .ok_or_else(|| ApiError::bad_request(format!("a heartbeat is an unsigned integer, not {body}"))),
-        ["monitor", ..] | ["summary", "monitor_enabled"] => Err(unavailable()),
+        ["monitor", "enabled"] | ["summary", "monitor_enabled"] => is_bool(&body).map(Request::EnableMonitor),
+        ["monitor", "settings"] => match body {
+            Value::Object(changes) if !changes.is_empty() => Ok(Request::ChangeMonitor(changes)),
+            other => Err(ApiError::bad_request(format!("send an object of the settings that are to change, not {other}"))),
+        },
+        ["monitor", "settings", field] => Ok(Request::ChangeMonitor(Map::from_iter([(field.to_owned(), body)]))),
+        ["monitor", "trigger"] => parse_command(body).map(Request::Trigger),
+        ["monitor", "snapshots", snapshot_id, "pinned"] => {
+            is_bool(&body).map(|pinned| Request::PinSnapshot { snapshot_id: snapshot_id.to_owned(), pinned })
+        }
+        ["monitor", "snapshots", snapshot_id, "delete"] => is_true(&body).map(|()| Request::DeleteSnapshot(snapshot_id.to_owned())),
         // A parent takes its child's value as a field: `set /x {"y": true}` is `set /x/y true`.
         _ => match body {
             Value::Object(fields) if !fields.is_empty() && path.len() < 3 && is_parent(path) => {
@@ -129,11 +163,14 @@ fn get(path: &[&str], uri: &str, body: Option<&[u8]>) -> Result<Request, ApiErro
             Request::JobEndpoint { job_id: job_id.to_owned(), endpoint_id: endpoint_id.to_owned() }
         }
         ["cops"] => Request::CopsQuery,
-        ["monitor", ..] => return Err(unavailable()),
+        ["monitor"] => Request::Monitor,
+        ["monitor", "settings"] => Request::MonitorSettings,
+        ["monitor", "snapshots"] => Request::Snapshots(parse_body(body_json(body)?)?),
+        ["monitor", "snapshots", snapshot_id] => Request::Snapshot(snapshot_id.to_owned()),
         _ => {
             return Err(ApiError::not_found(format!(
-                "nothing to get at `{uri}`; there are status, summary, topology, interfaces, jobs, jobs/<job_id>, jobs/<job_id>/result and \
-                 jobs/<job_id>/endpoints/<endpoint_id>"
+                "nothing to get at `{uri}`; there are status, summary, topology, interfaces, jobs, jobs/<job_id>, jobs/<job_id>/result, \
+                 jobs/<job_id>/endpoints/<endpoint_id>, monitor, monitor/settings, monitor/snapshots and monitor/snapshots/<snapshot_id>"
             )));
         }
     })
@@ -162,20 +199,22 @@ fn is_true(body: &Value) -> Result<(), ApiError> {
     }
 }
 
-fn not_settable(uri: &str) -> ApiError {
-    ApiError::not_found(format!(
-        "nothing to set at `{uri}`; there are connectivity/start, capture/start, analysis/start, jobs/<job_id>/cancel, topology/rescan and \
-         summary/run_connectivity_test"
-    ))
+fn is_bool(body: &Value) -> Result<bool, ApiError> {
+    body.as_bool().ok_or_else(|| ApiError::bad_request(format!("send `true` or `false`, not {body}")))
 }
 
-fn unavailable() -> ApiError {
-    ApiError::new(ErrorCode::Unavailable, "the monitor is not part of this version of netdiag")
+fn not_settable(uri: &str) -> ApiError {
+    ApiError::not_found(format!(
+        "nothing to set at `{uri}`; there are connectivity/start, capture/start, analysis/start, jobs/<job_id>/cancel, topology/rescan, \
+         summary/run_connectivity_test, summary/monitor_enabled, monitor/enabled, monitor/settings, monitor/trigger, \
+         monitor/snapshots/<snapshot_id>/pinned and monitor/snapshots/<snapshot_id>/delete"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::ErrorCode;
     use proptest::prelude::*;
 
     fn ask(method: &str, uri: &str, body: &str) -> Result<Option<Request>, ApiError> {
@@ -211,7 +250,7 @@ mod tests {
         assert_eq!(field("false").code, ErrorCode::BadRequest);
         assert_eq!(field(r#"{"timeout_ms": 0}"#).field.as_deref(), Some("timeout_ms"));
         assert_eq!(ask("set", "/netdiag/conectivity/start", "true").unwrap_err().code, ErrorCode::NotFound);
-        assert_eq!(ask("set", "/netdiag/monitor/enabled", "true").unwrap_err().code, ErrorCode::Unavailable);
+        assert_eq!(ask("set", "/netdiag/monitor/enabled", "1").unwrap_err().code, ErrorCode::BadRequest);
         assert_eq!(ask("set", "/netdiag/topology/rescan", "1").unwrap_err().code, ErrorCode::BadRequest);
         let two = r#"{"run_connectivity_test": true, "monitor_enabled": true}"#;
         assert_eq!(ask("set", "/netdiag/summary", two).unwrap_err().code, ErrorCode::BadRequest);

@@ -315,7 +315,7 @@ pub(super) async fn capture_capability() -> crate::api::Capability {
         .unwrap_or_else(|error| crate::api::Capability { available: false, reason: Some(error.to_string()) })
 }
 
-fn local_addresses(topology: &Topology) -> Vec<IpAddr> {
+pub(super) fn local_addresses(topology: &Topology) -> Vec<IpAddr> {
     let addresses = topology.interfaces.iter().flat_map(|interface| &interface.addresses);
     addresses.filter_map(|address| address.split('/').next()?.parse().ok()).collect()
 }

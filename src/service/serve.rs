@@ -3,7 +3,9 @@
 use super::{
     Settings, SettingsError, events,
     first_look::AnalysisRunner,
-    freshness, publisher,
+    freshness,
+    monitor::Monitor,
+    publisher,
     replies::{Core, error_body},
     runners::{CaptureRunner, ConnectivityRunner, capture_capability},
 };
@@ -26,6 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a running job may take to stop when the service ends.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long filing the open snapshots may take when the service ends.
+const FILE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why the service cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +67,11 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
     let _only_one = lock_state(&settings.state_dir)?;
     let cipher = Cipher::from_file_if_present(&settings.fims_key)?;
     let busy = error_body(ApiError::new(ErrorCode::Busy, "netdiag gets more messages than it can answer; try again in a moment"));
+    let monitor = Monitor::new(&settings.state_dir, settings.monitor_enabled, &settings.monitor);
+    let mut subscriptions = vec![Subscription::all(settings.base_uri.clone())];
+    subscriptions.extend(monitor.uris().into_iter().map(Subscription::all));
     let (client, incoming) = fims::connect(ClientOptions {
-        subscriptions: vec![Subscription::all(settings.base_uri.clone())],
+        subscriptions,
         cipher,
         urgent: vec![settings.uri("cops")],
         overflow_reply: Some(busy),
@@ -71,12 +79,13 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
     });
     let capabilities = Capabilities { ping: NetworkProber::new().ping_capability(), capture: capture_capability().await };
     let memory = read_memory(&settings.state_dir);
-    let core = Arc::new(Core::new(settings, client, capabilities, memory));
+    let core = Arc::new(Core::new(settings, client, capabilities, memory, monitor));
     core.set_driver(driver(&core, store).await);
     tracing::info!(
         socket = %core.settings.socket.display(), base_uri = core.settings.base_uri, state_dir = %core.settings.state_dir.display(),
         config_dirs = ?core.settings.config_dirs, "netdiag {} serves", env!("CARGO_PKG_VERSION")
     );
+    core.monitor.start(&core);
     let mut vital = [
         ("reading", tokio::spawn(freshness::keep_fresh(Arc::clone(&core)))),
         ("publishing", tokio::spawn(publisher::publish(Arc::clone(&core)))),
@@ -88,6 +97,11 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
         Err(error) => tracing::error!(%error, "netdiag stops"),
     }
     core.driver().stop(STOP_PATIENCE).await;
+    let monitored = Arc::clone(&core);
+    let closing = tokio::task::spawn_blocking(move || monitored.monitor.stop());
+    if tokio::time::timeout(FILE_PATIENCE, closing).await.is_err() {
+        tracing::warn!("open snapshots could not be filed in time; the next start will");
+    }
     core.writes.close();
     let _ = tokio::time::timeout(STOP_PATIENCE, core.writes.wait()).await;
     vital.iter().for_each(|(_, task)| task.abort());

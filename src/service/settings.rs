@@ -1,7 +1,7 @@
 //! The settings: one JSON or TOML file and a few flags, each with a default that fits a real site.
 
 use crate::{
-    api::{ApiError, ExtraEndpoint},
+    api::{ApiError, ExtraEndpoint, MonitorSettings},
     fims,
 };
 use schemars::JsonSchema;
@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Everything that can be set. A setting that is left out has its default.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The bus's socket. Default: `$FIMS_SOCKET`, or the socket of the site's `fims_server`.
@@ -63,6 +63,10 @@ pub struct Settings {
     pub silence_ms: u64,
     /// So many frames to all within a second are a storm.
     pub storm_per_s: u64,
+    /// Whether the monitor is on when it was never switched by a message.
+    pub monitor_enabled: bool,
+    /// How the monitor records, when that was never set by a message.
+    pub monitor: MonitorSettings,
 }
 
 impl Default for Settings {
@@ -99,6 +103,8 @@ impl Default for Settings {
             heartbeat_timeout_ms: 10_000,
             silence_ms: 10_000,
             storm_per_s: 1000,
+            monitor_enabled: false,
+            monitor: MonitorSettings::default(),
         }
     }
 }
@@ -122,6 +128,9 @@ pub enum SettingsError {
         /// What is wrong, and where.
         message: String,
     },
+    /// A setting of the monitor cannot be.
+    #[error("the settings of the monitor: {0}")]
+    Monitor(ApiError),
     /// A setting has a value that cannot be.
     #[error("the setting `{field}` is {value}; it must be {right}")]
     OutOfRange {
@@ -180,6 +189,7 @@ impl Settings {
         number("heartbeat_timeout_ms", self.heartbeat_timeout_ms, 100, 86_400_000, "from 100 to 86400000")?;
         number("silence_ms", self.silence_ms, 100, 86_400_000, "from 100 to 86400000")?;
         number("storm_per_s", self.storm_per_s, 1, 1_000_000, "from 1 to 1000000")?;
+        self.monitor.validate().map_err(SettingsError::Monitor)?;
         Ok(())
     }
 

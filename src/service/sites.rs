@@ -14,7 +14,10 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 use tokio::sync::watch;
@@ -33,6 +36,7 @@ pub(super) struct Sites {
     /// How many readings were asked for, and up to which of them is done.
     wanted: watch::Sender<u64>,
     done: watch::Sender<u64>,
+    is_read: AtomicBool,
 }
 
 impl Sites {
@@ -46,12 +50,18 @@ impl Sites {
             latest: Mutex::new(Arc::new(Site { topology, body })),
             wanted: watch::Sender::new(0),
             done: watch::Sender::new(0),
+            is_read: AtomicBool::new(false),
         }
     }
 
     /// The latest reading.
     pub(super) fn latest(&self) -> Arc<Site> {
         Arc::clone(&self.latest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the configs have been read at all.
+    pub(super) fn is_read(&self) -> bool {
+        self.is_read.load(Ordering::Acquire)
     }
 
     /// A reading that begins after this call. All who ask while one is being made share the next one.
@@ -78,6 +88,7 @@ impl Sites {
             let body = fit_topology(&self.base_uri, &topology, BODY_MAX);
             *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Site { topology, body });
         }
+        self.is_read.store(true, Ordering::Release);
         self.done.send_replace(ticket);
         topology::compare(&before.topology, &self.latest().topology)
     }

@@ -1,0 +1,413 @@
+//! The monitor as a whole: the real binary records a real conversation, tells the clean from the suspect, keeps what matters, and survives
+//! what happens to it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use netdiag::{
+    fims::{self, ClientOptions, Message},
+    packet::{Reader, decompressed},
+};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+use support::{
+    private_network,
+    service::{Bus, Options, Service, connected, modbus_client, validate},
+};
+
+const DEVICE: &str = "127.0.0.2";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A Modbus server, and a client that asks it fifty times a second. The server can fall silent.
+struct Talk {
+    silent: Arc<AtomicBool>,
+    ended: Arc<AtomicBool>,
+    port: u16,
+}
+
+impl Talk {
+    fn begin() -> Self {
+        let listener = TcpListener::bind((DEVICE, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (silent, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (quiet, over) = (Arc::clone(&silent), Arc::clone(&ended));
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 12];
+            while !over.load(Ordering::Relaxed) && stream.read_exact(&mut request).is_ok() {
+                if !quiet.load(Ordering::Relaxed) {
+                    let response = [request[0], request[1], 0, 0, 0, 5, request[6], 3, 2, 0, 7];
+                    stream.write_all(&response).unwrap();
+                }
+            }
+        });
+        let over = Arc::clone(&ended);
+        thread::spawn(move || {
+            let mut stream = TcpStream::connect((DEVICE, port)).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            for id in 0_u16.. {
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let [high, low] = id.to_be_bytes();
+                stream.write_all(&[high, low, 0, 0, 0, 6, 1, 3, 0, 0, 0, 1]).unwrap();
+                let _ = stream.read(&mut [0; 512]);
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self { silent, ended, port }
+    }
+
+    fn fall_silent(&self) {
+        self.silent.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Short snapshots, so that the test is.
+fn options(more: &Value) -> Options {
+    let mut monitor = json!({
+        "snapshot_s": 2, "overlap_s": 1, "clean_retention_s": 3600, "min_free_bytes": 1 << 20, "interfaces": ["lo"], "pre_s": 2, "post_s": 1,
+    });
+    monitor.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    Options { settings: json!({"monitor": monitor, "response_timeout_ms": 500}), ..Options::default() }
+}
+
+/// All filed snapshots, oldest first, whole.
+async fn filed(service: &Service) -> Vec<Value> {
+    let list = service.get("/monitor/snapshots").await;
+    let mut snapshots = Vec::new();
+    for snapshot in list["snapshots"].as_array().unwrap().iter().rev().filter(|snapshot| snapshot["state"] != "open") {
+        let one = service.ask("get", &format!("/monitor/snapshots/{}", snapshot["snapshot_id"].as_str().unwrap()), None).await;
+        snapshots.extend((!one["error"].is_object()).then_some(one));
+    }
+    snapshots
+}
+
+/// Waits until there are filed snapshots for which `enough` holds.
+async fn wait_for(service: &Service, what: &str, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let snapshots = filed(service).await;
+        if enough(&snapshots) {
+            return snapshots;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}; there are {snapshots:#?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn verdicts(snapshots: &[Value], verdict: &str) -> usize {
+    snapshots.iter().filter(|snapshot| snapshot["verdict"] == verdict).count()
+}
+
+/// Every packet of a capture: when, and what.
+fn packets(path: &Path) -> BTreeSet<(i64, Vec<u8>)> {
+    let mut reader = Reader::new(decompressed(File::open(path).unwrap()).unwrap()).unwrap();
+    let mut packets = BTreeSet::new();
+    while let Some(packet) = reader.next_packet().unwrap() {
+        packets.insert((packet.unix_ns, packet.data.to_vec()));
+    }
+    assert!(reader.damage().is_none(), "{}", path.display());
+    packets
+}
+
+fn file(snapshot: &Value) -> &Path {
+    Path::new(snapshot["file"].as_str().unwrap_or_else(|| panic!("no file: {snapshot:#}")))
+}
+
+fn bus() -> (tempfile::TempDir, Bus) {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = Bus::start(&dir.path().join("fims"));
+    (dir, bus)
+}
+
+/// The transaction ids of the requests in a capture.
+fn requests(packets: &BTreeSet<(i64, Vec<u8>)>, port: u16) -> BTreeSet<u16> {
+    let asked = |bytes: &[u8]| {
+        let tcp = bytes.get(14 + 20..)?;
+        let payload = tcp.get(usize::from(tcp.get(12)? >> 4) * 4..)?;
+        (payload.len() == 12 && tcp[2..4] == port.to_be_bytes()).then(|| u16::from_be_bytes([payload[0], payload[1]]))
+    };
+    packets.iter().filter_map(|(_, bytes)| asked(bytes)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clean_snapshots_overlap_without_a_gap_and_a_fault_is_archived_once() {
+    private_network();
+    let (_dir, bus) = bus();
+    let talk = Talk::begin();
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options(&json!({})));
+    service.ready().await;
+    assert_eq!(service.get("/monitor").await["state"], "off");
+    let mut events = bus.listen("/events").await;
+    let mut told = bus.listen("/netdiag/monitor").await;
+    let monitor = service.ask("set", "/summary/monitor_enabled", Some("true")).await;
+    assert_eq!(monitor["enabled"], true);
+
+    let snapshots = wait_for(&service, "four clean ones", |snapshots| verdicts(snapshots, "clean") >= 4).await;
+    assert_eq!(service.get("/monitor").await["state"], "recording");
+    assert_eq!(service.get("/summary").await["monitor_state"], "recording");
+    assert_eq!(service.get("/status").await["state"], "ok");
+    let captures: Vec<_> = snapshots.iter().map(|snapshot| packets(file(snapshot))).collect();
+    for pair in captures.windows(2) {
+        let (one, next) = (requests(&pair[0], talk.port), requests(&pair[1], talk.port));
+        assert!(pair[0].intersection(&pair[1]).count() > 20, "packets of the overlap are in both files");
+        let (first, last) = (*one.first().unwrap(), *next.last().unwrap());
+        let missing: Vec<u16> = (first..=last).filter(|id| !one.contains(id) && !next.contains(id)).collect();
+        assert!(missing.is_empty(), "lost at a seam: {missing:?}");
+    }
+    for snapshot in &snapshots {
+        assert_eq!((&snapshot["state"], &snapshot["kernel_dropped"]), (&json!("temporary"), &json!(0)), "{snapshot:#}");
+    }
+
+    talk.fall_silent();
+    let snapshots = wait_for(&service, "three suspect ones", |snapshots| verdicts(snapshots, "suspect") >= 3).await;
+    let suspect: Vec<&Value> = snapshots.iter().filter(|snapshot| snapshot["verdict"] == "suspect").collect();
+    let archived: Vec<&&Value> = suspect.iter().filter(|snapshot| snapshot["state"] == "archived").collect();
+    // The first one, and the second if the silence was too short for all its codes in the first.
+    assert!(!archived.is_empty() && archived.len() < suspect.len(), "{suspect:#?}");
+    assert!(
+        suspect.last().unwrap()["text"].as_str().unwrap().ends_with("known, and archived before"),
+        "{:#}",
+        suspect.last().unwrap()
+    );
+    let first = archived[0];
+    let folder = file(first).parent().unwrap();
+    assert!(file(first).ends_with("capture.pcapng.zst") && !packets(file(first)).is_empty());
+    let analysis: Value = serde_json::from_slice(&fs::read(folder.join("analysis.json")).unwrap()).unwrap();
+    validate("analysis_report", &analysis);
+    assert_eq!(analysis["verdict"], "suspect");
+    let context: Value = serde_json::from_slice(&fs::read(folder.join("context.json")).unwrap()).unwrap();
+    validate("topology", &context["topology"]);
+    let event: Value = serde_json::from_slice(&events.recv().await.unwrap().body.unwrap()).unwrap();
+    assert!(event["message"].as_str().unwrap().contains("is suspect"), "{event}");
+
+    // Pinned it cannot be deleted, unpinned it can.
+    let uri = format!("/monitor/snapshots/{}", first["snapshot_id"].as_str().unwrap());
+    assert_eq!(service.ask("set", &format!("{uri}/pinned"), Some("true")).await["pinned"], true);
+    holds(|| folder.join("pinned").exists(), "the pin").await;
+    assert_eq!(service.ask("set", &format!("{uri}/delete"), Some("true")).await["error"]["code"], "forbidden");
+    service.ask("set", &format!("{uri}/pinned"), Some("false")).await;
+    holds(|| !folder.join("pinned").exists(), "the pin to be gone").await;
+    service.ask("set", &format!("{uri}/delete"), Some("true")).await;
+    holds(|| !folder.exists(), "the deletion").await;
+    let deadline = Instant::now() + PATIENCE;
+    while service.ask("get", &uri, None).await["error"]["code"] != "not_found" {
+        assert!(Instant::now() < deadline, "deleted and still told of");
+    }
+
+    service.ask("set", "/monitor/enabled", Some("false")).await;
+    in_state(&service, "off").await;
+    let mut schemas = BTreeMap::new();
+    while let Ok(Some(message)) = tokio::time::timeout(Duration::from_millis(200), told.recv()).await {
+        if message.method == "pub" {
+            let name = if message.uri.ends_with("/monitor") { "monitor" } else { "snapshot" };
+            validate(name, &serde_json::from_slice(&message.body.unwrap()).unwrap());
+            *schemas.entry(name).or_insert(0) += 1;
+        }
+    }
+    assert!(schemas["monitor"] > 3 && schemas["snapshot"] > 8, "{schemas:?}");
+}
+
+async fn holds(mut condition: impl FnMut() -> bool, what: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn in_state(service: &Service, state: &str) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let monitor = service.get("/monitor").await;
+        if monitor["state"] == state {
+            return monitor;
+        }
+        assert!(Instant::now() < deadline, "still {monitor:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_on_again_after_a_stop_and_after_a_kill_and_loses_no_recording() {
+    private_network();
+    let (_dir, bus) = bus();
+    let talk = Talk::begin();
+    let mut service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options(&json!({"snapshot_s": 60})));
+    service.ready().await;
+    service.ask("set", "/monitor/enabled", Some("true")).await;
+    in_state(&service, "recording").await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    // A stop closes what is open as a valid, judged file.
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.wait(PATIENCE).await, Some(0));
+    let open = service.dir.path().join("state/monitor/open");
+    assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+    service.restart();
+    service.ready().await;
+    in_state(&service, "recording").await;
+    let stopped = filed(&service).await;
+    assert!(!stopped.is_empty() && stopped.iter().all(|snapshot| snapshot["packets"].as_u64() > Some(50)), "{stopped:#?}");
+
+    // A kill leaves a recording; the next start mends, judges and files it.
+    tokio::time::sleep(Duration::from_millis(3000)).await;
+    service.signal(Signal::SIGKILL);
+    service.wait(PATIENCE).await;
+    let left = fs::read_dir(&open).unwrap().count();
+    assert!(left > 0, "nothing was being recorded");
+    service.restart();
+    service.ready().await;
+    let is_mended =
+        |snapshot: &&Value| snapshot["problem"].as_str().is_some_and(|problem| problem.contains("ended while this was recorded"));
+    let snapshots = wait_for(&service, "the mended ones", |snapshots| snapshots.iter().filter(is_mended).count() == left).await;
+    for snapshot in snapshots.iter().filter(is_mended) {
+        let packets = packets(file(snapshot));
+        assert!(packets.len() > 20 && snapshot["packets"] == packets.len(), "{} in {snapshot:#}", packets.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_flight_recorder_saves_what_was_before_a_message_of_another_process() {
+    private_network();
+    let (_dir, bus) = bus();
+    let talk = Talk::begin();
+    let rule = json!({"uri": "/components/bess_1", "key": "connected", "equals": false});
+    let more = json!({"snapshot_s": 60, "triggers": [rule], "triggers_per_hour": 2});
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options(&more));
+    service.ready().await;
+    service.ask("set", "/monitor/enabled", Some("true")).await;
+    in_state(&service, "recording").await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let (component, _incoming) = fims::connect(ClientOptions::new(bus.socket.clone(), "component".to_owned()));
+    connected(&component).await;
+    let say = |body: &str| {
+        let message = Message { body: Some(body.as_bytes().to_vec()), ..Message::new("pub", "/components/bess_1") };
+        component.send(message).unwrap();
+    };
+    say(r#"{"connected": true}"#);
+    say(r#"{"connected": {"value": false}}"#);
+    let snapshots = wait_for(&service, "the triggered one", |snapshots| !snapshots.is_empty()).await;
+    let saved = &snapshots[0];
+    assert_eq!((&saved["state"], &saved["trigger"]), (&json!("archived"), &json!("/components/bess_1: connected is false")));
+    let packets = packets(file(saved));
+    let (first, last) = (packets.first().unwrap().0, packets.last().unwrap().0);
+    let seconds = (last - first) as f64 / 1e9;
+    assert!((2.5..6.0).contains(&seconds), "two seconds before and one after are {seconds} s");
+    // By hand, and then no more: two within an hour are allowed.
+    service.ask("set", "/monitor/trigger", Some(r#"{"reason": "a look by hand"}"#)).await;
+    wait_for(&service, "the one by hand", |snapshots| snapshots.iter().any(|one| one["trigger"] == "a look by hand")).await;
+    service.ask("set", "/monitor/trigger", Some("true")).await;
+    tokio::time::sleep(Duration::from_millis(2000)).await;
+    let monitor = service.get("/monitor").await;
+    assert!(monitor["last_problem"].as_str().unwrap().contains("too many within the hour"), "{monitor:#}");
+    assert_eq!(filed(&service).await.len(), 2);
+}
+
+/// A small file system of its own, unmounted at the end.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(mib: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = format!("size={mib}m");
+        nix::mount::mount(Some("tmpfs"), dir.path(), Some("tmpfs"), nix::mount::MsFlags::empty(), Some(data.as_str()))
+            .expect("this test mounts a file system");
+        Self(dir)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_pauses_the_monitor_and_room_lets_it_go_on() {
+    private_network();
+    let (_dir, bus) = bus();
+    let talk = Talk::begin();
+    let disk = SmallDisk::mount(24);
+    let mut options = options(&json!({"min_free_bytes": 8 << 20, "snapshot_max_bytes": 4 << 20}));
+    options.settings["state_dir"] = json!(disk.0.path().join("state"));
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options);
+    service.ready().await;
+    service.ask("set", "/monitor/enabled", Some("true")).await;
+    wait_for(&service, "a clean one", |snapshots| !snapshots.is_empty()).await;
+    // Somebody else fills the disk beyond the floor.
+    let ballast = disk.0.path().join("ballast");
+    fs::write(&ballast, vec![1; 18 << 20]).unwrap();
+    let monitor = in_state(&service, "paused").await;
+    assert!(monitor["last_problem"].as_str().unwrap().contains("bytes of disk are free"), "{monitor:#}");
+    assert_eq!(service.get("/status").await["state"], "degraded");
+    let snapshots = filed(&service).await;
+    assert!(snapshots.len() <= 1, "clean ones go first, but the newest: {snapshots:#?}");
+    fs::remove_file(&ballast).unwrap();
+    in_state(&service, "recording").await;
+    wait_for(&service, "another clean one", |snapshots| snapshots.len() > 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interface_that_goes_and_comes_back_is_told_and_recorded_again() {
+    private_network();
+    let (_dir, bus) = bus();
+    let link = |args: &[&str]| {
+        let status = std::process::Command::new("ip").args(args).status().unwrap();
+        assert!(status.success(), "ip {args:?}");
+    };
+    link(&["link", "add", "mon0", "type", "veth", "peer", "name", "mon1"]);
+    link(&["link", "set", "mon0", "up"]);
+    link(&["link", "set", "mon1", "up"]);
+    let talk = Talk::begin();
+    let more = json!({"interfaces": ["lo", "mon0"]});
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options(&more));
+    service.ready().await;
+    service.ask("set", "/monitor/enabled", Some("true")).await;
+    in_state(&service, "recording").await;
+    let captured = |monitor: &Value, name: &str| {
+        let interfaces = monitor["interfaces"].as_array().unwrap();
+        interfaces.iter().find(|one| one["name"] == name).is_some_and(|one| one["captured"] == true)
+    };
+    let wait = async |wanted: bool| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let monitor = service.get("/monitor").await;
+            if captured(&monitor, "mon0") == wanted {
+                return monitor;
+            }
+            assert!(Instant::now() < deadline, "still {monitor:#}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    wait(true).await;
+    link(&["link", "del", "mon0"]);
+    let monitor = wait(false).await;
+    assert_eq!((&monitor["state"], captured(&monitor, "lo")), (&json!("recording"), true), "the other goes on");
+    assert!(monitor["last_problem"].as_str().unwrap().contains("mon0"), "{monitor:#}");
+    link(&["link", "add", "mon0", "type", "veth", "peer", "name", "mon1"]);
+    link(&["link", "set", "mon0", "up"]);
+    wait(true).await;
+    wait_for(&service, "a snapshot after all that", |snapshots| snapshots.iter().any(|one| one["packets"].as_u64() > Some(20)))
+        .await;
+}

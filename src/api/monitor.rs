@@ -1,0 +1,339 @@
+//! The monitor: how it is, what it is told, and the snapshots it made.
+
+use super::{AnalysisVerdict, ApiError, Finding, InterfaceCapture, Severity, UtcTime};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// How continuous recording is done. Each field has a default; a message may give some of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MonitorSettings {
+    /// The length of a snapshot.
+    pub snapshot_s: u64,
+    /// How long before the end of a snapshot the next one begins.
+    pub overlap_s: u64,
+    /// The interfaces to record; empty: those that lead to the endpoints of the topology.
+    pub interfaces: Vec<String>,
+    /// What to record, as a BPF expression; empty: the endpoints of the topology, and ARP and ICMP.
+    pub filter: String,
+    /// The most bytes that are kept of a packet.
+    pub snaplen: u32,
+    /// The kernel's buffer for each interface.
+    pub buffer_bytes: u32,
+    /// The most bytes that the file of one snapshot may have; packets beyond are analysed and not written.
+    pub snapshot_max_bytes: u64,
+    /// A snapshot is suspect with a finding of at least this severity.
+    pub severity: Severity,
+    /// Findings that make no snapshot suspect.
+    pub ignore: Vec<IgnoredFinding>,
+    /// How long a finding that stays is not archived again.
+    pub repeat_s: u64,
+    /// How long a clean snapshot is kept.
+    pub clean_retention_s: u64,
+    /// How long a suspect snapshot is kept.
+    pub archive_max_age_s: u64,
+    /// How much the archive may take; the oldest goes first.
+    pub archive_max_bytes: u64,
+    /// The disk room that is never used.
+    pub min_free_bytes: u64,
+    /// How long before a trigger the flight recorder's snapshot begins; 0: there is no flight recorder.
+    pub pre_s: u64,
+    /// How long after a trigger it ends.
+    pub post_s: u64,
+    /// The most memory that the packets of the last `pre_s` take.
+    pub pre_max_bytes: u64,
+    /// How many snapshots may be triggered within an hour.
+    pub triggers_per_hour: u32,
+    /// Messages of other processes that trigger. Their uris are subscribed to when the service starts.
+    pub triggers: Vec<TriggerRule>,
+}
+
+impl Default for MonitorSettings {
+    fn default() -> Self {
+        Self {
+            snapshot_s: 300,
+            overlap_s: 10,
+            interfaces: Vec::new(),
+            filter: String::new(),
+            snaplen: 65_535,
+            buffer_bytes: 8 << 20,
+            snapshot_max_bytes: 512 << 20,
+            severity: Severity::Warning,
+            ignore: Vec::new(),
+            repeat_s: 6 * 3600,
+            clean_retention_s: 3600,
+            archive_max_age_s: 30 * 86_400,
+            archive_max_bytes: 4 << 30,
+            min_free_bytes: 1 << 30,
+            pre_s: 60,
+            post_s: 30,
+            pre_max_bytes: 32 << 20,
+            triggers_per_hour: 12,
+            triggers: Vec::new(),
+        }
+    }
+}
+
+impl MonitorSettings {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// `bad_request` with the first field that cannot be.
+    pub fn validate(&self) -> Result<(), ApiError> {
+        let day = 86_400;
+        let within = |field: &str, value: u64, min: u64, max: u64| match (min..=max).contains(&value) {
+            true => Ok(()),
+            false => Err(ApiError::bad_field(field, format!("`{field}` is {value}; it must be from {min} to {max}"))),
+        };
+        within("snapshot_s", self.snapshot_s, 1, day)?;
+        within("overlap_s", self.overlap_s, 0, self.snapshot_s / 2)?;
+        within("snaplen", self.snaplen.into(), 64, 262_144)?;
+        within("buffer_bytes", self.buffer_bytes.into(), 65_536, 1 << 30)?;
+        within("snapshot_max_bytes", self.snapshot_max_bytes, 4096, u64::MAX)?;
+        within("repeat_s", self.repeat_s, 0, 365 * day)?;
+        within("clean_retention_s", self.clean_retention_s, 0, 365 * day)?;
+        within("archive_max_age_s", self.archive_max_age_s, 1, 3650 * day)?;
+        within("pre_s", self.pre_s, 0, 3600)?;
+        within("post_s", self.post_s, 0, 3600)?;
+        within("pre_max_bytes", self.pre_max_bytes, 0, 1 << 30)?;
+        within("triggers_per_hour", self.triggers_per_hour.into(), 1, 3600)?;
+        for rule in &self.triggers {
+            rule.validate()?;
+        }
+        Ok(())
+    }
+}
+
+/// Findings that are overlooked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IgnoredFinding {
+    /// The code; one that ends in `*` is the beginning of codes.
+    pub code: String,
+    /// Only at this endpoint; absent: at any.
+    #[serde(default)]
+    pub endpoint_id: Option<String>,
+}
+
+/// A message of another process that makes the flight recorder save: a value of a component (`uri`, `key`, and one of `equals`,
+/// `differs`, `below`, `above`), or an event of the alarm log (`severity`, and `source` if only one counts).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TriggerRule {
+    /// The uri of the component.
+    pub uri: Option<String>,
+    /// The key in the body, or the last segment of the uri.
+    pub key: Option<String>,
+    /// The value that triggers.
+    pub equals: Option<Value>,
+    /// Any other value triggers.
+    pub differs: Option<Value>,
+    /// A number below this triggers.
+    pub below: Option<f64>,
+    /// A number above this triggers.
+    pub above: Option<f64>,
+    /// The source of the event.
+    pub source: Option<String>,
+    /// Events of at least this severity trigger.
+    pub severity: Option<u64>,
+}
+
+impl TriggerRule {
+    /// Checks that it is one rule, and a whole one.
+    ///
+    /// # Errors
+    /// `bad_request` that names `triggers` and what is missing.
+    pub fn validate(&self) -> Result<(), ApiError> {
+        let conditions = [self.equals.is_some(), self.differs.is_some(), self.below.is_some(), self.above.is_some()];
+        let conditions = conditions.into_iter().filter(|given| *given).count();
+        let is_value = self.uri.as_deref().is_some_and(|uri| uri.starts_with('/')) && self.key.is_some() && conditions == 1;
+        let is_event = self.uri.is_none() && self.key.is_none() && conditions == 0 && self.severity.is_some();
+        if is_value && self.severity.is_none() && self.source.is_none() || is_event {
+            return Ok(());
+        }
+        Err(ApiError::bad_field(
+            "triggers",
+            "a trigger has either `uri`, `key` and one of `equals`, `differs`, `below`, `above`, or `severity` and maybe `source`",
+        ))
+    }
+}
+
+/// What the monitor is doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MonitorState {
+    /// It is switched off.
+    #[default]
+    Off,
+    /// It records.
+    Recording,
+    /// It is on and cannot record now: `last_problem` says why.
+    Paused,
+    /// This host lets it record nothing: `last_problem` says why.
+    Unavailable,
+}
+
+impl MonitorState {
+    /// As it stands in messages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Recording => "recording",
+            Self::Paused => "paused",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// How the monitor is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Monitor {
+    /// Whether it is switched on.
+    pub enabled: bool,
+    /// What it is doing.
+    pub state: MonitorState,
+    /// How each recorded interface is.
+    pub interfaces: Vec<MonitorInterface>,
+    /// How recording is done.
+    pub settings: MonitorSettings,
+    /// How many snapshots there are of each kind.
+    pub snapshots: SnapshotCounts,
+    /// What all snapshots take on disk.
+    pub disk_bytes: u64,
+    /// What is free there.
+    pub free_bytes: u64,
+    /// What is or was wrong with it.
+    pub last_problem: Option<String>,
+}
+
+/// How a recorded interface is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MonitorInterface {
+    /// Its name.
+    pub name: String,
+    /// Whether packets can come now.
+    pub captured: bool,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+    /// Packets received since recording began.
+    pub received: u64,
+    /// Packets that the kernel dropped because they were not read in time.
+    pub kernel_dropped: u64,
+}
+
+/// Numbers of snapshots.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SnapshotCounts {
+    /// Being recorded.
+    pub open: u64,
+    /// Clean, and kept for a while.
+    pub clean: u64,
+    /// Suspect since the service started, archived or not.
+    pub suspect: u64,
+    /// In the archive.
+    pub archived: u64,
+    /// Deleted since the service started.
+    pub deleted: u64,
+}
+
+/// Where a snapshot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotState {
+    /// It is being recorded.
+    Open,
+    /// It is kept for a while.
+    Temporary,
+    /// It is in the archive.
+    Archived,
+    /// It is gone; told once.
+    Deleted,
+}
+
+/// One snapshot: what was recorded, and what it says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Snapshot {
+    /// Its name: the time of its slot.
+    pub snapshot_id: String,
+    /// Where it is.
+    pub state: SnapshotState,
+    /// When its recording began.
+    pub opened_at: UtcTime,
+    /// When it ended.
+    pub closed_at: Option<UtcTime>,
+    /// Whether somebody should look further; `null` while it is open.
+    pub verdict: Option<AnalysisVerdict>,
+    /// The whole in one sentence.
+    pub text: String,
+    /// Why the flight recorder saved it; `null` for the continuous ones.
+    pub trigger: Option<String>,
+    /// The capture.
+    pub file: Option<String>,
+    /// What it takes on disk, with all that lies beside it.
+    pub disk_bytes: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Packets that the kernel dropped.
+    pub kernel_dropped: u64,
+    /// What each interface gave.
+    pub interfaces: Vec<InterfaceCapture>,
+    /// What was found, worst first.
+    pub findings: Vec<Finding>,
+    /// What is wrong with the recording itself.
+    pub problem: Option<String>,
+    /// Whether it is kept whatever happens.
+    pub pinned: bool,
+}
+
+/// Which snapshots to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SnapshotQuery {
+    /// At most so many, the newest; absent: 100.
+    pub limit: Option<u32>,
+    /// Only those with this verdict.
+    pub verdict: Option<AnalysisVerdict>,
+}
+
+/// The list of snapshots, newest first, without their findings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SnapshotList {
+    /// How many there are.
+    pub total: u64,
+    /// The newest of them.
+    pub snapshots: Vec<Snapshot>,
+}
+
+/// Save what the flight recorder remembers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TriggerRequest {
+    /// Why, in words.
+    pub reason: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_trigger_is_one_whole_rule() {
+        let check = |rule: Value| serde_json::from_value::<TriggerRule>(rule).unwrap().validate().is_ok();
+        assert!(check(json!({"uri": "/components/bess_1", "key": "connected", "equals": false})));
+        assert!(check(json!({"severity": 3, "source": "ess_controller"})));
+        assert!(!check(json!({})));
+        assert!(!check(json!({"uri": "/components/bess_1", "equals": false})));
+        assert!(!check(json!({"uri": "/components/bess_1", "key": "v", "above": 1, "below": 2})));
+        assert!(!check(json!({"uri": "/components/bess_1", "key": "v", "above": 1, "severity": 2})));
+        assert!(!check(json!({"source": "ess_controller"})));
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_an_overlap_of_more_than_half_is_not() {
+        MonitorSettings::default().validate().unwrap();
+        let settings = MonitorSettings { snapshot_s: 10, overlap_s: 6, ..MonitorSettings::default() };
+        assert_eq!(settings.validate().unwrap_err().field.as_deref(), Some("overlap_s"));
+    }
+}

@@ -1,0 +1,195 @@
+//! Which snapshots go, and whether there is room to record: plain functions.
+
+use std::{fmt, time::Duration};
+
+/// A snapshot on disk, as far as its keeping goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its name.
+    pub snapshot_id: String,
+    /// What it takes.
+    pub bytes: u64,
+    /// When it was closed.
+    pub closed_unix_ns: i64,
+    /// Whether it is in the archive, and not only kept for a while.
+    pub archived: bool,
+    /// Whether it stays whatever happens.
+    pub pinned: bool,
+}
+
+/// How long and how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How long clean ones are kept.
+    pub clean_retention: Duration,
+    /// How long those in the archive are.
+    pub archive_max_age: Duration,
+    /// How much the archive may take; pinned ones count.
+    pub archive_max_bytes: u64,
+    /// The disk room that is never used.
+    pub min_free_bytes: u64,
+}
+
+/// Why a snapshot goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It is older than its kind is kept.
+    Age,
+    /// The archive takes more than it may.
+    ArchiveFull,
+    /// The disk has less room than it must.
+    DiskFull,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Age => "it is older than its kind is kept",
+            Self::ArchiveFull => "the archive takes more than it may",
+            Self::DiskFull => "the disk has less room than it must",
+        })
+    }
+}
+
+/// A snapshot that goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// Its name.
+    pub snapshot_id: String,
+    /// Why.
+    pub why: Why,
+}
+
+/// The snapshots that go now, with `free_bytes` of room: first what is too old, then the oldest of the archive until it fits, then, while
+/// the disk has too little room, clean ones and after them archived ones, oldest first. Never a pinned one, never the newest of all,
+/// never more than needed. What was closed in the future, by a clock that was set, counts as closed now.
+pub fn to_remove(stored: &[Stored], now_unix_ns: i64, free_bytes: u64, limits: &Limits) -> Vec<Removal> {
+    let mut oldest_first: Vec<&Stored> = stored.iter().collect();
+    oldest_first.sort_by(|a, b| (a.closed_unix_ns, &a.snapshot_id).cmp(&(b.closed_unix_ns, &b.snapshot_id)));
+    oldest_first.pop();
+    oldest_first.retain(|stored| !stored.pinned);
+
+    let mut removed = Vec::new();
+    let mut freed = 0_u64;
+    let mut archive_bytes: u64 =
+        stored.iter().filter(|stored| stored.archived).fold(0, |sum, stored| sum.saturating_add(stored.bytes));
+    let mut take = |left: &mut Vec<&Stored>, why, must: &mut dyn FnMut(&Stored, u64, u64) -> bool| {
+        left.retain(|stored| {
+            let goes = must(stored, archive_bytes, freed);
+            if goes {
+                freed = freed.saturating_add(stored.bytes);
+                archive_bytes -= if stored.archived { stored.bytes.min(archive_bytes) } else { 0 };
+                removed.push(Removal { snapshot_id: stored.snapshot_id.clone(), why });
+            }
+            !goes
+        });
+    };
+    take(&mut oldest_first, Why::Age, &mut |stored, _, _| {
+        let age = Duration::from_nanos(u64::try_from(now_unix_ns.saturating_sub(stored.closed_unix_ns)).unwrap_or(0));
+        age >= if stored.archived { limits.archive_max_age } else { limits.clean_retention }
+    });
+    take(&mut oldest_first, Why::ArchiveFull, &mut |stored, archive_bytes, _| {
+        stored.archived && archive_bytes > limits.archive_max_bytes
+    });
+    for archived in [false, true] {
+        take(&mut oldest_first, Why::DiskFull, &mut |stored, _, freed| {
+            stored.archived == archived && free_bytes.saturating_add(freed) < limits.min_free_bytes
+        });
+    }
+    removed
+}
+
+/// Whether there is room to record. Who has paused waits for a tenth more, so that recording does not flutter.
+pub fn may_record(free_bytes: u64, min_free_bytes: u64, paused: bool) -> bool {
+    free_bytes >= if paused { min_free_bytes.saturating_add(min_free_bytes / 10) } else { min_free_bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits {
+        clean_retention: Duration::from_secs(3600),
+        archive_max_age: Duration::from_secs(86_400),
+        archive_max_bytes: 1000,
+        min_free_bytes: 500,
+    };
+
+    fn stored(name: &str, closed_s: i64, bytes: u64, archived: bool) -> Stored {
+        Stored { snapshot_id: name.into(), bytes, closed_unix_ns: closed_s * 1_000_000_000, archived, pinned: false }
+    }
+
+    fn removed(stored: &[Stored], now_s: i64, free: u64) -> Vec<(String, Why)> {
+        let removed = to_remove(stored, now_s * 1_000_000_000, free, &LIMITS);
+        removed.into_iter().map(|removal| (removal.snapshot_id, removal.why)).collect()
+    }
+
+    #[test]
+    fn each_kind_has_its_age() {
+        let all = [stored("a", 0, 1, false), stored("b", 0, 1, true), stored("c", 4000, 1, false)];
+        assert_eq!(removed(&all, 3599, 9999), []);
+        assert_eq!(removed(&all, 3600, 9999), [("a".into(), Why::Age)]);
+        assert_eq!(removed(&all, 90_000, 9999), [("a".into(), Why::Age), ("b".into(), Why::Age)]);
+        assert_eq!(removed(&[stored("future", 9000, 1, false), all[2].clone(), all[0].clone()], 3700, 9999).len(), 1);
+    }
+
+    #[test]
+    fn a_full_archive_loses_its_oldest_and_pinned_ones_stay() {
+        let mut all = [stored("a", 0, 600, true), stored("b", 1, 600, true), stored("c", 2, 600, true), stored("d", 3, 10, false)];
+        assert_eq!(removed(&all, 10, 9999), [("a".into(), Why::ArchiveFull), ("b".into(), Why::ArchiveFull)]);
+        all[0].pinned = true;
+        assert_eq!(removed(&all, 10, 9999), [("b".into(), Why::ArchiveFull), ("c".into(), Why::ArchiveFull)]);
+    }
+
+    #[test]
+    fn below_the_floor_clean_ones_go_first() {
+        let all = [stored("a", 0, 100, true), stored("b", 1, 100, false), stored("c", 2, 100, false), stored("d", 3, 100, true)];
+        assert_eq!(removed(&all, 10, 450), [("b".into(), Why::DiskFull)]);
+        assert_eq!(removed(&all, 10, 250).len(), 3);
+        assert_eq!(removed(&all, 10, 0).last(), Some(&("a".into(), Why::DiskFull)), "the newest stays");
+    }
+
+    #[test]
+    fn recording_does_not_flutter_at_the_floor() {
+        assert!(may_record(1000, 1000, false) && !may_record(999, 1000, false));
+        assert!(!may_record(1099, 1000, true) && may_record(1100, 1000, true));
+    }
+
+    proptest! {
+        #[test]
+        fn never_the_newest_the_pinned_or_more_than_needed(
+            kinds in prop::collection::vec((0_i64..100_000, 0_u64..500, any::<bool>(), prop::bool::weighted(0.2)), 0..40),
+            now_s in 0_i64..200_000,
+            free in 0_u64..2000,
+        ) {
+            let all: Vec<Stored> = kinds.iter().enumerate().map(|(index, (closed_s, bytes, archived, pinned))| {
+                Stored { pinned: *pinned, ..stored(&format!("{index:03}"), *closed_s, *bytes, *archived) }
+            }).collect();
+            let now = now_s * 1_000_000_000;
+            let removals = to_remove(&all, now, free, &LIMITS);
+            let of = |id: &str| all.iter().find(|stored| stored.snapshot_id == id).unwrap();
+            let newest = all.iter().max_by_key(|stored| (stored.closed_unix_ns, stored.snapshot_id.clone()));
+            for removal in &removals {
+                prop_assert!(!of(&removal.snapshot_id).pinned);
+                prop_assert_ne!(Some(&removal.snapshot_id), newest.map(|newest| &newest.snapshot_id));
+            }
+            // Without the last of its kind a limit would be broken.
+            let freed = |upto: usize| removals[..upto].iter().map(|removal| of(&removal.snapshot_id).bytes).sum::<u64>();
+            let archive = |upto: usize| {
+                let gone: Vec<&str> = removals[..upto].iter().map(|removal| removal.snapshot_id.as_str()).collect();
+                all.iter().filter(|stored| stored.archived && !gone.contains(&stored.snapshot_id.as_str())).map(|stored| stored.bytes).sum::<u64>()
+            };
+            for (index, removal) in removals.iter().enumerate() {
+                match removal.why {
+                    Why::Age => prop_assert!(now - of(&removal.snapshot_id).closed_unix_ns >= 3_600_000_000_000),
+                    Why::ArchiveFull => prop_assert!(archive(index) > LIMITS.archive_max_bytes),
+                    Why::DiskFull => prop_assert!(free + freed(index) < LIMITS.min_free_bytes),
+                }
+            }
+            // What is left breaks no limit, unless nothing more may go.
+            let left: Vec<Stored> = all.iter().filter(|stored| !removals.iter().any(|removal| removal.snapshot_id == stored.snapshot_id)).cloned().collect();
+            prop_assert!(to_remove(&left, now, free + freed(removals.len()), &LIMITS).is_empty());
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The folders of the snapshots. Everything here blocks on the disk.
+
+use crate::api::{Snapshot, SnapshotState};
+use serde::Serialize;
+use serde_json::Value;
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
+
+/// Compresses well enough at a speed that a controller does not feel.
+const COMPRESSION_LEVEL: i32 = 3;
+const PARTIAL: &str = ".pcapng.partial";
+const HALF_FILED: &str = ".filing-";
+
+/// What cannot be done on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or folder cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no such snapshot.
+    #[error("there is no snapshot `{0}`; the list of snapshots names those there are")]
+    NotFound(String),
+    /// A snapshot's own words cannot be written.
+    #[error("snapshot {0} cannot be put into JSON: {1}")]
+    Json(String, String),
+}
+
+/// A recording that was not closed: netdiag was killed, or the power went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// The snapshot's name.
+    pub snapshot_id: String,
+    /// Its file.
+    pub path: PathBuf,
+}
+
+/// The snapshots below one directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens the directory, and makes it if need be. What was half filed when netdiag ended is removed: its recording is still there.
+    ///
+    /// # Errors
+    /// When a folder cannot be made.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let store = Self { root: root.to_owned() };
+        for dir in [store.open_dir(), store.folder(SnapshotState::Temporary), store.folder(SnapshotState::Archived)] {
+            fs::create_dir_all(&dir).map_err(io_at(&dir))?;
+            for entry in fs::read_dir(&dir).map_err(io_at(&dir))?.flatten() {
+                if entry.file_name().to_string_lossy().starts_with(HALF_FILED) {
+                    fs::remove_dir_all(entry.path()).map_err(io_at(&entry.path()))?;
+                }
+            }
+        }
+        Ok(store)
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where a snapshot is recorded; the capture puts `.partial` behind the name until it is finished.
+    pub fn recording(&self, snapshot_id: &str) -> PathBuf {
+        self.open_dir().join(format!("{snapshot_id}.pcapng"))
+    }
+
+    fn open_dir(&self) -> PathBuf {
+        self.root.join("open")
+    }
+
+    fn folder(&self, state: SnapshotState) -> PathBuf {
+        self.root.join(if state == SnapshotState::Archived { "archive" } else { "clean" })
+    }
+
+    /// Files a snapshot in the folder of its state, whole or not at all: the capture (compressed in the archive), what it is, what was
+    /// found, and the context. The recording is removed when all is there.
+    ///
+    /// # Errors
+    /// When something cannot be written; then the recording stays where it is.
+    pub fn file(&self, mut snapshot: Snapshot, analysis: &impl Serialize, context: Option<&Value>) -> Result<Snapshot, StoreError> {
+        let archived = snapshot.state == SnapshotState::Archived;
+        let folder = self.folder(snapshot.state);
+        let half = folder.join(format!("{HALF_FILED}{}", snapshot.snapshot_id));
+        let place = folder.join(&snapshot.snapshot_id);
+        if half.exists() {
+            fs::remove_dir_all(&half).map_err(io_at(&half))?;
+        }
+        fs::create_dir(&half).map_err(io_at(&half))?;
+        let filed = (|| {
+            let recording = snapshot.file.take().map(PathBuf::from);
+            if let Some(recording) = &recording {
+                let name = if archived { "capture.pcapng.zst" } else { "capture.pcapng" };
+                let copy = half.join(name);
+                if archived { compress(recording, &copy) } else { fs::hard_link(recording, &copy) }.map_err(io_at(&copy))?;
+                snapshot.file = Some(place.join(name).display().to_string());
+            }
+            write_json(&half.join("analysis.json"), &snapshot.snapshot_id, analysis)?;
+            if let Some(context) = context {
+                write_json(&half.join("context.json"), &snapshot.snapshot_id, context)?;
+            }
+            snapshot.disk_bytes = size_of(&half);
+            write_json(&half.join("snapshot.json"), &snapshot.snapshot_id, &snapshot)?;
+            sync_dir(&half)?;
+            fs::rename(&half, &place).map_err(io_at(&place))?;
+            sync_dir(&folder)?;
+            if let Some(recording) = recording {
+                fs::remove_file(&recording).map_err(io_at(&recording))?;
+            }
+            Ok(())
+        })();
+        if filed.is_err() {
+            let _ = fs::remove_dir_all(&half);
+        }
+        filed.map(|()| snapshot)
+    }
+
+    /// All filed snapshots, oldest first, and what is wrong with those that cannot be read. Those are left alone.
+    pub fn list(&self) -> (Vec<Snapshot>, Vec<String>) {
+        let (mut snapshots, mut problems) = (Vec::new(), Vec::new());
+        for state in [SnapshotState::Temporary, SnapshotState::Archived] {
+            let folder = self.folder(state);
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    problems.push(format!("{}: {error}", folder.display()));
+                    continue;
+                }
+            };
+            for entry in entries.flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let path = entry.path().join("snapshot.json");
+                let read = fs::read(&path).map_err(|error| error.to_string());
+                let read = read.and_then(|json| serde_json::from_slice::<Snapshot>(&json).map_err(|error| error.to_string()));
+                match read {
+                    Ok(snapshot) if snapshot.snapshot_id == name => {
+                        let pinned = entry.path().join("pinned").exists();
+                        snapshots.push(Snapshot { state, pinned, ..snapshot });
+                    }
+                    Ok(snapshot) => problems.push(format!("{} says that it is {}", path.display(), snapshot.snapshot_id)),
+                    Err(error) => problems.push(format!("{}: {error}", path.display())),
+                }
+            }
+        }
+        snapshots.sort_by(|a, b| a.snapshot_id.cmp(&b.snapshot_id));
+        (snapshots, problems)
+    }
+
+    /// Removes a snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or when it cannot be removed.
+    pub fn remove(&self, snapshot_id: &str) -> Result<(), StoreError> {
+        let place = self.place(snapshot_id)?;
+        // First out of sight: a folder that is half removed must not be taken for a snapshot.
+        let gone = place.with_file_name(format!("{HALF_FILED}{snapshot_id}"));
+        fs::rename(&place, &gone).map_err(io_at(&place))?;
+        fs::remove_dir_all(&gone).map_err(io_at(&gone))
+    }
+
+    /// Pins a snapshot, so that it stays whatever happens, or lets it go.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or when it cannot be written.
+    pub fn set_pinned(&self, snapshot_id: &str, pinned: bool) -> Result<(), StoreError> {
+        let place = self.place(snapshot_id)?;
+        let marker = place.join("pinned");
+        match pinned {
+            true => File::create(&marker).and_then(|file| file.sync_all()).map_err(io_at(&marker)),
+            false if marker.exists() => fs::remove_file(&marker).map_err(io_at(&marker)),
+            false => Ok(()),
+        }?;
+        sync_dir(&place)
+    }
+
+    /// The recordings that nobody closed.
+    pub fn leftovers(&self) -> Vec<Leftover> {
+        let entries = fs::read_dir(self.open_dir()).into_iter().flatten().flatten();
+        let mut leftovers: Vec<Leftover> = entries
+            .filter_map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let snapshot_id = name.strip_suffix(PARTIAL).or_else(|| name.strip_suffix(".pcapng"))?;
+                Some(Leftover { snapshot_id: snapshot_id.to_owned(), path: entry.path() })
+            })
+            .collect();
+        leftovers.sort_by(|a, b| a.snapshot_id.cmp(&b.snapshot_id));
+        leftovers
+    }
+
+    /// The folder of a filed snapshot. An id that is no single name leads nowhere.
+    fn place(&self, snapshot_id: &str) -> Result<PathBuf, StoreError> {
+        let is_name = !snapshot_id.is_empty()
+            && !snapshot_id.starts_with('.')
+            && snapshot_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+        [SnapshotState::Temporary, SnapshotState::Archived]
+            .into_iter()
+            .map(|state| self.folder(state).join(snapshot_id))
+            .find(|place| is_name && place.is_dir())
+            .ok_or_else(|| StoreError::NotFound(snapshot_id.to_owned()))
+    }
+}
+
+fn io_at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
+    move |source| StoreError::Io { path: path.to_owned(), source }
+}
+
+fn compress(from: &Path, to: &Path) -> io::Result<()> {
+    let mut encoder = zstd::Encoder::new(File::create_new(to)?, COMPRESSION_LEVEL)?;
+    encoder.include_checksum(true)?;
+    io::copy(&mut File::open(from)?, &mut encoder)?;
+    encoder.finish()?.sync_all()
+}
+
+fn write_json(path: &Path, snapshot_id: &str, value: &impl Serialize) -> Result<(), StoreError> {
+    let file = File::create_new(path).map_err(io_at(path))?;
+    let mut file = BufWriter::new(file);
+    serde_json::to_writer(&mut file, value).map_err(|error| StoreError::Json(snapshot_id.to_owned(), error.to_string()))?;
+    file.flush().and_then(|()| file.get_ref().sync_all()).map_err(io_at(path))
+}
+
+fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_at(dir))
+}
+
+fn size_of(dir: &Path) -> u64 {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|data| data.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{AnalysisVerdict, UtcTime};
+
+    fn report() -> Value {
+        serde_json::json!({"verdict": "clean"})
+    }
+
+    fn snapshot(store: &Store, id: &str, state: SnapshotState) -> Snapshot {
+        let recording = store.recording(id);
+        fs::write(&recording, vec![7; 100_000]).unwrap();
+        Snapshot {
+            snapshot_id: id.into(),
+            state,
+            opened_at: UtcTime::from_unix_ns(0),
+            closed_at: Some(UtcTime::from_unix_ns(1)),
+            verdict: Some(AnalysisVerdict::Clean),
+            text: String::new(),
+            trigger: None,
+            file: Some(recording.display().to_string()),
+            disk_bytes: 0,
+            packets: 3,
+            kernel_dropped: 0,
+            interfaces: Vec::new(),
+            findings: Vec::new(),
+            problem: None,
+            pinned: false,
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_filed_whole_and_its_recording_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let clean = store.file(snapshot(&store, "a", SnapshotState::Temporary), &report(), None).unwrap();
+        let context = serde_json::json!({"neighbours": []});
+        let kept = store.file(snapshot(&store, "b", SnapshotState::Archived), &report(), Some(&context)).unwrap();
+        assert!(store.leftovers().is_empty());
+        assert_eq!(fs::read(clean.file.as_ref().unwrap()).unwrap(), vec![7; 100_000]);
+        let unpacked = zstd::decode_all(File::open(kept.file.as_ref().unwrap()).unwrap()).unwrap();
+        assert_eq!(unpacked, vec![7; 100_000]);
+        assert!(kept.disk_bytes < 10_000 && clean.disk_bytes > 100_000);
+        assert!(dir.path().join("archive/b/context.json").is_file());
+        let (listed, problems) = store.list();
+        assert_eq!((listed, problems), (vec![clean, kept], Vec::new()));
+    }
+
+    #[test]
+    fn pins_survive_and_ids_lead_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("monitor")).unwrap();
+        store.file(snapshot(&store, "a", SnapshotState::Archived), &report(), None).unwrap();
+        store.set_pinned("a", true).unwrap();
+        assert!(Store::open(store.root()).unwrap().list().0[0].pinned);
+        store.set_pinned("a", false).unwrap();
+        assert!(!store.list().0[0].pinned);
+        for id in ["", ".", "..", "../monitor/archive/a", "a/../a", "b", "a\0"] {
+            assert!(matches!(store.remove(id), Err(StoreError::NotFound(_))), "{id}");
+        }
+        store.remove("a").unwrap();
+        assert!(store.list().0.is_empty());
+    }
+
+    #[test]
+    fn what_is_damaged_is_told_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        fs::create_dir(dir.path().join("archive/foreign")).unwrap();
+        fs::write(dir.path().join("archive/foreign/notes.txt"), "mine").unwrap();
+        fs::create_dir_all(dir.path().join("archive/.filing-x")).unwrap();
+        fs::write(dir.path().join("open/y.pcapng.partial"), "").unwrap();
+        let store = Store::open(store.root()).unwrap();
+        let (listed, problems) = store.list();
+        assert!(listed.is_empty() && problems.len() == 1 && problems[0].contains("foreign"), "{problems:?}");
+        assert!(dir.path().join("archive/foreign/notes.txt").exists());
+        assert_eq!(store.leftovers()[0].snapshot_id, "y");
+    }
+
+    #[test]
+    fn a_recording_that_cannot_be_filed_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let filed = snapshot(&store, "a", SnapshotState::Temporary);
+        fs::remove_dir_all(dir.path().join("clean")).unwrap();
+        fs::write(dir.path().join("clean"), "a file where a folder should be").unwrap();
+        let error = store.file(filed, &report(), None).unwrap_err().to_string();
+        assert!(error.contains("clean"), "{error}");
+        assert_eq!(store.leftovers().len(), 1);
+    }
+}

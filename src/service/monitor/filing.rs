@@ -1,0 +1,325 @@
+//! The filing thread: judges each snapshot as it closes, files it, and forgets what need not be kept.
+
+use super::{Command, lock, recording};
+use crate::{
+    analysis::Analysis,
+    api::{AnalysisReport, AnalysisVerdict, CaptureReport, Event, Finding, MonitorState, Snapshot, SnapshotState, UtcTime},
+    archive::{Leftover, Limits, Store, cut_to_whole, to_remove},
+    capture::ClosedWindow,
+    monitor::{Ignore, Keep, Recurrence, suspicious},
+    service::{free_bytes, replies::Core, results::body_of, runners::analysis_settings},
+};
+use serde_json::json;
+use std::{
+    fs,
+    ops::ControlFlow,
+    sync::{
+        Arc, Mutex, Weak,
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+/// So many closed snapshots may wait to be filed; then recording waits with closing the next.
+const MAX_WAITING: usize = 16;
+/// How often it is looked whether something is to be forgotten.
+const TIDY_PERIOD: Duration = Duration::from_secs(5);
+/// Severity of a suspect snapshot in the alarm log.
+const STATUS: u8 = 2;
+/// Findings that a publication holds at most; the snapshot's own file has all.
+const MAX_PUBLISHED: usize = 50;
+
+/// A snapshot that was closed.
+pub(super) struct Closed {
+    pub snapshot: Snapshot,
+    /// Its recording; `None` when the capture broke off.
+    pub window: Option<ClosedWindow>,
+    pub sink: Arc<Mutex<Analysis>>,
+}
+
+/// What is to be done.
+pub(super) enum Filing {
+    Closed(Box<Closed>),
+    Pin(String, bool),
+    Delete(String),
+    /// Write down how the monitor is set.
+    Remember,
+}
+
+struct Clerk {
+    core: Weak<Core>,
+    store: Store,
+    recurrence: Recurrence,
+    started: Instant,
+    tidied: Option<Instant>,
+}
+
+/// Runs the monitor until it is told to stop: this thread files, and another one, that it starts, records.
+pub(super) fn run(core: &Weak<Core>, commands: Receiver<Command>) {
+    let Some(strong) = core.upgrade() else { return };
+    let store = match Store::open(&strong.settings.state_dir.join("monitor")) {
+        Ok(store) => store,
+        Err(error) => {
+            let mut view = lock(&strong.monitor.view);
+            view.state = MonitorState::Unavailable;
+            view.problem(error.to_string());
+            return;
+        }
+    };
+    let (listed, problems) = store.list();
+    let mut view = lock(&strong.monitor.view);
+    listed.into_iter().for_each(|snapshot| view.put(snapshot));
+    problems.into_iter().for_each(|problem| view.problem(problem));
+    drop(view);
+    // What a killed netdiag left; looked for before anything new is opened, and its names are taken.
+    let leftovers = store.leftovers();
+    for leftover in &leftovers {
+        if lock(&strong.monitor.view).snapshot(&leftover.snapshot_id).is_none() {
+            lock(&strong.monitor.view).put(unfinished(&leftover.snapshot_id));
+        }
+    }
+    drop(strong);
+    let (filings, received) = sync_channel(MAX_WAITING);
+    let (recorded, recorded_store) = (Weak::clone(core), store.clone());
+    let recorder = thread::Builder::new()
+        .name("netdiag-recorder".into())
+        .spawn(move || recording::run(recorded, recorded_store, &commands, filings));
+    let mut clerk =
+        Clerk { core: Weak::clone(core), store, recurrence: Recurrence::default(), started: Instant::now(), tidied: None };
+    leftovers.into_iter().for_each(|leftover| clerk.mend(&leftover));
+    loop {
+        clerk.tidy();
+        match received.recv_timeout(TIDY_PERIOD) {
+            Ok(filing) => clerk.take(filing),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    if recorder.is_ok_and(|recorder| recorder.join().is_err())
+        && let Some(core) = core.upgrade()
+    {
+        lock(&core.monitor.view).problem("the recording of the monitor broke off; please report this".to_owned());
+    }
+}
+
+impl Clerk {
+    fn take(&mut self, filing: Filing) {
+        let Some(core) = self.core.upgrade() else { return };
+        match filing {
+            Filing::Closed(closed) => self.closed(&core, *closed),
+            Filing::Pin(snapshot_id, pinned) => {
+                let pinning = self.store.set_pinned(&snapshot_id, pinned);
+                let mut view = lock(&core.monitor.view);
+                match (pinning, view.snapshot(&snapshot_id)) {
+                    (Ok(()), Some(snapshot)) => {
+                        let snapshot = Snapshot { pinned, ..snapshot };
+                        view.put(snapshot.clone());
+                        drop(view);
+                        publish(&core, &snapshot);
+                    }
+                    (Err(error), _) => view.problem(error.to_string()),
+                    (Ok(()), None) => {}
+                }
+            }
+            Filing::Delete(snapshot_id) => self.forget(&core, &snapshot_id, "it was asked for"),
+            Filing::Remember => core.monitor.remember(&core.settings.state_dir),
+        }
+    }
+
+    fn closed(&mut self, core: &Core, closed: Closed) {
+        let Closed { mut snapshot, window, sink } = closed;
+        let capture = window.map(ClosedWindow::finish);
+        let mut report = {
+            let mut analysis = lock(&sink);
+            analysis.set_dropped(capture.as_ref().map_or(0, |capture| capture.kernel_dropped));
+            analysis.finish();
+            analysis.report()
+        };
+        match capture {
+            Some(capture) => recorded(&mut snapshot, capture),
+            None => {
+                snapshot.file = None;
+                snapshot.problem = Some("the capture broke off before the snapshot was closed".to_owned());
+            }
+        }
+        self.file(core, snapshot, &mut report);
+    }
+
+    /// Judges a snapshot and files it.
+    fn file(&mut self, core: &Core, mut snapshot: Snapshot, report: &mut AnalysisReport) {
+        let settings = lock(&core.monitor.view).settings().clone();
+        let ignore: Vec<Ignore> = settings
+            .ignore
+            .iter()
+            .map(|ignored| Ignore { code: ignored.code.clone(), endpoint_id: ignored.endpoint_id.clone() })
+            .collect();
+        let matters = suspicious(&report.findings, settings.severity, &ignore);
+        let gone_after = Duration::from_secs(settings.snapshot_s * 2 + 60);
+        let repeat = Duration::from_secs(settings.repeat_s);
+        let keep = match matters.is_empty() {
+            true => None,
+            false => Some(self.recurrence.take(&matters, self.started.elapsed(), repeat, gone_after)),
+        };
+        snapshot.verdict = Some(if keep.is_some() { AnalysisVerdict::Suspect } else { AnalysisVerdict::Clean });
+        snapshot.text = text(&matters, keep, report);
+        let archive = snapshot.trigger.is_some() || matches!(keep, Some(Keep::New | Keep::Again));
+        snapshot.state = if archive { SnapshotState::Archived } else { SnapshotState::Temporary };
+        snapshot.findings.clone_from(&report.findings);
+        report.file.clone_from(&snapshot.file);
+        let context = archive.then(|| json!({"topology": core.sites.latest().topology, "settings": settings}));
+        let filed = match self.store.file(snapshot.clone(), report, context.as_ref()) {
+            Ok(filed) => filed,
+            Err(error) => {
+                lock(&core.monitor.view).problem(format!("a snapshot could not be filed: {error}"));
+                snapshot.problem = Some(error.to_string());
+                snapshot
+            }
+        };
+        let mut view = lock(&core.monitor.view);
+        view.judged(&filed);
+        view.put(filed.clone());
+        drop(view);
+        publish(core, &filed);
+        core.publish_monitor();
+        if archive && keep != Some(Keep::Again) {
+            let why = filed.trigger.as_ref().map_or_else(String::new, |trigger| format!(" (saved because: {trigger})"));
+            let what = if keep.is_some() { "is suspect" } else { "was saved" };
+            let message = format!("snapshot {} {what}{why}: {}", filed.snapshot_id, filed.text);
+            core.post(&Event { source: core.settings.process_name.clone(), message, severity: STATUS });
+        }
+        self.tidied = None;
+    }
+
+    /// A recording that nobody closed: cut to its last whole packet, looked at, and filed like any other.
+    fn mend(&mut self, leftover: &Leftover) {
+        let Some(core) = self.core.upgrade() else { return };
+        if let Err(error) = self.mended(&core, leftover) {
+            lock(&core.monitor.view).problem(format!("{}: {error}", leftover.path.display()));
+        }
+    }
+
+    fn mended(&mut self, core: &Core, leftover: &Leftover) -> std::io::Result<()> {
+        // A power cut between filing and removing leaves both; the filed one is whole.
+        let known = lock(&core.monitor.view).snapshot(&leftover.snapshot_id);
+        if known.is_some_and(|known| known.state != SnapshotState::Open) {
+            return fs::remove_file(&leftover.path);
+        }
+        if cut_to_whole(&leftover.path)? == 0 {
+            tracing::info!(path = %leftover.path.display(), "nothing whole is in a recording that was broken off; it is removed");
+            lock(&core.monitor.view).remove(&leftover.snapshot_id);
+            return fs::remove_file(&leftover.path);
+        }
+        let path = self.store.recording(&leftover.snapshot_id);
+        fs::rename(&leftover.path, &path)?;
+        let site = core.sites.latest();
+        let endpoints = core.with_extra(&site.topology.endpoints);
+        let watches = endpoints.iter().map(crate::analysis::Watch::of).collect();
+        let mut analysis = Analysis::new(analysis_settings(&core.settings), watches, Vec::new());
+        analysis.read_through(fs::File::open(&path)?, &mut |_, _| ControlFlow::Continue(()))?;
+        let mut report = analysis.report();
+        let modified = UtcTime::from(fs::metadata(&path)?.modified().unwrap_or_else(|_| SystemTime::now()));
+        let snapshot = Snapshot {
+            opened_at: report.first_at.unwrap_or(modified),
+            closed_at: Some(report.last_at.unwrap_or(modified)),
+            file: Some(path.display().to_string()),
+            packets: report.packets,
+            kernel_dropped: report.dropped,
+            ..unfinished(&leftover.snapshot_id)
+        };
+        self.file(core, snapshot, &mut report);
+        Ok(())
+    }
+
+    /// Forgets what need not be kept.
+    fn tidy(&mut self) {
+        if self.tidied.is_some_and(|tidied| tidied.elapsed() < TIDY_PERIOD) {
+            return;
+        }
+        self.tidied = Some(Instant::now());
+        let Some(core) = self.core.upgrade() else { return };
+        let view = lock(&core.monitor.view);
+        let (settings, stored) = (view.settings().clone(), view.stored());
+        drop(view);
+        let limits = Limits {
+            clean_retention: Duration::from_secs(settings.clean_retention_s),
+            archive_max_age: Duration::from_secs(settings.archive_max_age_s),
+            archive_max_bytes: settings.archive_max_bytes,
+            min_free_bytes: settings.min_free_bytes,
+        };
+        let free = free_bytes(self.store.root()).unwrap_or(u64::MAX);
+        let now = UtcTime::from(SystemTime::now()).unix_ns();
+        for removal in to_remove(&stored, now, free, &limits) {
+            self.forget(&core, &removal.snapshot_id, &removal.why.to_string());
+        }
+    }
+
+    fn forget(&self, core: &Core, snapshot_id: &str, why: &str) {
+        let removed = self.store.remove(snapshot_id);
+        let mut view = lock(&core.monitor.view);
+        match removed {
+            Ok(()) => {
+                tracing::info!(snapshot_id, why, "a snapshot is deleted");
+                let snapshot = view.snapshot(snapshot_id);
+                view.remove(snapshot_id);
+                drop(view);
+                if let Some(snapshot) = snapshot {
+                    let text = format!("deleted: {why}");
+                    publish(core, &Snapshot { state: SnapshotState::Deleted, text, file: None, disk_bytes: 0, ..snapshot });
+                }
+                core.publish_monitor();
+            }
+            Err(error) => view.problem(format!("a snapshot could not be deleted: {error}")),
+        }
+    }
+}
+
+/// A snapshot of which nothing is known but that netdiag ended while it was recorded.
+fn unfinished(snapshot_id: &str) -> Snapshot {
+    let now = UtcTime::from(SystemTime::now());
+    Snapshot {
+        snapshot_id: snapshot_id.to_owned(),
+        state: SnapshotState::Open,
+        opened_at: now,
+        closed_at: None,
+        verdict: None,
+        text: "it was broken off and is being looked at".to_owned(),
+        trigger: None,
+        file: None,
+        disk_bytes: 0,
+        packets: 0,
+        kernel_dropped: 0,
+        interfaces: Vec::new(),
+        findings: Vec::new(),
+        problem: Some("netdiag ended while this was recorded; what was written until then is whole".to_owned()),
+        pinned: false,
+    }
+}
+
+fn recorded(snapshot: &mut Snapshot, capture: CaptureReport) {
+    snapshot.packets = capture.packets + capture.not_written;
+    snapshot.kernel_dropped = capture.kernel_dropped;
+    snapshot.interfaces = capture.interfaces;
+    snapshot.file = capture.file;
+    snapshot.problem = capture.problem.or_else(|| {
+        (capture.not_written > 0)
+            .then(|| format!("{} packets were analysed and not written: the file was full", capture.not_written))
+    });
+}
+
+/// The verdict in one sentence.
+fn text(matters: &[&Finding], keep: Option<Keep>, report: &AnalysisReport) -> String {
+    let Some(worst) = matters.first() else { return report.text.clone() };
+    let more = match matters.len() {
+        1 => String::new(),
+        several => format!(" and {} more", several - 1),
+    };
+    let known = if keep == Some(Keep::Known) { "; known, and archived before" } else { "" };
+    format!("{}{more}{known}", worst.message)
+}
+
+fn publish(core: &Core, snapshot: &Snapshot) {
+    let mut published = snapshot.clone();
+    published.findings.truncate(MAX_PUBLISHED);
+    core.publish(&format!("monitor/snapshots/{}", snapshot.snapshot_id), body_of(&published));
+}

@@ -1,0 +1,267 @@
+//! The monitor at work: one thread records snapshots that overlap, another judges and files them, and what they know stands in one view
+//! that messages are answered from at once.
+//!
+//! The rules (when, whether suspect, what is kept) are plain functions of [`crate::monitor`] and [`crate::archive`].
+
+mod filing;
+mod recording;
+mod view;
+
+pub(super) use view::View;
+
+use super::replies::Core;
+use crate::{
+    api::{ApiError, ErrorCode, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, TriggerRule},
+    jobs::write_atomically,
+    monitor::{Condition, Rule, Rules},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+/// So many commands may wait.
+const MAX_COMMANDS: usize = 64;
+
+/// What the recording thread is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Whether it is on or how it records has changed: look at the view.
+    Look,
+    /// Save what the flight recorder remembers.
+    Trigger(String),
+    /// Pin a snapshot, or let it go.
+    Pin(String, bool),
+    /// Delete a snapshot.
+    Delete(String),
+    /// The service ends.
+    Stop,
+}
+
+/// What is remembered over a restart.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Remembered {
+    enabled: bool,
+    settings: MonitorSettings,
+}
+
+/// The monitor as the rest of the service sees it.
+pub(super) struct Monitor {
+    pub view: Mutex<View>,
+    rules: Mutex<Rules>,
+    commands: OnceLock<SyncSender<Command>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Monitor {
+    /// As it was when the service ended, or else as the settings say. Blocks on the disk.
+    pub fn new(state_dir: &Path, enabled: bool, settings: &MonitorSettings) -> Self {
+        let path = state_file(state_dir);
+        let remembered = std::fs::read(&path).ok().and_then(|json| match serde_json::from_slice::<Remembered>(&json) {
+            Ok(remembered) if remembered.settings.validate().is_ok() => Some(remembered),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "how the monitor was set cannot be read; the settings file counts");
+                None
+            }
+        });
+        let Remembered { enabled, settings } = remembered.unwrap_or_else(|| Remembered { enabled, settings: settings.clone() });
+        let rules = Rules::new(settings.triggers.iter().filter_map(rule).collect());
+        Self {
+            view: Mutex::new(View::new(enabled, settings)),
+            rules: Mutex::new(rules),
+            commands: OnceLock::new(),
+            thread: Mutex::new(None),
+        }
+    }
+
+    /// Begins. The thread ends by [`Self::stop`].
+    pub fn start(&self, core: &Arc<Core>) {
+        let (commands, received) = sync_channel(MAX_COMMANDS);
+        let _ = self.commands.set(commands);
+        let core = Arc::downgrade(core);
+        let started = thread::Builder::new().name("netdiag-snapshots".into()).spawn(move || filing::run(&core, received));
+        match started {
+            Ok(thread) => *lock(&self.thread) = Some(thread),
+            Err(error) => lock(&self.view).problem(format!("the monitor cannot be started: {error}")),
+        }
+    }
+
+    /// Closes what is open, files it, and ends. Blocks until then.
+    pub fn stop(&self) {
+        if let Some(commands) = self.commands.get() {
+            // A full queue is worked off first; the thread is alive or the send fails.
+            let _ = commands.send(Command::Stop);
+        }
+        let thread = lock(&self.thread).take();
+        if let Some(Err(_)) = thread.map(JoinHandle::join) {
+            tracing::error!("the monitor had broken off");
+        }
+    }
+
+    /// The uris that its triggers need to hear.
+    pub fn uris(&self) -> Vec<String> {
+        let view = lock(&self.view);
+        let mut uris: Vec<String> =
+            view.settings().triggers.iter().map(|rule| rule.uri.clone().unwrap_or_else(|| "/events".to_owned())).collect();
+        uris.sort();
+        uris.dedup();
+        uris
+    }
+
+    /// A message of another process: it may trigger the flight recorder.
+    pub fn overhear(&self, method: &str, uri: &str, body: Option<&[u8]>) {
+        let mut rules = lock(&self.rules);
+        if rules.is_empty() {
+            return;
+        }
+        let Some(body) = body.and_then(|body| serde_json::from_slice::<Value>(body).ok()) else { return };
+        let reason = rules.look(method, uri, &undressed(body));
+        drop(rules);
+        if let Some(reason) = reason {
+            let _ = self.tell(Command::Trigger(reason));
+        }
+    }
+
+    /// Switches it on or off.
+    pub fn set_enabled(&self, enabled: bool) -> Result<(), ApiError> {
+        lock(&self.view).set_enabled(enabled);
+        self.tell(Command::Look)
+    }
+
+    /// Changes some of its settings.
+    ///
+    /// # Errors
+    /// `bad_request` that names the field.
+    pub fn change_settings(&self, changes: Map<String, Value>) -> Result<(), ApiError> {
+        let mut view = lock(&self.view);
+        let internal = |error: serde_json::Error| ApiError::new(ErrorCode::Internal, error.to_string());
+        let mut all = match serde_json::to_value(view.settings()).map_err(internal)? {
+            Value::Object(all) => all,
+            _ => Map::new(),
+        };
+        for (field, value) in changes {
+            if !all.contains_key(&field) {
+                let known: Vec<&str> = all.keys().map(String::as_str).collect();
+                let message = format!("there is no setting `{field}`; there are {}", known.join(", "));
+                return Err(ApiError::bad_field(field, message));
+            }
+            let value = crate::api::undress(value);
+            let one = Map::from_iter([(field.clone(), value.clone())]);
+            // One by one, so that the error is about the field.
+            if let Err(error) = serde_json::from_value::<MonitorSettings>(Value::Object(one)) {
+                return Err(ApiError::bad_field(&field, format!("`{field}`: {error}")));
+            }
+            all.insert(field, value);
+        }
+        let settings: MonitorSettings =
+            serde_json::from_value(Value::Object(all)).map_err(|error| ApiError::bad_request(error.to_string()))?;
+        settings.validate()?;
+        *lock(&self.rules) = Rules::new(settings.triggers.iter().filter_map(rule).collect());
+        view.set_settings(settings);
+        drop(view);
+        self.tell(Command::Look)
+    }
+
+    /// Saves what the flight recorder remembers.
+    pub fn trigger(&self, reason: String) -> Result<(), ApiError> {
+        let view = lock(&self.view);
+        if !view.is_recording() {
+            return Err(ApiError::new(
+                ErrorCode::Unavailable,
+                "the monitor does not record, so there is nothing to save; switch it on",
+            ));
+        }
+        drop(view);
+        self.tell(Command::Trigger(reason))
+    }
+
+    /// Pins a snapshot, or lets it go; gives it as it will be.
+    pub fn pin(&self, snapshot_id: &str, pinned: bool) -> Result<Snapshot, ApiError> {
+        let snapshot = self.snapshot(snapshot_id)?;
+        self.tell(Command::Pin(snapshot_id.to_owned(), pinned))?;
+        let snapshot = Snapshot { pinned, ..snapshot };
+        lock(&self.view).put(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    /// Deletes a snapshot; gives it as it was.
+    pub fn delete(&self, snapshot_id: &str) -> Result<Snapshot, ApiError> {
+        let snapshot = self.snapshot(snapshot_id)?;
+        if snapshot.pinned {
+            return Err(ApiError::new(ErrorCode::Forbidden, format!("snapshot `{snapshot_id}` is pinned; unpin it first")));
+        }
+        self.tell(Command::Delete(snapshot_id.to_owned()))?;
+        Ok(snapshot)
+    }
+
+    /// One snapshot.
+    pub fn snapshot(&self, snapshot_id: &str) -> Result<Snapshot, ApiError> {
+        lock(&self.view).snapshot(snapshot_id).ok_or_else(|| {
+            ApiError::not_found(format!(
+                "there is no snapshot `{snapshot_id}`; `get` the list `monitor/snapshots` for those there are"
+            ))
+        })
+    }
+
+    /// The newest snapshots, without their findings.
+    pub fn list(&self, query: &SnapshotQuery) -> SnapshotList {
+        lock(&self.view).list(query)
+    }
+
+    fn tell(&self, command: Command) -> Result<(), ApiError> {
+        let unavailable = || ApiError::new(ErrorCode::Unavailable, "the monitor is not running");
+        let sent = self.commands.get().ok_or_else(unavailable)?.try_send(command);
+        sent.map_err(|error| match error {
+            TrySendError::Full(_) => ApiError::new(ErrorCode::Busy, "the monitor has much to do; try again in a moment"),
+            TrySendError::Disconnected(_) => unavailable(),
+        })
+    }
+
+    /// Writes down how it is set, for the next start. Blocks on the disk.
+    fn remember(&self, state_dir: &Path) {
+        let remembered = lock(&self.view).remembered();
+        let written = serde_json::to_vec(&remembered).map_err(|error| error.to_string());
+        let written = written.and_then(|json| write_atomically(&state_file(state_dir), &json).map_err(|error| error.to_string()));
+        if let Err(error) = written {
+            lock(&self.view).problem(format!("how the monitor is set could not be written: {error}"));
+        }
+    }
+}
+
+fn state_file(state_dir: &Path) -> std::path::PathBuf {
+    state_dir.join("monitor.json")
+}
+
+/// The values of a clothed body, one level deep.
+fn undressed(body: Value) -> Value {
+    match crate::api::undress(body) {
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(field, value)| (field, crate::api::undress(value))).collect())
+        }
+        other => other,
+    }
+}
+
+fn rule(given: &TriggerRule) -> Option<Rule> {
+    let TriggerRule { uri, key, equals, differs, below, above, source, severity } = given.clone();
+    let condition = (equals.map(Condition::Equals))
+        .or(differs.map(Condition::Differs))
+        .or(below.map(Condition::Below))
+        .or(above.map(Condition::Above));
+    match (uri, key, condition, severity) {
+        (Some(uri), Some(key), Some(condition), _) => Some(Rule::Value { uri, key, condition }),
+        (None, None, None, Some(severity)) => Some(Rule::Event { source, severity }),
+        _ => None,
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

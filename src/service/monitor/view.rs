@@ -1,0 +1,151 @@
+//! What is known of the monitor, for whoever asks.
+
+use super::Remembered;
+use crate::{
+    api::{
+        AnalysisVerdict, Monitor, MonitorInterface, MonitorSettings, MonitorState, Snapshot, SnapshotCounts, SnapshotList,
+        SnapshotQuery, SnapshotState,
+    },
+    archive::Stored,
+};
+use std::collections::BTreeMap;
+
+/// Snapshots in a list, unless less is asked for.
+const LISTED: usize = 100;
+
+/// What is known of the monitor.
+#[derive(Debug)]
+pub(in crate::service) struct View {
+    enabled: bool,
+    settings: MonitorSettings,
+    pub state: MonitorState,
+    pub interfaces: Vec<MonitorInterface>,
+    pub free_bytes: u64,
+    last_problem: Option<String>,
+    snapshots: BTreeMap<String, Snapshot>,
+    suspect: u64,
+    deleted: u64,
+}
+
+impl View {
+    pub fn new(enabled: bool, settings: MonitorSettings) -> Self {
+        Self {
+            enabled,
+            settings,
+            state: MonitorState::Off,
+            interfaces: Vec::new(),
+            free_bytes: 0,
+            last_problem: None,
+            snapshots: BTreeMap::new(),
+            suspect: 0,
+            deleted: 0,
+        }
+    }
+
+    pub(super) fn remembered(&self) -> Remembered {
+        Remembered { enabled: self.enabled, settings: self.settings.clone() }
+    }
+
+    pub fn settings(&self) -> &MonitorSettings {
+        &self.settings
+    }
+
+    pub fn set_settings(&mut self, settings: MonitorSettings) {
+        self.settings = settings;
+    }
+
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    pub fn set_enabled(&mut self, enabled: bool) {
+        self.enabled = enabled;
+    }
+
+    pub fn is_recording(&self) -> bool {
+        self.state == MonitorState::Recording
+    }
+
+    /// Something is wrong; it is told in the log, too.
+    pub fn problem(&mut self, problem: String) {
+        if self.last_problem.as_ref() != Some(&problem) {
+            tracing::warn!(problem, "monitor");
+        }
+        self.last_problem = Some(problem);
+    }
+
+    pub fn well(&mut self) {
+        self.last_problem = None;
+    }
+
+    /// A snapshot is new, or has changed.
+    pub fn put(&mut self, snapshot: Snapshot) {
+        self.snapshots.insert(snapshot.snapshot_id.clone(), snapshot);
+    }
+
+    /// A snapshot was closed: it counts as suspect if it is.
+    pub fn judged(&mut self, snapshot: &Snapshot) {
+        self.suspect += u64::from(snapshot.verdict == Some(AnalysisVerdict::Suspect));
+    }
+
+    pub fn remove(&mut self, snapshot_id: &str) {
+        self.deleted += u64::from(self.snapshots.remove(snapshot_id).is_some());
+    }
+
+    pub fn snapshot(&self, snapshot_id: &str) -> Option<Snapshot> {
+        self.snapshots.get(snapshot_id).cloned()
+    }
+
+    /// The newest first, without their findings.
+    pub fn list(&self, query: &SnapshotQuery) -> SnapshotList {
+        let wanted = |snapshot: &&Snapshot| query.verdict.is_none_or(|verdict| snapshot.verdict == Some(verdict));
+        let limit = query.limit.map_or(LISTED, |limit| limit as usize);
+        let short = |snapshot: &Snapshot| Snapshot { findings: Vec::new(), interfaces: Vec::new(), ..snapshot.clone() };
+        let all = || self.snapshots.values().rev().filter(wanted);
+        SnapshotList { total: all().count() as u64, snapshots: all().take(limit).map(short).collect() }
+    }
+
+    /// What is filed, for the rules of keeping.
+    pub fn stored(&self) -> Vec<Stored> {
+        let filed = self.snapshots.values().filter(|snapshot| snapshot.state != SnapshotState::Open);
+        filed
+            .map(|snapshot| Stored {
+                snapshot_id: snapshot.snapshot_id.clone(),
+                bytes: snapshot.disk_bytes,
+                closed_unix_ns: snapshot.closed_at.map_or(i64::MIN, |closed| closed.unix_ns()),
+                archived: snapshot.state == SnapshotState::Archived,
+                pinned: snapshot.pinned,
+            })
+            .collect()
+    }
+
+    pub fn archive_bytes(&self) -> u64 {
+        let archived = self.snapshots.values().filter(|snapshot| snapshot.state == SnapshotState::Archived);
+        archived.map(|snapshot| snapshot.disk_bytes).sum()
+    }
+
+    pub fn counts(&self) -> SnapshotCounts {
+        let of = |state| self.snapshots.values().filter(|snapshot| snapshot.state == state).count() as u64;
+        let is_clean = |snapshot: &&Snapshot| snapshot.verdict == Some(AnalysisVerdict::Clean);
+        SnapshotCounts {
+            open: of(SnapshotState::Open),
+            clean: self.snapshots.values().filter(is_clean).count() as u64,
+            suspect: self.suspect,
+            archived: of(SnapshotState::Archived),
+            deleted: self.deleted,
+        }
+    }
+
+    pub fn monitor(&self) -> Monitor {
+        Monitor {
+            enabled: self.enabled,
+            state: self.state,
+            interfaces: self.interfaces.clone(),
+            settings: self.settings.clone(),
+            snapshots: self.counts(),
+            disk_bytes: self.snapshots.values().map(|snapshot| snapshot.disk_bytes).sum(),
+            free_bytes: self.free_bytes,
+            last_problem: self.last_problem.clone(),
+        }
+    }
+}
