@@ -1,25 +1,7 @@
 //! Modbus TCP frames out of any bytes: never a panic, always a step forward.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use netdiag::protocol::{Step, modbus};
+#[path = "../targets/modbus_frames.rs"]
+mod target;
 
-fuzz_target!(|data: &[u8]| {
-    let mut rest = data;
-    loop {
-        let _ = modbus::looks_like_adu(rest);
-        let length = match modbus::step(rest) {
-            Step::Frame { frame, length } => {
-                let _ = modbus::Query::of_request(frame.unit_id, frame.pdu).to_string();
-                let mut bytes = Vec::new();
-                assert!(frame.encode(&mut bytes).is_ok());
-                assert_eq!(rest.get(..length), Some(bytes.as_slice()));
-                length
-            }
-            Step::Skip { length, .. } => length,
-            Step::NeedMore => return,
-        };
-        assert!(length > 0 && length <= rest.len());
-        rest = &rest[length..];
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| target::run(data));

@@ -1,15 +1,7 @@
 //! The kernel's socket tables, as text that may be anything.
-
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use netdiag::{api::Direction, probe::SocketTable};
+#[path = "../targets/socket_table.rs"]
+mod target;
 
-fuzz_target!(|data: &[u8]| {
-    let text = String::from_utf8_lossy(data);
-    let table = SocketTable::parse(&text, &text);
-    for direction in [Direction::Outbound, Direction::Inbound, Direction::Undetermined] {
-        table.view(direction, None, 502, &[]);
-        table.view(direction, Some([127, 0, 0, 1].into()), 502, &[]);
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| target::run(data));

@@ -1,18 +1,7 @@
 //! Any bytes as a config file, in the directory of each process: no panic, no stall, and an endpoint whose id may stand in a uri.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use netdiag::{
-    api::UtcTime,
-    topology::{Process, assemble, read_file},
-};
+#[path = "../targets/topology_config.rs"]
+mod target;
 
-fuzz_target!(|bytes: &[u8]| {
-    let (directory, bytes) = bytes.split_first().map_or((0, bytes), |(first, rest)| (usize::from(*first), rest));
-    let process = Process::ALL[directory % Process::ALL.len()];
-    let reports = vec![read_file(&format!("{process}/a.json"), bytes), read_file("configs/b.json", bytes)];
-    for endpoint in assemble(reports, UtcTime::from_unix_ns(0)).endpoints {
-        let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-        assert!(endpoint.endpoint_id.chars().all(is_legal), "{}", endpoint.endpoint_id);
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| target::run(data));
