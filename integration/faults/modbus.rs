@@ -14,6 +14,10 @@ const READ: [u8; 5] = [3, 0, 100, 0, 2];
 /// The exception "server device failure".
 pub const FAILURE: u8 = 4;
 
+/// After an answer a client waits until it is acknowledged, which Linux puts off for 40 ms: else a request that is lost takes the
+/// acknowledgement with it, and both sides send again.
+const PAUSE: Duration = Duration::from_millis(120);
+
 /// What the server does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
@@ -130,7 +134,7 @@ impl Client {
             self.ask();
             let answer = self.answer();
             assert_eq!(answer[..2], id_of(self.next - 1).to_be_bytes());
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(PAUSE);
         }
     }
 

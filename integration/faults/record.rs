@@ -10,6 +10,7 @@ use netdiag::{
 use pnet::packet::{Packet as _, ethernet::EthernetPacket, ipv4::Ipv4Packet, tcp::TcpPacket};
 use std::{
     fs::File,
+    io::Write as _,
     path::PathBuf,
     process::Command,
     sync::{Arc, Mutex},
@@ -88,22 +89,25 @@ impl Recorded {
         payload.unwrap_or_else(|| panic!("there is no packet {number}"))
     }
 
-    /// The values of a field that `tshark` shows, of each packet that has it; `None`, loudly, where it is not installed.
-    pub fn tshark(&self, field: &str) -> Option<Vec<String>> {
+    /// What `tshark` shows of these fields: for each, its values in the packets that have it. `None`, loudly, where it is not
+    /// installed.
+    pub fn tshark<const N: usize>(&self, fields: [&str; N]) -> Option<[Vec<String>; N]> {
         let mut command = Command::new("tshark");
-        command.args(["-n", "-o", "tcp.reassemble_out_of_order:TRUE", "-Y", field, "-T", "fields", "-e", field, "-r"]);
-        let output = match command.arg(&self.file).output() {
+        command.args(["-n", "-o", "tcp.reassemble_out_of_order:TRUE", "-T", "fields"]);
+        command.args(fields.map(|field| ["-e", field]).as_flattened()).arg("-r").arg(&self.file);
+        let output = match command.output() {
             Ok(output) => output,
             Err(error) => {
                 assert!(std::env::var_os("NETDIAG_REQUIRE_PEERS").is_none(), "tshark is needed: {error}");
-                use std::io::Write as _;
                 // Not `eprintln`, which the test harness keeps to itself when the test passes.
                 let _ = writeln!(std::io::stderr(), "\n*** SKIPPED the second opinion: tshark: {error}\n");
                 return None;
             }
         };
         assert!(output.status.success(), "tshark: {}", String::from_utf8_lossy(&output.stderr));
-        Some(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+        let text = String::from_utf8(output.stdout).unwrap();
+        let values = |column| text.lines().filter_map(move |line| line.split('\t').nth(column).filter(|value| !value.is_empty()));
+        Some(std::array::from_fn(|column| values(column).map(str::to_owned).collect()))
     }
 }
 
