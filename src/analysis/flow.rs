@@ -375,7 +375,7 @@ impl Flow {
         if tcp.payload.len() < tcp.payload_len as usize {
             self.lost(from_server);
         }
-        self.read_ready(from_server, service, shared);
+        self.read_ready(from_server, Some(stamp), service, shared);
     }
 
     /// Bytes come again: because the receiver asked for them, because it was silent too long, or for no good reason.
@@ -389,14 +389,17 @@ impl Flow {
         }
     }
 
-    fn read_ready(&mut self, from_server: bool, service: &mut Service, shared: &mut Shared) {
+    /// Reads the segments whose turn has come. What waited for a gap to be filled is there when the gap is, and not before: the
+    /// receiver could not read it earlier either.
+    fn read_ready(&mut self, from_server: bool, filled: Option<Stamp>, service: &mut Service, shared: &mut Shared) {
         loop {
             let stream = &mut self.sides[usize::from(from_server)].stream;
             let waiting = stream.waiting_bytes();
             let ready = stream.ready();
             shared.gap_bytes = shared.gap_bytes.saturating_sub(waiting.saturating_sub(stream.waiting_bytes()));
             let Some(ready) = ready else { return };
-            self.read(from_server, ready.bytes(), ready.arrival, service, shared);
+            let arrival = Arrival { stamp: filled.unwrap_or(ready.arrival.stamp), ..ready.arrival };
+            self.read(from_server, ready.bytes(), arrival, service, shared);
             if ready.cut {
                 self.lost(from_server);
             }
@@ -415,7 +418,7 @@ impl Flow {
                 shared.gaps += 1;
                 service.lost_segments.add(Stamp { number: 0, at: now });
                 self.lost(from_server);
-                self.read_ready(from_server, service, shared);
+                self.read_ready(from_server, None, service, shared);
             }
         }
     }
