@@ -223,6 +223,21 @@ fn a_lost_answer_is_a_slow_one_and_no_gap() {
 }
 
 #[test]
+fn an_answer_of_which_the_first_part_comes_last_is_there_with_that_part() {
+    // Shorter than the time after which it is sent again.
+    let delay = Duration::from_millis(150);
+    let settings = settings(Duration::from_millis(100), Duration::from_secs(3));
+    let recorded = polls_over(Vec::new(), at_fault(Fate::Delayed(delay)), const { &script(Answer::InParts) }, &settings);
+    let seen = recorded.analyse(&settings);
+    assert_answered(&seen);
+    assert_eq!(seen.counts("modbus."), [("modbus.slow", 1)]);
+    assert!(modbus_of(&seen).response_ms.as_ref().unwrap().max >= 150.0);
+    assert!(evidence(&recorded, &seen, "modbus.slow").starts_with(&good_answer()[..9]), "the part that was missing");
+    assert_eq!(seen.counts("capture."), []);
+    assert_eq!(seen.server.tcp.out_of_order, 1);
+}
+
+#[test]
 fn swapped_segments_are_out_of_order_and_not_sent_again() {
     let settings = AnalysisSettings::default();
     let script = const { &script(Answer::InParts) };

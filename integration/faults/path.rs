@@ -34,6 +34,8 @@ pub enum Fate {
     Again(Duration),
     /// It comes after the next segment with payload.
     BehindNext,
+    /// It waits, and what comes after it goes by.
+    Delayed(Duration),
     /// It waits, and so does all that comes after it.
     Stalled(Duration),
 }
@@ -133,6 +135,10 @@ impl Carrier {
             Some(Fate::Lost) => return,
             Some(Fate::BehindNext) => {
                 self.behind = Some(frame);
+                return;
+            }
+            Some(Fate::Delayed(duration)) => {
+                self.waiting.push((now + duration, frame));
                 return;
             }
             Some(Fate::Stalled(duration)) => self.stalled = Some(now + duration),
