@@ -284,8 +284,8 @@ fn an_answer_that_the_network_held_up_is_slow_or_late_by_the_time_out() {
         assert_answered(&seen);
         assert_eq!(seen.counts("modbus."), [(code, 1)]);
         assert_eq!(evidence(&recorded, &seen, code), good_answer());
-        // Both sides grew impatient: the one without an acknowledgement, the other without an answer to its own.
-        assert!(seen.server.tcp.retransmissions >= 2, "{:#?}", seen.server.tcp);
+        // A side without an acknowledgement grew impatient; whether both did, and how often, is chance.
+        assert!(seen.server.tcp.retransmissions >= 1, "{:#?}", seen.server.tcp);
         assert_eq!((seen.server.tcp.out_of_order, seen.copies), (0, 0));
     }
 }

@@ -10,7 +10,7 @@ use pnet::{
         ethernet::{EtherTypes, MutableEthernetPacket},
         ip::IpNextHeaderProtocols,
         ipv4::MutableIpv4Packet,
-        tcp::{MutableTcpPacket, ipv4_checksum},
+        tcp::{MutableTcpPacket, TcpFlags, ipv4_checksum},
     },
 };
 use std::{
@@ -25,6 +25,10 @@ use std::{
 /// The interface of client and server.
 pub const LINK: &str = "cable";
 pub const SERVER: &str = "10.9.0.2";
+
+/// Each segment of the handshake waits so long. `tshark` takes what fills a gap within the round trip of the handshake for swapped, and
+/// what fills it later for sent again: so a moment in which the cable is not given the processor must be short beside it.
+const HANDSHAKE_TAKES: Duration = Duration::from_millis(60);
 
 /// What happens to a segment.
 #[derive(Debug, Clone, Copy)]
@@ -121,8 +125,10 @@ impl Carrier {
             }
             self.stalled.take_if(|until| *until <= now);
             if let Some(mut frame) = frame {
-                let has_payload = complete(&mut frame);
-                self.take(frame, has_payload, now);
+                match complete(&mut frame) {
+                    Kind::Handshake => self.waiting.push((now + HANDSHAKE_TAKES, frame)),
+                    kind => self.take(frame, kind == Kind::Payload, now),
+                }
             }
         }
     }
@@ -167,19 +173,33 @@ fn send(to: &mut dyn DataLinkSender, frame: &[u8]) {
     to.send_to(frame, None).expect("room for the frame").expect("the link is up");
 }
 
-/// Fills in the check sum, which the sender leaves to the link; whether it is a TCP segment with payload.
-fn complete(frame: &mut [u8]) -> bool {
+/// What a frame carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A TCP segment with SYN, ...
+    Handshake,
+    /// ... or with payload.
+    Payload,
+    Other,
+}
+
+/// Fills in the check sum of a TCP segment, which the sender leaves to the link.
+fn complete(frame: &mut [u8]) -> Kind {
     let mut ethernet = MutableEthernetPacket::new(frame).expect("an Ethernet frame");
     if ethernet.get_ethertype() != EtherTypes::Ipv4 {
-        return false;
+        return Kind::Other;
     }
     let mut ip = MutableIpv4Packet::new(ethernet.payload_mut()).expect("an IPv4 packet");
     if ip.get_next_level_protocol() != IpNextHeaderProtocols::Tcp {
-        return false;
+        return Kind::Other;
     }
     let (source, destination) = (ip.get_source(), ip.get_destination());
     let mut tcp = MutableTcpPacket::new(ip.payload_mut()).expect("a TCP segment");
     let sum = ipv4_checksum(&tcp.to_immutable(), &source, &destination);
     tcp.set_checksum(sum);
-    !tcp.payload().is_empty()
+    match (tcp.get_flags() & TcpFlags::SYN, tcp.payload()) {
+        (0, []) => Kind::Other,
+        (0, _) => Kind::Payload,
+        _ => Kind::Handshake,
+    }
 }
