@@ -208,3 +208,26 @@ fn an_unwatched_server_is_told_by_its_address() {
     assert_eq!(codes(&findings), ["tcp.refused"]);
     assert!(findings[0].endpoint_id.is_none() && findings[0].message.contains("10.0.0.9:8080"));
 }
+
+#[test]
+fn what_fills_a_gap_long_after_was_lost_and_sent_again_and_what_does_soon_was_overtaken() {
+    for (gap_ms, acknowledged, retransmissions, out_of_order) in [(2.0, false, 0, 1), (200.0, false, 1, 0), (200.0, true, 0, 1)] {
+        let mut site = Site::modbus();
+        let mut talk = Conversation::new(CLIENT, DEVICE);
+        site.all(0.0, talk.handshake());
+        site.at(10.0, talk.send(false, b"question"));
+        let (left, right) = (talk.send(true, b"ans"), talk.send(true, b"wer"));
+        // The acknowledgement before either part came, or after both: then the capture has them in the wrong order.
+        site.at(11.0, right);
+        if acknowledged {
+            site.at(11.5, talk.ack(false));
+        }
+        site.at(11.0 + gap_ms, left);
+        let counters = site.analysis.counters();
+        assert_eq!(
+            (counters.wire.retransmissions, counters.out_of_order),
+            (retransmissions, out_of_order),
+            "{gap_ms} {acknowledged}"
+        );
+    }
+}
