@@ -18,6 +18,9 @@ use crate::{
 };
 use std::net::SocketAddr;
 
+/// A segment that comes so soon after a later one was overtaken, however short the round trip.
+const OVERTAKEN_WITHIN_NS: i64 = 3_000_000;
+
 /// The two ends of a connection, in an order that does not depend on who sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct FlowKey {
@@ -339,6 +342,7 @@ impl Flow {
         let arrival = Arrival { stamp, seq_end: seq.wrapping_add(tcp.payload_len), ack: tcp.flags.ack().then_some(tcp.ack) };
         let stream = &mut self.sides[usize::from(from_server)].stream;
         let waiting = stream.waiting_bytes();
+        let gap_age = stream.gap_age(stamp.at);
         let place = stream.segment(seq, tcp.payload, tcp.payload_len, arrival);
         shared.gap_bytes = (shared.gap_bytes + stream.waiting_bytes()).saturating_sub(waiting);
         let late = match place {
@@ -354,6 +358,10 @@ impl Flow {
             }
             Place::InOrder { skip: 1.., .. } => {
                 // New bytes behind old ones: what was sent again was joined with what followed.
+                self.sent_again(from_server, arrival, service);
+                false
+            }
+            Place::InOrder { late: true, .. } if self.was_lost(from_server, gap_age, arrival) => {
                 self.sent_again(from_server, arrival, service);
                 false
             }
@@ -378,7 +386,16 @@ impl Flow {
         if tcp.payload.len() < tcp.payload_len as usize {
             self.lost(from_server);
         }
-        self.read_ready(from_server, service, shared);
+        self.read_ready(from_server, Some(stamp), service, shared);
+    }
+
+    /// Whether a segment that fills a gap was lost before it came here, and not only overtaken: it comes later than the round trip
+    /// in which its sender can have learnt of the loss, and the receiver has waited for it too.
+    fn was_lost(&self, from_server: bool, gap_age: Option<i64>, arrival: Arrival) -> bool {
+        let round_trip = self.stats.handshake_ns.unwrap_or(0).max(OVERTAKEN_WITHIN_NS);
+        let acknowledged = self.sides[usize::from(from_server)].stream.acknowledged();
+        let is_missing = acknowledged.is_some_and(|acknowledged| ahead(acknowledged, arrival.seq_end) < 0);
+        is_missing && gap_age.is_some_and(|age| age > round_trip)
     }
 
     /// Bytes come again: because the receiver asked for them, because it was silent too long, or for no good reason.
@@ -393,14 +410,17 @@ impl Flow {
         }
     }
 
-    fn read_ready(&mut self, from_server: bool, service: &mut Service, shared: &mut Shared) {
+    /// Reads the segments whose turn has come. What waited for a gap to be filled is there when the gap is, and not before: the
+    /// receiver could not read it earlier either.
+    fn read_ready(&mut self, from_server: bool, filled: Option<Stamp>, service: &mut Service, shared: &mut Shared) {
         loop {
             let stream = &mut self.sides[usize::from(from_server)].stream;
             let waiting = stream.waiting_bytes();
             let ready = stream.ready();
             shared.gap_bytes = shared.gap_bytes.saturating_sub(waiting.saturating_sub(stream.waiting_bytes()));
             let Some(ready) = ready else { return };
-            self.read(from_server, ready.bytes(), ready.arrival, service, shared);
+            let arrival = Arrival { stamp: filled.unwrap_or(ready.arrival.stamp), ..ready.arrival };
+            self.read(from_server, ready.bytes(), arrival, service, shared);
             if ready.cut {
                 self.lost(from_server);
             }
@@ -419,7 +439,7 @@ impl Flow {
                 shared.gaps += 1;
                 service.lost_segments.add(Stamp { number: 0, at: now });
                 self.lost(from_server);
-                self.read_ready(from_server, service, shared);
+                self.read_ready(from_server, None, service, shared);
             }
         }
     }

@@ -134,6 +134,11 @@ impl Stream {
         self.next.is_some() && self.highest == seq
     }
 
+    /// For how long segments beyond a gap have waited, if there are any.
+    pub fn gap_age(&self, now: i64) -> Option<i64> {
+        (!self.waiting.is_empty()).then(|| now.saturating_sub(self.gap_since))
+    }
+
     /// Bytes that wait for a gap to be filled.
     pub fn waiting_bytes(&self) -> usize {
         self.waiting_bytes

@@ -200,6 +200,21 @@ fn segments_out_of_order_and_sent_again_are_read_once() {
 }
 
 #[test]
+fn an_answer_of_which_a_part_was_lost_is_there_when_the_part_has_come_again() {
+    let (mut site, mut talk) = open();
+    site.at(10.0, talk.send(false, &request(1, 1)));
+    let answer = response(1, 1);
+    let (left, right) = answer.split_at(9);
+    let (left, right) = (talk.send(true, left), talk.send(true, right));
+    site.at(11.0, right);
+    let last = site.at(1_510.0, left);
+    let evidence = site.evidence();
+    assert_eq!(evidence.wire.modbus.unwrap().response_ms.unwrap().max, 1_500.0);
+    let slow = evidence.findings.iter().find(|finding| finding.code == "modbus.slow").expect("it was slow");
+    assert_eq!(slow.packets, [last], "the packet that made it whole");
+}
+
+#[test]
 fn an_answer_captured_before_its_request_is_matched() {
     let (mut site, mut talk) = open();
     let (asked, answered) = (talk.send(false, &request(1, 1)), talk.send(true, &response(1, 1)));

@@ -141,7 +141,8 @@ fn what_tcp_suffers_from_is_counted_by_kind() {
     site.at(300.0, &next[0]);
     let report = site.analysis.report();
     let tcp = &report.servers[0].tcp;
-    assert_eq!((tcp.duplicate_acks, tcp.out_of_order, tcp.retransmissions, tcp.spurious_retransmissions), (3, 1, 1, 1));
+    assert_eq!((tcp.duplicate_acks, tcp.out_of_order, tcp.retransmissions, tcp.spurious_retransmissions), (3, 0, 2, 1));
+    assert_eq!(tcp.fast_retransmissions, 1, "the lost one, after two acknowledgements and more that came again");
     assert_eq!((tcp.zero_windows, tcp.zero_window_max_ms), (1, Some(200.0)));
     assert_eq!(find(&report.findings, "tcp.zero_window").severity, Severity::Warning);
 }

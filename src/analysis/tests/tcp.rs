@@ -222,4 +222,25 @@ fn an_answer_from_another_address_is_told_at_the_one_that_was_asked() {
     assert_eq!(told.message, "10.0.0.5:502 was asked to connect, and 10.0.0.6:502 answered in its place");
     assert_eq!(told.endpoint_id.as_deref(), Some(ID));
     assert!(codes(&site.analysis.report().findings).contains(&"tcp.answer_from_elsewhere"));
+
+fn what_fills_a_gap_long_after_was_lost_and_sent_again_and_what_does_soon_was_overtaken() {
+    for (gap_ms, acknowledged, retransmissions, out_of_order) in [(2.0, false, 0, 1), (200.0, false, 1, 0), (200.0, true, 0, 1)] {
+        let mut site = Site::modbus();
+        let mut talk = Conversation::new(CLIENT, DEVICE);
+        site.all(0.0, talk.handshake());
+        site.at(10.0, talk.send(false, b"question"));
+        let (left, right) = (talk.send(true, b"ans"), talk.send(true, b"wer"));
+        // The acknowledgement before either part came, or after both: then the capture has them in the wrong order.
+        site.at(11.0, right);
+        if acknowledged {
+            site.at(11.5, talk.ack(false));
+        }
+        site.at(11.0 + gap_ms, left);
+        let counters = site.analysis.counters();
+        assert_eq!(
+            (counters.wire.retransmissions, counters.out_of_order),
+            (retransmissions, out_of_order),
+            "{gap_ms} {acknowledged}"
+        );
+    }
 }

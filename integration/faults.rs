@@ -1,0 +1,411 @@
+//! Faults made on purpose on live connections, recorded by our own capture, and what the analysis says of each: devices that answer
+//! wrongly, and a network that loses, delays, swaps and doubles segments. They need root.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "faults/dnp3.rs"]
+mod dnp3;
+#[path = "faults/modbus.rs"]
+mod modbus;
+#[allow(dead_code)]
+#[path = "probe/namespace.rs"]
+mod namespace;
+#[path = "faults/path.rs"]
+mod path;
+#[path = "faults/record.rs"]
+mod record;
+mod support;
+
+use modbus::{Answer, Client, adu, id_of, other_id_of};
+use netdiag::{
+    analysis::AnalysisSettings,
+    api::{Dnp3Report, ModbusReport},
+    lab::{Behaviour, DeviceSpec, Placement, Site},
+    protocol::dnp3::{Application, Control, Function, Indications, objects},
+};
+use path::{Fate, Fates, LINK, Path, SERVER};
+use record::{Recorded, Seen, join, record};
+use std::{
+    net::{TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
+use support::private_network;
+
+const PORT: u16 = 502;
+/// The request that the fault befalls, and how many there are.
+const FAULTY: u16 = 3;
+const POLLS: u64 = 6;
+/// No answer that is not held up on purpose takes that long; one that is takes three times as long.
+const TIMEOUT: Duration = Duration::from_millis(300);
+const LATE: Duration = Duration::from_millis(950);
+
+fn settings(slow: Duration, timeout: Duration) -> AnalysisSettings {
+    AnalysisSettings { slow_response: slow, response_timeout: timeout, ..AnalysisSettings::default() }
+}
+
+fn modbus_of(seen: &Seen) -> &ModbusReport {
+    seen.server.modbus.as_ref().expect("Modbus was seen")
+}
+
+/// What the fault of a device looks like. The client sends on, whatever it is answered.
+fn device_that_answers(script: &'static [Answer]) -> (Recorded, Seen) {
+    private_network();
+    let settings = settings(TIMEOUT, TIMEOUT);
+    let listener = TcpListener::bind(("127.0.0.1", PORT)).unwrap();
+    let recorded = record("lo", &settings, || {
+        let server = modbus::serve(listener, script);
+        let mut client = Client::new(TcpStream::connect(("127.0.0.1", PORT)).unwrap());
+        for _ in 1..POLLS {
+            client.ask();
+            thread::sleep(Duration::from_millis(20));
+        }
+        thread::sleep(if script.contains(&Answer::After(LATE)) { LATE } else { TIMEOUT } + Duration::from_millis(100));
+        client.ask();
+        thread::sleep(Duration::from_millis(50));
+        client.close();
+        join("the server ends", server);
+    });
+    let seen = recorded.analyse(&settings);
+    (recorded, seen)
+}
+
+const fn script(fault: Answer) -> [Answer; 4] {
+    [Answer::Well, Answer::Well, Answer::Well, fault]
+}
+
+/// The payload of the first packet that a finding names.
+fn evidence(recorded: &Recorded, seen: &Seen, code: &str) -> Vec<u8> {
+    recorded.payload(*seen.finding(code).packets.first().expect("a finding names packets"))
+}
+
+fn good_answer() -> Vec<u8> {
+    adu(id_of(FAULTY), modbus::UNIT, &[3, 4, 0, FAULTY as u8, FAULTY as u8, 0])
+}
+
+#[test]
+fn an_answer_after_the_next_request_is_late_and_belongs_to_its_own() {
+    let (recorded, seen) = device_that_answers(const { &script(Answer::After(LATE)) });
+    let modbus = modbus_of(&seen);
+    assert_eq!(seen.counts(""), [("modbus.late", 1)]);
+    assert_eq!((modbus.requests, modbus.responses, modbus.late, modbus.unanswered), (POLLS, POLLS, 1, 0));
+    assert!(modbus.response_ms.as_ref().unwrap().max >= LATE.as_secs_f64() * 1e3, "{modbus:?}");
+    assert_eq!(evidence(&recorded, &seen, "modbus.late"), good_answer());
+}
+
+#[test]
+fn a_request_that_is_never_answered_is_known_to_have_arrived() {
+    let (recorded, seen) = device_that_answers(const { &script(Answer::Never) });
+    let modbus = modbus_of(&seen);
+    assert_eq!(seen.counts(""), [("modbus.unanswered", 1)]);
+    assert_eq!((modbus.requests, modbus.responses), (POLLS, POLLS - 1));
+    assert_eq!((modbus.unanswered, modbus.unanswered_acknowledged), (1, 1));
+    assert_eq!(evidence(&recorded, &seen, "modbus.unanswered"), modbus::request(FAULTY));
+}
+
+#[test]
+fn an_answer_that_comes_twice_is_told_once() {
+    let (recorded, seen) = device_that_answers(const { &script(Answer::Twice) });
+    let modbus = modbus_of(&seen);
+    assert_eq!(seen.counts(""), [("modbus.duplicate", 1)]);
+    assert_eq!((modbus.requests, modbus.responses, modbus.duplicate, modbus.unanswered), (POLLS, POLLS, 1, 0));
+    assert_eq!(evidence(&recorded, &seen, "modbus.duplicate"), good_answer());
+}
+
+#[test]
+fn an_exception_is_an_answer() {
+    let (recorded, seen) = device_that_answers(const { &script(Answer::Exception) });
+    let modbus = modbus_of(&seen);
+    assert_eq!(seen.counts(""), [("modbus.exceptions", 1)]);
+    assert_eq!((modbus.requests, modbus.responses, modbus.exceptions, modbus.unanswered), (POLLS, POLLS, 1, 0));
+    assert_eq!((modbus.exception_codes[0].code, modbus.exception_codes[0].count), (modbus::FAILURE, 1));
+    let exception = adu(id_of(FAULTY), modbus::UNIT, &[0x83, modbus::FAILURE]);
+    assert_eq!(evidence(&recorded, &seen, "modbus.exceptions"), exception);
+}
+
+#[test]
+fn an_answer_with_another_unit_or_transaction_leaves_its_request_unanswered() {
+    let values = [3, 4, 0, FAULTY as u8, FAULTY as u8, 0];
+    let other_unit = adu(id_of(FAULTY), modbus::UNIT + 1, &values);
+    let other_id = adu(other_id_of(FAULTY), modbus::UNIT, &values);
+    for (script, code, answer) in [
+        (const { &script(Answer::OtherUnit) }, "modbus.wrong_unit_id", other_unit),
+        (const { &script(Answer::OtherId) }, "modbus.wrong_transaction_id", other_id),
+    ] {
+        let (recorded, seen) = device_that_answers(script);
+        let modbus = modbus_of(&seen);
+        assert_eq!(seen.counts(""), [("modbus.unanswered", 1), (code, 1)]);
+        assert_eq!((modbus.requests, modbus.responses, modbus.unanswered), (POLLS, POLLS - 1, 1));
+        assert_eq!(evidence(&recorded, &seen, code), answer);
+        assert_eq!(evidence(&recorded, &seen, "modbus.unanswered"), modbus::request(FAULTY));
+    }
+}
+
+/// What befalls the segment of that request, or of its answer.
+fn at_fault(fate: Fate) -> Fates {
+    vec![(usize::from(FAULTY), fate)]
+}
+
+/// Polls over a cable, each request after the answer to the one before, recorded at the client.
+fn polls_over(to_server: Fates, to_client: Fates, script: &'static [Answer], settings: &AnalysisSettings) -> Recorded {
+    let path = Path::new(to_server, to_client);
+    let server = path.server.run(move || modbus::serve(TcpListener::bind((SERVER, PORT)).unwrap(), script));
+    let settings = settings.clone();
+    path.client.run(move || {
+        record(LINK, &settings, || {
+            let mut client = Client::new(TcpStream::connect((SERVER, PORT)).unwrap());
+            client.poll(POLLS as usize);
+            client.close();
+            join("the server ends", server);
+        })
+    })
+}
+
+/// Whatever happened to segments: each request was asked once and answered once, and nothing was lost by the capture.
+fn assert_answered(seen: &Seen) {
+    let modbus = modbus_of(seen);
+    assert_eq!((modbus.requests, modbus.responses, modbus.unanswered), (POLLS, POLLS, 0), "{modbus:#?}");
+    assert_eq!((modbus.duplicate, modbus.unexpected, modbus.malformed), (0, 0, 0), "{modbus:#?}");
+    assert_eq!(seen.server.tcp.lost_segments, 0);
+}
+
+/// Compares with what `tshark` counts.
+fn assert_tshark_agrees(recorded: &Recorded, seen: &Seen) {
+    let fields = ["tcp.analysis.retransmission", "tcp.analysis.out_of_order", "tcp.analysis.duplicate_ack", "modbus.response_time"];
+    let Some([again, late, acknowledged_again, times]) = recorded.tshark(fields) else { return };
+    let tcp = &seen.server.tcp;
+    assert_eq!(
+        [again, late, acknowledged_again].map(|packets| packets.len() as u64),
+        [tcp.retransmissions, tcp.out_of_order, tcp.duplicate_acks]
+    );
+    let mut times: Vec<f64> = times.iter().map(|time| time.parse::<f64>().unwrap() * 1e3).collect();
+    times.sort_by(f64::total_cmp);
+    let ours = modbus_of(seen).response_ms.as_ref().unwrap();
+    assert_eq!(times.len() as u64, modbus_of(seen).responses);
+    let (low, high) = (times[(times.len() - 1) / 2], times[times.len() / 2]);
+    let median = ours.median.unwrap();
+    assert!((low * 0.95..=high * 1.05).contains(&median), "{median} ms; tshark: {times:?}");
+    assert!((ours.max / times[times.len() - 1] - 1.0).abs() < 0.01, "{} ms; tshark: {times:?}", ours.max);
+}
+
+/// The least time in which Linux sends a segment again that nobody acknowledged is 200 ms.
+const SENT_AGAIN_AFTER_MS: f64 = 190.0;
+
+#[test]
+fn a_lost_request_is_sent_again_and_not_called_unanswered() {
+    let settings = AnalysisSettings::default();
+    let recorded = polls_over(at_fault(Fate::Lost), Vec::new(), &[], &settings);
+    let seen = recorded.analyse(&settings);
+    assert_answered(&seen);
+    let tcp = &seen.server.tcp;
+    assert_eq!(
+        (tcp.retransmissions, tcp.spurious_retransmissions, tcp.fast_retransmissions, tcp.out_of_order),
+        (1, 0, 0, 0),
+        "{tcp:#?}"
+    );
+    assert_eq!(seen.counts(""), [("tcp.retransmissions", 1)]);
+    assert!(modbus_of(&seen).response_ms.as_ref().unwrap().max > SENT_AGAIN_AFTER_MS, "counted from the first request");
+    assert_eq!(evidence(&recorded, &seen, "tcp.retransmissions"), modbus::request(FAULTY));
+    assert_tshark_agrees(&recorded, &seen);
+}
+
+#[test]
+fn a_lost_answer_is_a_slow_one_and_no_gap() {
+    // That the network lost it cannot be seen at the client: the first copy that comes is the first one there is.
+    let settings = settings(Duration::from_millis(SENT_AGAIN_AFTER_MS as u64), Duration::from_secs(3));
+    let recorded = polls_over(Vec::new(), at_fault(Fate::Lost), &[], &settings);
+    let seen = recorded.analyse(&settings);
+    assert_answered(&seen);
+    assert_eq!(seen.counts("modbus."), [("modbus.slow", 1)]);
+    assert_eq!(evidence(&recorded, &seen, "modbus.slow"), good_answer());
+    assert_eq!(seen.counts("capture."), []);
+    assert_eq!(seen.server.tcp.out_of_order, 0);
+}
+
+#[test]
+fn an_answer_of_which_the_first_part_comes_last_is_there_with_that_part() {
+    // Shorter than the time after which it is sent again.
+    let delay = Duration::from_millis(150);
+    let settings = settings(Duration::from_millis(100), Duration::from_secs(3));
+    let recorded = polls_over(Vec::new(), at_fault(Fate::Delayed(delay)), const { &script(Answer::InParts) }, &settings);
+    let seen = recorded.analyse(&settings);
+    assert_answered(&seen);
+    assert_eq!(seen.counts("modbus."), [("modbus.slow", 1)]);
+    assert!(modbus_of(&seen).response_ms.as_ref().unwrap().max >= 150.0);
+    assert!(evidence(&recorded, &seen, "modbus.slow").starts_with(&good_answer()[..9]), "the part that was missing");
+    assert_eq!(seen.counts("capture."), []);
+    // Whether it was late or lost and sent again nobody can tell at the client.
+    assert_eq!(seen.server.tcp.out_of_order + seen.server.tcp.retransmissions, 1);
+}
+
+#[test]
+fn a_part_that_was_lost_on_the_way_to_the_client_is_sent_again_and_not_out_of_order() {
+    let settings = AnalysisSettings::default();
+    let recorded = polls_over(Vec::new(), at_fault(Fate::Lost), const { &script(Answer::InParts) }, &settings);
+    let seen = recorded.analyse(&settings);
+    assert_answered(&seen);
+    let tcp = &seen.server.tcp;
+    assert_eq!((tcp.retransmissions, tcp.spurious_retransmissions, tcp.out_of_order), (1, 0, 0), "{tcp:#?}");
+    assert_eq!(seen.counts(""), [("tcp.retransmissions", 1)]);
+    assert_tshark_agrees(&recorded, &seen);
+}
+
+#[test]
+fn swapped_segments_are_out_of_order_and_not_sent_again() {
+    let settings = AnalysisSettings::default();
+    let script = const { &script(Answer::InParts) };
+    let recorded = polls_over(Vec::new(), at_fault(Fate::BehindNext), script, &settings);
+    let seen = recorded.analyse(&settings);
+    assert_answered(&seen);
+    let tcp = &seen.server.tcp;
+    assert_eq!((tcp.out_of_order, tcp.retransmissions, tcp.duplicate_acks), (1, 0, 1), "{tcp:#?}");
+    assert_eq!(seen.counts(""), []);
+    assert_tshark_agrees(&recorded, &seen);
+}
+
+#[test]
+fn a_segment_that_the_network_doubled_is_a_copy_at_once_and_sent_again_later() {
+    let copy_window = Duration::from_millis(60);
+    let settings = AnalysisSettings { copy_window, ..AnalysisSettings::default() };
+    let recorded = polls_over(Vec::new(), at_fault(Fate::Again(Duration::ZERO)), &[], &settings);
+    let seen = recorded.analyse(&settings);
+    assert_answered(&seen);
+    assert_eq!((seen.copies, seen.server.tcp.retransmissions), (1, 0), "{:#?}", seen.server.tcp);
+    assert_eq!(seen.counts(""), [("capture.copies", 1)]);
+    // The same packets, held for two when they are further apart than nothing.
+    let strict = AnalysisSettings { copy_window: Duration::ZERO, ..settings.clone() };
+    let seen = recorded.analyse(&strict);
+    assert_answered(&seen);
+    let tcp = &seen.server.tcp;
+    assert_eq!((seen.copies, tcp.retransmissions, tcp.spurious_retransmissions), (0, 1, 1), "{tcp:#?}");
+
+    let recorded = polls_over(Vec::new(), at_fault(Fate::Again(3 * copy_window)), &[], &settings);
+    let seen = recorded.analyse(&settings);
+    assert_answered(&seen);
+    let tcp = &seen.server.tcp;
+    assert_eq!((seen.copies, tcp.retransmissions, tcp.spurious_retransmissions), (0, 1, 1), "{tcp:#?}");
+    assert_eq!(seen.counts(""), [("tcp.retransmissions", 1)]);
+    assert_eq!(evidence(&recorded, &seen, "tcp.retransmissions"), good_answer());
+}
+
+#[test]
+fn an_answer_that_the_network_held_up_is_slow_or_late_by_the_time_out() {
+    let settings = settings(TIMEOUT, Duration::from_secs(5));
+    let recorded = polls_over(Vec::new(), at_fault(Fate::Stalled(LATE)), &[], &settings);
+    for (timeout, code) in [(settings.response_timeout, "modbus.slow"), (TIMEOUT, "modbus.late")] {
+        let seen = recorded.analyse(&AnalysisSettings { response_timeout: timeout, ..settings.clone() });
+        assert_answered(&seen);
+        assert_eq!(seen.counts("modbus."), [(code, 1)]);
+        assert_eq!(evidence(&recorded, &seen, code), good_answer());
+        // A side without an acknowledgement grew impatient; whether both did, and how often, is chance.
+        assert!(seen.server.tcp.retransmissions >= 1, "{:#?}", seen.server.tcp);
+        assert_eq!((seen.server.tcp.out_of_order, seen.copies), (0, 0));
+    }
+}
+
+fn dnp3_of(seen: &Seen) -> &Dnp3Report {
+    seen.server.dnp3.as_ref().expect("DNP3 was seen")
+}
+
+/// An outstation that serves two connections: two polls, then it restarts, and says so until it is told that this is known.
+fn outstation_that_restarts(listener: TcpListener) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for mut indications in [Indications::default(), Indications::DEVICE_RESTART] {
+            let mut end = dnp3::End::outstation(listener.accept().unwrap().0);
+            let mut polls = 0;
+            while let Some((request, written)) = end.receive(Duration::from_secs(5)) {
+                if request.function == Function::WRITE && written == objects::CLEAR_RESTART {
+                    indications = Indications::default();
+                }
+                end.send(Application::response(Control::request(request.control.sequence), indications), &[]);
+                polls += 1;
+                if polls == 2 && indications == Indications::default() && written != objects::CLEAR_RESTART {
+                    break;
+                }
+            }
+        }
+    })
+}
+
+/// A master that polls twice on each of two connections, and in between on the second one takes note of a restart, or does not.
+fn master_of_one_that_restarts(takes_note: bool) -> (Recorded, Seen) {
+    private_network();
+    let settings = AnalysisSettings::default();
+    let place = ("127.0.0.1", 20_000);
+    let listener = TcpListener::bind(place).unwrap();
+    let recorded = record("lo", &settings, || {
+        let outstation = outstation_that_restarts(listener);
+        let clear = (Function::WRITE, &objects::CLEAR_RESTART[..]);
+        let poll = (Function::READ, &objects::CLASS_1230[..]);
+        for requests in [vec![poll, poll], if takes_note { vec![poll, clear, poll] } else { vec![poll, poll] }] {
+            let mut end = dnp3::End::master(TcpStream::connect(place).unwrap());
+            for (sequence, (function, objects)) in (0..).zip(requests) {
+                end.send(Application::request(Control::request(sequence), function), objects);
+                end.receive(Duration::from_secs(5)).expect("an answer");
+            }
+            end.close();
+        }
+        join("the outstation ends", outstation);
+    });
+    let seen = recorded.analyse(&settings);
+    (recorded, seen)
+}
+
+#[test]
+fn an_outstation_that_restarts_between_two_polls_is_told_with_whether_its_master_took_note() {
+    for (takes_note, requests, responses) in [(true, 5, 1), (false, 4, 2)] {
+        let (recorded, seen) = master_of_one_that_restarts(takes_note);
+        let report = dnp3_of(&seen);
+        assert_eq!((report.requests, report.responses, report.unanswered, report.restarts), (requests, requests, 0, 1));
+        assert_eq!(seen.counts("dnp3."), [("dnp3.device_restart", responses)]);
+        let [bit] = &report.indications[..] else { panic!("{:?}", report.indications) };
+        assert_eq!((bit.responses, bit.still_set), (responses, !takes_note));
+        // The link header of ten bytes, transport, control and function: then come the internal indications.
+        assert_eq!(evidence(&recorded, &seen, "dnp3.device_restart")[13..15], [0x80, 0]);
+    }
+}
+
+/// A master of an outstation of the lab that reports unasked; it lets it, and confirms the reports or does not.
+fn master_of_one_that_reports(confirms: bool) -> Seen {
+    private_network();
+    let relay = DeviceSpec::dnp3("relay", Behaviour::Healthy).reporting_every(Duration::from_millis(100));
+    let site = Site::build(Placement::Loopback, vec![relay]).unwrap();
+    let place = site.device("relay").unwrap().socket_address();
+    let settings = AnalysisSettings { dnp3_ports: vec![place.port()], ..settings(TIMEOUT, TIMEOUT) };
+    let recorded = record("lo", &settings, || {
+        let mut end = dnp3::End::master(TcpStream::connect(place).unwrap());
+        end.send(Application::request(Control::request(0), Function::ENABLE_UNSOLICITED), &objects::CLASS_123);
+        let (mut reports, mut answers) = (0, 0);
+        // The first report tells of the restart; more than the time-out goes by until the last one.
+        while reports < 12 {
+            let (message, _) = end.receive(Duration::from_secs(2)).expect("a report");
+            if message.function == Function::RESPONSE {
+                answers += 1;
+                continue;
+            }
+            reports += 1;
+            assert!(message.control.confirm && message.control.unsolicited);
+            if confirms {
+                end.send(Application::request(message.control.confirmation(), Function::CONFIRM), &[]);
+            }
+        }
+        assert_eq!(answers, 1);
+    });
+    recorded.analyse(&settings)
+}
+
+#[test]
+fn a_master_that_withholds_its_confirms_is_found_and_one_that_sends_them_is_not() {
+    let confirmed = master_of_one_that_reports(true);
+    let report = dnp3_of(&confirmed);
+    assert!(report.unsolicited >= 12 && report.unconfirmed == 0, "{report:#?}");
+    assert_eq!((report.requests, report.responses, report.unanswered), (1, 1, 0), "a confirm is no request");
+    assert!(confirmed.counts("dnp3.").iter().all(|(code, _)| *code == "dnp3.device_restart"), "{:#?}", confirmed.findings);
+
+    let withheld = master_of_one_that_reports(false);
+    let report = dnp3_of(&withheld);
+    // Those of the last moments might still be confirmed.
+    assert!(report.unsolicited >= 12 && report.unconfirmed >= 6, "{report:#?}");
+    assert_eq!(withheld.finding("dnp3.unconfirmed").count, report.unconfirmed);
+    assert_eq!(report.unanswered, 0, "a report is no request");
+}
