@@ -5,6 +5,7 @@ mod demo;
 mod doctor;
 mod explain;
 mod fims;
+mod log;
 mod serve;
 mod text;
 mod topology;

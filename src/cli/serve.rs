@@ -105,8 +105,7 @@ pub(super) fn run(args: &Args) -> u8 {
         eprintln!("netdiag serve: --exit-with-parent: {error}");
         return EXIT_CANNOT_RUN;
     }
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    super::log::init(filter);
     block_on(async {
         let stop = CancellationToken::new();
         if let Err(error) = super::stop_on_signals(&stop) {

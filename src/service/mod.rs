@@ -17,6 +17,7 @@ mod runners;
 mod serve;
 mod settings;
 mod sites;
+mod supervised;
 
 pub use router::{Request, route};
 pub(crate) use runners::free_bytes;

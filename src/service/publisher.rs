@@ -35,6 +35,19 @@ impl Core {
         }
     }
 
+    /// How the service is, in one line for whoever looks at the process and not at the bus.
+    pub(super) fn status_line(&self) -> String {
+        let bus = if *self.client.connected().borrow() {
+            "on the bus".to_owned()
+        } else {
+            format!("waiting for the bus {}", self.settings.socket.display())
+        };
+        let endpoints = endpoint_total(&self.sites.latest().topology, &self.settings.extra_endpoints);
+        let jobs = self.driver().unfinished();
+        let problems = self.problems().len();
+        format!("{bus}; {endpoints} endpoints, {jobs} jobs, {problems} problems")
+    }
+
     fn problems(&self) -> Vec<String> {
         let capabilities = self.capabilities();
         let mut problems = Vec::new();

@@ -8,6 +8,7 @@ use super::{
     publisher,
     replies::{Core, error_body},
     runners::{CaptureRunner, ConnectivityRunner, capture_capability},
+    supervised::{Pulse, Supervisor},
 };
 use crate::{
     api::{ApiError, Capabilities, ErrorCode, JobKind},
@@ -65,6 +66,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
     settings.validate()?;
     let store = Store::open(&settings.state_dir)?;
     let _only_one = lock_state(&settings.state_dir)?;
+    let supervisor = Supervisor::from_env();
     let cipher = Cipher::from_file_if_present(&settings.fims_key)?;
     let busy = error_body(ApiError::new(ErrorCode::Busy, "netdiag gets more messages than it can answer; try again in a moment"));
     let monitor = Monitor::new(&settings.state_dir, settings.monitor_enabled, &settings.monitor);
@@ -86,16 +88,23 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
         config_dirs = ?core.settings.config_dirs, "netdiag {} serves", env!("CARGO_PKG_VERSION")
     );
     core.monitor.start(&core);
-    let mut vital = [
-        ("reading", tokio::spawn(freshness::keep_fresh(Arc::clone(&core)))),
-        ("publishing", tokio::spawn(publisher::publish(Arc::clone(&core)))),
-        ("answering", tokio::spawn(answer(Arc::clone(&core), incoming))),
-    ];
-    let ended = until_stopped(&stop, &mut vital).await;
+    let (reading, keep_fresh) = Pulse::of(freshness::keep_fresh(Arc::clone(&core)));
+    let (publishing, publish) = Pulse::of(publisher::publish(Arc::clone(&core)));
+    let (answering, answer) = Pulse::of(answer(Arc::clone(&core), incoming));
+    let pulses = [("reading", reading), ("publishing", publishing), ("answering", answering)];
+    let mut vital =
+        [("reading", tokio::spawn(keep_fresh)), ("publishing", tokio::spawn(publish)), ("answering", tokio::spawn(answer))];
+    // A bus that is not there yet is no reason to wait: the service is set up, and looks for it.
+    supervisor.ready("reading the configs");
+    let ended = tokio::select! {
+        ended = until_stopped(&stop, &mut vital) => ended,
+        () = supervisor.keep_told(&pulses, || core.status_line()) => Ok(()),
+    };
     match &ended {
         Ok(()) => tracing::info!("netdiag stops"),
         Err(error) => tracing::error!(%error, "netdiag stops"),
     }
+    supervisor.stopping(&ended.as_ref().err().map_or_else(|| "stopping".to_owned(), ToString::to_string));
     core.driver().stop(STOP_PATIENCE).await;
     let monitored = Arc::clone(&core);
     let closing = tokio::task::spawn_blocking(move || monitored.monitor.stop());

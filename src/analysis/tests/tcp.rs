@@ -222,7 +222,9 @@ fn an_answer_from_another_address_is_told_at_the_one_that_was_asked() {
     assert_eq!(told.message, "10.0.0.5:502 was asked to connect, and 10.0.0.6:502 answered in its place");
     assert_eq!(told.endpoint_id.as_deref(), Some(ID));
     assert!(codes(&site.analysis.report().findings).contains(&"tcp.answer_from_elsewhere"));
+}
 
+#[test]
 fn what_fills_a_gap_long_after_was_lost_and_sent_again_and_what_does_soon_was_overtaken() {
     for (gap_ms, acknowledged, retransmissions, out_of_order) in [(2.0, false, 0, 1), (200.0, false, 1, 0), (200.0, true, 0, 1)] {
         let mut site = Site::modbus();
