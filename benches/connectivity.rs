@@ -32,6 +32,7 @@ fn input(request: ConnectivityRequest) -> TestInput {
         request,
         capabilities: Capabilities { ping: capability.clone(), capture: capability },
         local_addresses: Vec::new(),
+        heartbeats: Vec::new(),
         recording: None,
         analysis: AnalysisSettings::default(),
     }

@@ -1,7 +1,6 @@
 //! The rules of continuous recording, without I/O and without a clock: when snapshots begin and end ([`Schedule`]), which are suspect
 //! and which of those are kept ([`suspicious`], [`Recurrence`]), and what makes the flight recorder save ([`Rules`], [`RateLimit`]).
-//!
-//! Nothing in the service uses them yet.
+//! The threads that run by them are in the service.
 
 mod schedule;
 mod trigger;
