@@ -18,7 +18,6 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("connectivity", &["api", "packet", "topology", "analysis", "probe", "capture"]),
     ("monitor", &["api"]),
     ("archive", &["api", "packet"]),
-    ("archive", &["api", "packet"]),
     (
         "service",
         &["api", "packet", "topology", "analysis", "fims", "probe", "capture", "jobs", "connectivity", "monitor", "archive"],

@@ -8,7 +8,6 @@
 pub mod analysis;
 pub mod api;
 pub mod archive;
-pub mod archive;
 pub mod capture;
 pub mod cli;
 pub mod connectivity;

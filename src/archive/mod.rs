@@ -1,7 +1,15 @@
-//! What keeps the snapshots of the monitor on disk: what goes when there are too many ([`to_remove`], [`may_record`]).
+//! The snapshots on disk: filed whole or not at all, kept or forgotten by rules, mended after a crash.
 //!
-//! Nothing in the service uses it yet. Functions that touch the disk block; who calls them from the runtime does so in a thread.
+//! ```text
+//! <root>/open/<snapshot_id>.pcapng.partial    being recorded
+//! <root>/clean/<snapshot_id>/                 kept for a while
+//! <root>/archive/<snapshot_id>/               capture.pcapng.zst, snapshot.json, analysis.json, context.json, and maybe pinned
+//! ```
 
+mod repair;
 mod retention;
+mod store;
 
+pub use repair::cut_to_whole;
 pub use retention::{Limits, Removal, Stored, Why, may_record, to_remove};
+pub use store::{Leftover, Store, StoreError};
