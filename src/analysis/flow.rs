@@ -178,6 +178,7 @@ impl Flow {
             side.latest = Some((mark, stamp.at));
         }
         service.packets += 1;
+        service.payload_bytes += u64::from(tcp.payload_len);
         service.clients.packet(self.client_place, stamp.at);
         if from_server {
             service.server_packets += 1;
@@ -523,6 +524,7 @@ impl Flow {
     /// Takes a datagram: frames do not go over its end.
     pub fn datagram(&mut self, from_server: bool, payload: &[u8], stamp: Stamp, service: &mut Service, shared: &mut Shared) {
         service.packets += 1;
+        service.payload_bytes += payload.len() as u64;
         service.clients.packet(self.client_place, stamp.at);
         if from_server {
             service.server_packets += 1;

@@ -9,6 +9,7 @@
 //! and port. ARP, neighbour discovery and pings are counted at the `host`: the address. A `tally` keeps number, times and first
 //! packets of each thing that was seen, so that `findings` can say it in words and name the evidence; `catalogue` explains the words.
 
+mod account;
 mod around;
 pub mod catalogue;
 mod clients;
@@ -26,6 +27,7 @@ mod host;
 mod icmp;
 mod lane;
 mod lru;
+mod meter;
 mod modbus;
 mod polls;
 mod queries;
@@ -46,9 +48,11 @@ mod tests;
 mod through;
 mod transactions;
 
+pub use account::Account;
 pub use evidence::{AttemptView, Copies, Counters, Evidence, SessionView};
 pub use expected::Expectation;
 pub use heartbeats::{HeartbeatWatch, read_heartbeat_definitions};
+pub use meter::Meter;
 pub use settings::{AnalysisSettings, Watch};
 pub use sink::Analysis;
 pub use through::ReadThrough;

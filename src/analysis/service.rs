@@ -34,6 +34,8 @@ pub(super) struct Service {
     /// ... and the others together.
     past: FlowStats,
     pub packets: u64,
+    /// Bytes of payload of either side, those that were sent again included.
+    pub payload_bytes: u64,
     pub syn: u64,
     pub syn_ack: u64,
     pub rst: u64,

@@ -41,6 +41,25 @@ impl Durations {
         }
     }
 
+    /// What was added since `earlier`, a state of this spread before. How many, their sum and their steps are exact; the shortest and
+    /// the longest are as exact as a step, unless they are new.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let buckets = match (&self.buckets, &earlier.buckets) {
+            (Some(now), Some(before)) => {
+                let mut added = now.clone();
+                added.iter_mut().zip(before.iter()).for_each(|(count, before)| *count = count.saturating_sub(*before));
+                Some(added)
+            }
+            (now, _) => now.clone(),
+        };
+        let place = |at: Option<usize>| at.map_or(0, middle_ns);
+        let used = |count: &u32| *count > 0;
+        let least = place(buckets.as_ref().and_then(|buckets| buckets.iter().position(used)));
+        let most = place(buckets.as_ref().and_then(|buckets| buckets.iter().rposition(used)));
+        let times = self.times.since(&earlier.times, (least, most));
+        Self { times, buckets: buckets.filter(|buckets| buckets.iter().any(used)) }
+    }
+
     pub fn max_ms(&self) -> f64 {
         self.times.max_ms()
     }
@@ -149,6 +168,29 @@ mod tests {
             let expected = ns[rank - 1] as f64 / 1e6;
             let found = durations.percentile_ms(part).unwrap();
             prop_assert!((found - expected).abs() <= 0.04 * expected + 1e-6, "{} is not {}", found, expected);
+        }
+
+        #[test]
+        fn what_was_added_since_is_as_if_it_had_been_measured_alone(
+            before in prop::collection::vec(1_000_i64..100_000_000_000, 0..60), after in prop::collection::vec(1_000_i64..100_000_000_000, 0..60),
+        ) {
+            let (mut durations, mut alone) = (Durations::default(), Durations::default());
+            before.iter().for_each(|&ns| durations.add(ns));
+            let earlier = durations.clone();
+            after.iter().for_each(|&ns| { durations.add(ns); alone.add(ns) });
+            let added = durations.since(&earlier);
+            prop_assert_eq!(&added.buckets, &alone.buckets);
+            match (added.response_times(), alone.response_times()) {
+                (Some(added), Some(alone)) => {
+                    prop_assert!((added.mean - alone.mean).abs() < 1e-6);
+                    for (found, expected) in [
+                        (added.min, alone.min), (added.max, alone.max), (added.median.unwrap(), alone.median.unwrap()), (added.p95.unwrap(), alone.p95.unwrap()),
+                    ] {
+                        prop_assert!((found - expected).abs() <= 0.04 * expected + 2e-3, "{} is not {}", found, expected);
+                    }
+                }
+                (added, alone) => prop_assert_eq!(added, alone),
+            }
         }
 
         #[test]

@@ -139,6 +139,22 @@ impl Times {
         self.max_ns = self.max_ns.max(other.max_ns);
     }
 
+    /// What was added since an earlier state. The shortest and the longest of it are known if they are new, else they are `nearly` this.
+    pub fn since(&self, earlier: &Self, nearly: (i64, i64)) -> Self {
+        let count = self.count.saturating_sub(earlier.count);
+        if count == 0 {
+            return Self::default();
+        }
+        let is_first = earlier.count == 0;
+        let within = |ns: i64| ns.clamp(self.min_ns, self.max_ns);
+        Self {
+            count,
+            sum_ns: self.sum_ns.saturating_sub(earlier.sum_ns).max(0),
+            min_ns: if is_first || self.min_ns < earlier.min_ns { self.min_ns } else { within(nearly.0) },
+            max_ns: if is_first || self.max_ns > earlier.max_ns { self.max_ns } else { within(nearly.1) },
+        }
+    }
+
     pub fn min_ns(&self) -> i64 {
         self.min_ns
     }

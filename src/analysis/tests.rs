@@ -1,5 +1,6 @@
 //! Whole packets in, evidence and findings out.
 
+mod account;
 mod around;
 mod dnp3;
 mod limits;

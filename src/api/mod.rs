@@ -10,6 +10,7 @@ mod connectivity;
 mod endpoint;
 mod error;
 mod finding;
+mod health;
 mod job;
 mod message;
 mod monitor;
@@ -34,6 +35,7 @@ pub use endpoint::{
 };
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use finding::{Finding, Severity};
+pub use health::{EndpointHealth, HealthList, InfluxStatus, SeriesStatus, TrafficFigures, TrafficHealth};
 pub use job::{CaptureSummary, Job, JobAccepted, JobKind, JobState, JobSummary, VerdictCounts};
 pub use message::{CopsAnswer, Event};
 pub use monitor::{

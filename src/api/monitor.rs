@@ -1,6 +1,6 @@
 //! The monitor: how it is, what it is told, and the snapshots it made.
 
-use super::{AnalysisVerdict, ApiError, Finding, InterfaceCapture, Severity, UtcTime};
+use super::{AnalysisVerdict, ApiError, Finding, InterfaceCapture, SeriesStatus, Severity, UtcTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -205,6 +205,9 @@ pub struct Monitor {
     pub free_bytes: u64,
     /// What is or was wrong with it.
     pub last_problem: Option<String>,
+    /// What became of the time series.
+    #[serde(default)]
+    pub series: Option<SeriesStatus>,
 }
 
 /// How a recorded interface is.

@@ -2,8 +2,9 @@
 
 use super::{
     AnalysisReport, AnalysisRequest, CaptureReport, CaptureRequest, ConnectivityRequest, ConnectivityResult, CopsAnswer, Endpoint,
-    EndpointResult, ErrorBody, Event, InterfaceList, Job, JobAccepted, JobQuery, Monitor, MonitorSettings, Snapshot, SnapshotList,
-    SnapshotQuery, Status, Summary, Topology, TopologyChange, TopologySummary, Transaction, TriggerRequest,
+    EndpointHealth, EndpointResult, ErrorBody, Event, HealthList, InterfaceList, Job, JobAccepted, JobQuery, Monitor,
+    MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, Status, Summary, Topology, TopologyChange, TopologySummary,
+    Transaction, TriggerRequest,
 };
 use schemars::{JsonSchema, Schema, schema_for};
 
@@ -18,9 +19,11 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         ("connectivity_result", schema_for!(ConnectivityResult)),
         ("cops_answer", schema_for!(CopsAnswer)),
         ("endpoint", schema_for!(Endpoint)),
+        ("endpoint_health", schema_for!(EndpointHealth)),
         ("endpoint_result", schema_for!(EndpointResult)),
         ("error", schema_for!(ErrorBody)),
         ("event", schema_for!(Event)),
+        ("health_list", schema_for!(HealthList)),
         ("interface_list", schema_for!(InterfaceList)),
         ("job", schema_for!(Job)),
         ("job_accepted", schema_for!(JobAccepted)),
@@ -60,6 +63,8 @@ pub fn reply_schema(method: &str, path: &str) -> Option<&'static str> {
         ("get", ["topology", "endpoints", _]) => Some("endpoint"),
         ("pub", ["topology", "change"]) => Some("topology_change"),
         ("get" | "pub", ["interfaces"]) => Some("interface_list"),
+        ("get", ["health"]) => Some("health_list"),
+        ("get" | "pub", ["health", _]) => Some("endpoint_health"),
         ("get", ["jobs"]) => Some("job_list"),
         ("get" | "pub", ["jobs", _]) => Some("job"),
         ("get" | "pub", ["jobs", _, "result"]) => Some("connectivity_result"),

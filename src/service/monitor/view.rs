@@ -146,6 +146,7 @@ impl View {
             disk_bytes: self.snapshots.values().map(|snapshot| snapshot.disk_bytes).sum(),
             free_bytes: self.free_bytes,
             last_problem: self.last_problem.clone(),
+            series: None,
         }
     }
 }
