@@ -14,13 +14,16 @@ mod replies;
 mod results;
 mod router;
 mod runners;
+mod series_settings;
 mod serve;
 mod settings;
 mod sites;
 mod supervised;
+mod tls;
 
 pub use router::{Request, route};
 pub(crate) use runners::free_bytes;
+pub use series_settings::{InfluxSettings, SeriesSettings};
 pub use serve::{ServeError, serve};
 pub use settings::{Settings, SettingsError};
 pub use sites::{read_topology, read_topology_of_others};

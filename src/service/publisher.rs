@@ -61,6 +61,7 @@ impl Core {
         if let Some(problem) = monitor.last_problem.filter(|_| monitor.enabled && monitor.state != MonitorState::Recording) {
             problems.push(format!("the monitor is on and does not record: {problem}"));
         }
+        problems.extend(self.monitor.series.problem());
         if self.settings.config_dirs.is_empty() && self.settings.extra_endpoints.is_empty() {
             problems.push("no config directory is set and none of the site's exists, so there is nothing to test".to_owned());
         }

@@ -212,6 +212,11 @@ impl Core {
                 let endpoint = site.topology.endpoints.iter().find(|endpoint| endpoint.endpoint_id == endpoint_id);
                 endpoint.map_or_else(|| Err(no_endpoint(&endpoint_id)), |endpoint| now(body_of(endpoint)))
             }
+            Request::Health => self.off_the_runtime(replyto, |core| {
+                let recording = lock(&core.monitor.view).is_recording();
+                Ok(core.monitor.series.list(recording, &core.settings.base_uri, core.body_max()))
+            }),
+            Request::EndpointHealth(endpoint_id) => now(body_of(&self.endpoint_health(&endpoint_id)?)),
             Request::Interfaces => self.interfaces(replyto),
             Request::Jobs(query) => now(fit_jobs(self.driver().list(&query), self.body_max())),
             Request::Job(job_id) => now(self.job_body(&self.job(&job_id)?)),
@@ -260,7 +265,7 @@ impl Core {
 
     /// The monitor as it is now.
     pub(super) fn monitor_now(&self) -> crate::api::Monitor {
-        lock(&self.monitor.view).monitor()
+        crate::api::Monitor { series: Some(self.monitor.series.status()), ..lock(&self.monitor.view).monitor() }
     }
 
     /// What the archive takes.

@@ -55,6 +55,10 @@ pub enum Request {
     Topology,
     /// One endpoint of the topology.
     TopologyEndpoint(String),
+    /// How the traffic of all endpoints was.
+    Health,
+    /// How the traffic of one endpoint was.
+    EndpointHealth(String),
     /// The controller's own interfaces.
     Interfaces,
     /// The latest jobs.
@@ -151,6 +155,8 @@ fn get(path: &[&str], uri: &str, body: Option<&[u8]>) -> Result<Request, ApiErro
         ["summary"] => Request::Summary,
         ["topology"] => Request::Topology,
         ["topology", "endpoints", endpoint_id] => Request::TopologyEndpoint(endpoint_id.to_owned()),
+        ["health"] => Request::Health,
+        ["health", endpoint_id] => Request::EndpointHealth(endpoint_id.to_owned()),
         ["interfaces"] => Request::Interfaces,
         ["jobs"] => {
             let query: JobQuery = parse_body(body_json(body)?)?;
@@ -170,7 +176,8 @@ fn get(path: &[&str], uri: &str, body: Option<&[u8]>) -> Result<Request, ApiErro
         _ => {
             return Err(ApiError::not_found(format!(
                 "nothing to get at `{uri}`; there are status, summary, topology, interfaces, jobs, jobs/<job_id>, jobs/<job_id>/result, \
-                 jobs/<job_id>/endpoints/<endpoint_id>, monitor, monitor/settings, monitor/snapshots and monitor/snapshots/<snapshot_id>"
+                 jobs/<job_id>/endpoints/<endpoint_id>, health, health/<endpoint_id>, monitor, monitor/settings, monitor/snapshots and \
+                 monitor/snapshots/<snapshot_id>"
             )));
         }
     })
@@ -279,6 +286,9 @@ mod tests {
         let jobs = Request::Jobs(JobQuery { limit: 3, ..JobQuery::default() });
         assert_eq!(ask("get", "/netdiag/jobs", r#"{"limit": 3}"#).unwrap(), Some(jobs));
         assert_eq!(ask("get", "/netdiag/jobs", r#"{"limit": 0}"#).unwrap_err().field.as_deref(), Some("limit"));
+        assert_eq!(ask("get", "/netdiag/health", "").unwrap(), Some(Request::Health));
+        let health = Request::EndpointHealth("modbus_10.0.0.1_502".to_owned());
+        assert_eq!(ask("get", "/netdiag/health/modbus_10.0.0.1_502", "").unwrap(), Some(health));
         assert_eq!(ask("get", "/netdiag/stats", "").unwrap_err().code, ErrorCode::NotFound);
     }
 

@@ -69,7 +69,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
     let supervisor = Supervisor::from_env();
     let cipher = Cipher::from_file_if_present(&settings.fims_key)?;
     let busy = error_body(ApiError::new(ErrorCode::Busy, "netdiag gets more messages than it can answer; try again in a moment"));
-    let monitor = Monitor::new(&settings.state_dir, settings.monitor_enabled, &settings.monitor);
+    let monitor = Monitor::new(&settings);
     let mut subscriptions = vec![Subscription::all(settings.base_uri.clone())];
     subscriptions.extend(monitor.uris().into_iter().map(Subscription::all));
     let (client, incoming) = fims::connect(ClientOptions {

@@ -1,5 +1,6 @@
 //! The settings: one JSON or TOML file and a few flags, each with a default that fits a real site.
 
+use super::series_settings::{InfluxSettings, SeriesSettings};
 use crate::{
     api::{ApiError, ExtraEndpoint, MonitorSettings},
     fims,
@@ -67,6 +68,10 @@ pub struct Settings {
     pub monitor_enabled: bool,
     /// How the monitor records, when that was never set by a message.
     pub monitor: MonitorSettings,
+    /// The time series that the monitor tells.
+    pub series: SeriesSettings,
+    /// The InfluxDB that takes them, too.
+    pub influx: Option<InfluxSettings>,
 }
 
 impl Default for Settings {
@@ -105,6 +110,8 @@ impl Default for Settings {
             storm_per_s: 1000,
             monitor_enabled: false,
             monitor: MonitorSettings::default(),
+            series: SeriesSettings::default(),
+            influx: None,
         }
     }
 }
@@ -190,6 +197,10 @@ impl Settings {
         number("silence_ms", self.silence_ms, 100, 86_400_000, "from 100 to 86400000")?;
         number("storm_per_s", self.storm_per_s, 1, 1_000_000, "from 1 to 1000000")?;
         self.monitor.validate().map_err(SettingsError::Monitor)?;
+        number("series.period_s", self.series.period_s, 0, 86_400, "from 1 to 86400, or 0 for no time series")?;
+        if let Some((field, value, right)) = self.influx.as_ref().and_then(InfluxSettings::wrong) {
+            return Err(SettingsError::OutOfRange { field, value, right });
+        }
         Ok(())
     }
 

@@ -5,11 +5,13 @@
 
 mod filing;
 mod recording;
+mod series;
 mod view;
 
+pub(super) use series::Series;
 pub(super) use view::View;
 
-use super::replies::Core;
+use super::{Settings, replies::Core};
 use crate::{
     api::{ApiError, ErrorCode, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, TriggerRule},
     jobs::write_atomically,
@@ -54,6 +56,7 @@ struct Remembered {
 /// The monitor as the rest of the service sees it.
 pub(super) struct Monitor {
     pub view: Mutex<View>,
+    pub series: Series,
     rules: Mutex<Rules>,
     commands: OnceLock<SyncSender<Command>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -61,8 +64,8 @@ pub(super) struct Monitor {
 
 impl Monitor {
     /// As it was when the service ended, or else as the settings say. Blocks on the disk.
-    pub fn new(state_dir: &Path, enabled: bool, settings: &MonitorSettings) -> Self {
-        let path = state_file(state_dir);
+    pub fn new(all: &Settings) -> Self {
+        let (path, enabled, settings) = (state_file(&all.state_dir), all.monitor_enabled, &all.monitor);
         let remembered = std::fs::read(&path).ok().and_then(|json| match serde_json::from_slice::<Remembered>(&json) {
             Ok(remembered) if remembered.settings.validate().is_ok() => Some(remembered),
             Ok(_) => None,
@@ -75,6 +78,7 @@ impl Monitor {
         let rules = Rules::new(settings.triggers.iter().filter_map(rule).collect());
         Self {
             view: Mutex::new(View::new(enabled, settings)),
+            series: Series::new(all),
             rules: Mutex::new(rules),
             commands: OnceLock::new(),
             thread: Mutex::new(None),
@@ -85,6 +89,7 @@ impl Monitor {
     pub fn start(&self, core: &Arc<Core>) {
         let (commands, received) = sync_channel(MAX_COMMANDS);
         let _ = self.commands.set(commands);
+        self.series.start(core);
         let core = Arc::downgrade(core);
         let started = thread::Builder::new().name("netdiag-snapshots".into()).spawn(move || filing::run(&core, received));
         match started {
@@ -103,6 +108,7 @@ impl Monitor {
         if let Some(Err(_)) = thread.map(JoinHandle::join) {
             tracing::error!("the monitor had broken off");
         }
+        self.series.stop();
     }
 
     /// The uris that its triggers need to hear.

@@ -4,6 +4,7 @@ use super::{
     Command,
     filing::{Closed, Filing},
     lock,
+    series::Reading,
 };
 use crate::{
     analysis::{Analysis, Expectation, HeartbeatWatch, Watch},
@@ -68,6 +69,7 @@ struct Recorder {
     retry_at: Option<Instant>,
     published: Option<(MonitorState, Vec<(String, bool)>)>,
     published_at: Instant,
+    reading: Reading,
 }
 
 /// Records until it is told to stop; then everything is closed and handed over.
@@ -86,6 +88,7 @@ pub(super) fn run(core: Weak<Core>, store: Store, commands: &Receiver<Command>, 
         retry_at: None,
         published: None,
         published_at: now,
+        reading: Reading::default(),
     };
     loop {
         let Some(core) = recorder.core.upgrade() else { break };
@@ -123,6 +126,7 @@ impl Recorder {
         drop(view);
         let free = free_bytes(self.store.root()).unwrap_or(0);
         let (state, wait) = if enabled { self.record(core, &settings, free) } else { (self.off(), Duration::from_secs(1)) };
+        let wait = wait.min(self.reading.look(&core.monitor.series, oldest(&self.open)));
         self.tell(core, state, free);
         wait
     }
@@ -310,6 +314,7 @@ impl Recorder {
     /// Closes an open snapshot and hands it over to be judged and filed.
     fn close(&mut self, index: usize) {
         let open = self.open.remove(index);
+        self.reading.closing(&open.sink, oldest(&self.open));
         let window = self.capture.as_mut().and_then(|(_, capture)| capture.close(open.window).recv_timeout(CLOSE_PATIENCE).ok());
         self.closed(open, window);
     }
@@ -323,6 +328,7 @@ impl Recorder {
     fn end_replaced(&mut self) {
         let Some((mut capture, open)) = self.replaced.take() else { return };
         for open in open {
+            self.reading.closing(&open.sink, oldest(&self.open));
             let window = capture.close(open.window).recv_timeout(CLOSE_PATIENCE).ok();
             self.closed(open, window);
         }
@@ -370,6 +376,11 @@ impl Recorder {
             core.publish_monitor();
         }
     }
+}
+
+/// The analysis of the oldest of the snapshots that go by the clock.
+fn oldest(open: &[Open]) -> Option<&Arc<Mutex<Analysis>>> {
+    open.iter().find(|open| matches!(open.ends, Ends::BySchedule(_))).map(|open| &open.sink)
 }
 
 fn told(state: capture::InterfaceState) -> MonitorInterface {
