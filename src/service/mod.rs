@@ -20,7 +20,7 @@ mod sites;
 mod supervised;
 
 pub use router::{Request, route};
-pub(crate) use runners::free_bytes;
+pub(crate) use runners::{disk_bytes, free_bytes};
 pub use serve::{ServeError, serve};
 pub use settings::{Settings, SettingsError};
 pub use sites::{read_topology, read_topology_of_others};
