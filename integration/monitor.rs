@@ -25,6 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{
+    disk::SmallDisk,
     private_network,
     service::{Bus, Options, Service, connected, modbus_client, validate},
 };
@@ -324,25 +325,6 @@ async fn the_flight_recorder_saves_what_was_before_a_message_of_another_process(
     assert_eq!(filed(&service).await.len(), 2);
 }
 
-/// A small file system of its own, unmounted at the end.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(mib: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let data = format!("size={mib}m");
-        nix::mount::mount(Some("tmpfs"), dir.path(), Some("tmpfs"), nix::mount::MsFlags::empty(), Some(data.as_str()))
-            .expect("this test mounts a file system");
-        Self(dir)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_pauses_the_monitor_and_room_lets_it_go_on() {
     private_network();
@@ -350,13 +332,13 @@ async fn a_full_disk_pauses_the_monitor_and_room_lets_it_go_on() {
     let talk = Talk::begin();
     let disk = SmallDisk::mount(24);
     let mut options = options(&json!({"min_free_bytes": 8 << 20, "snapshot_max_bytes": 4 << 20}));
-    options.settings["state_dir"] = json!(disk.0.path().join("state"));
+    options.settings["state_dir"] = json!(disk.path().join("state"));
     let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options);
     service.ready().await;
     service.ask("set", "/monitor/enabled", Some("true")).await;
     wait_for(&service, "a clean one", |snapshots| !snapshots.is_empty()).await;
     // Somebody else fills the disk beyond the floor.
-    let ballast = disk.0.path().join("ballast");
+    let ballast = disk.path().join("ballast");
     fs::write(&ballast, vec![1; 18 << 20]).unwrap();
     let monitor = in_state(&service, "paused").await;
     assert!(monitor["last_problem"].as_str().unwrap().contains("bytes of disk are free"), "{monitor:#}");
