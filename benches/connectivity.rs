@@ -76,6 +76,7 @@ fn a_thousand_endpoints_virtual(bencher: Bencher<'_, '_>) {
             prober: Arc::new(prober) as Arc<dyn Prober>,
             sockets: Arc::new(|| Ok(SocketTable::parse("", ""))),
             neighbours: None,
+            record: Arc::new(netdiag::capture::start),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let result = runtime.block_on(run(input(request.clone()), edges, CancellationToken::new(), &|_, _| {}, &|_| {}));
@@ -104,7 +105,12 @@ fn a_thousand_endpoints_on_the_loopback(bencher: Bencher<'_, '_>) {
     let request = request(&targets(alive, dead), base);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     bencher.bench_local(|| {
-        let edges = Edges { prober: Arc::new(NetworkProber::new()), sockets: Arc::new(sockets), neighbours: None };
+        let edges = Edges {
+            prober: Arc::new(NetworkProber::new()),
+            sockets: Arc::new(sockets),
+            neighbours: None,
+            record: Arc::new(netdiag::capture::start),
+        };
         let result = runtime.block_on(run(input(request.clone()), edges, CancellationToken::new(), &|_, _| {}, &|_| {}));
         assert_eq!((result.counts.ok, result.counts.failed), (666, 334), "{}", result.text);
         result

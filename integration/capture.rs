@@ -504,7 +504,10 @@ fn child_without_the_right() {
 
 /// A window with a sink of its own on a capture that does not end.
 fn window(file: PathBuf, with_past: bool) -> (WindowOptions, Arc<Mutex<Seen>>) {
-    (WindowOptions { file, max_bytes: 64 << 20, min_free_bytes: 0, with_past }, Arc::default())
+    (
+        WindowOptions { file, max_bytes: 64 << 20, min_free_bytes: 0, with_past, interfaces: Vec::new(), filter: String::new() },
+        Arc::default(),
+    )
 }
 
 fn continuous(interface: &str, past: Duration) -> Continuous<Seen> {
@@ -520,7 +523,7 @@ fn continuous(interface: &str, past: Duration) -> Continuous<Seen> {
 }
 
 fn finish(closed: std::sync::mpsc::Receiver<netdiag::capture::ClosedWindow>) -> CaptureReport {
-    closed.recv_timeout(Duration::from_secs(5)).unwrap().finish()
+    closed.recv_timeout(Duration::from_secs(5)).unwrap().finish(true)
 }
 
 #[test]
@@ -529,7 +532,7 @@ fn no_packet_is_lost_where_windows_overlap() {
     const WINDOWS: usize = 5;
     const EACH: u32 = 2_000;
     let mut near = wire("near");
-    let mut capture = continuous("far", Duration::ZERO);
+    let capture = continuous("far", Duration::ZERO);
     let path = |number: usize| site.folder.path().join(format!("{number}.pcapng"));
     let (options, sink) = window(path(0), false);
     let mut open = vec![(capture.open(options, Arc::clone(&sink)), sink)];
@@ -578,7 +581,7 @@ fn no_packet_is_lost_where_windows_overlap() {
 #[test]
 fn a_window_may_begin_in_the_past_and_an_interface_may_go_and_come() {
     let Some(site) = Site::new() else { return };
-    let mut capture = continuous("far", Duration::from_secs(30));
+    let capture = continuous("far", Duration::from_secs(30));
     let mut near = wire("near");
     for number in 0..100 {
         near.sendpacket(experiment(number)).unwrap();
@@ -607,4 +610,34 @@ fn a_window_may_begin_in_the_past_and_an_interface_may_go_and_come() {
         read(&file_of(&report)).packets.iter().map(|(.., data)| u32::from_be_bytes(data[14..18].try_into().unwrap())).collect();
     assert_eq!(numbers, (0..150).collect::<Vec<_>>());
     assert_eq!(capture.ended(), None);
+}
+
+#[test]
+fn a_recording_within_another_capture_has_what_it_asked_for_and_outlives_its_owner() {
+    let Some(site) = Site::new() else { return };
+    let capture = continuous("far", Duration::ZERO);
+    let even = "ether[17] & 1 = 0";
+    let sinks: Vec<Arc<Mutex<Seen>>> = vec![Arc::default(), Arc::default(), Arc::default()];
+    let path = |name: &str| site.folder.path().join(name);
+    let of = |interface: &str, filter: &str, file: &str| RecordingOptions::new(vec![interface.into()], filter.into(), path(file));
+    let wanted = Recording::within(capture.clone(), of("far", even, "even.pcapng"), Arc::clone(&sinks[0]));
+    let elsewhere = Recording::within(capture.clone(), of("near", "", "elsewhere.pcapng"), Arc::clone(&sinks[1]));
+    let dropped = Recording::within(capture.clone(), of("far", "", "dropped.pcapng"), Arc::clone(&sinks[2]));
+    drop(capture);
+    let mut near = wire("near");
+    for number in 0..100 {
+        near.sendpacket(experiment(number)).unwrap();
+    }
+    wait_until(|| sinks[2].lock().unwrap().0.len() == 100, || "the packets did not come".into());
+    drop(dropped);
+    let report = wanted.stop();
+    let file = read(&file_of(&report));
+    let numbers: Vec<u32> = file.packets.iter().map(|(.., data)| u32::from_be_bytes(data[14..18].try_into().unwrap())).collect();
+    assert_eq!(numbers, (0..100).step_by(2).collect::<Vec<_>>());
+    assert_eq!(file.packets, sinks[0].lock().unwrap().0);
+    assert_eq!((report.filter.as_deref(), report.problem, report.interfaces.len()), (Some(even), None, 1));
+    let report = elsewhere.stop_quickly();
+    assert_eq!((report.packets, report.problem), (0, None), "the packets of other interfaces are not taken");
+    wait_until(|| path("dropped.pcapng").exists(), || "a recording that nobody waits for is finished all the same".into());
+    assert_eq!(read(&path("dropped.pcapng")).packets.len(), 100);
 }

@@ -25,6 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{
+    disk::SmallDisk,
     private_network,
     service::{Bus, Options, Service, connected, modbus_client, validate},
 };
@@ -324,25 +325,6 @@ async fn the_flight_recorder_saves_what_was_before_a_message_of_another_process(
     assert_eq!(filed(&service).await.len(), 2);
 }
 
-/// A small file system of its own, unmounted at the end.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(mib: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let data = format!("size={mib}m");
-        nix::mount::mount(Some("tmpfs"), dir.path(), Some("tmpfs"), nix::mount::MsFlags::empty(), Some(data.as_str()))
-            .expect("this test mounts a file system");
-        Self(dir)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_pauses_the_monitor_and_room_lets_it_go_on() {
     private_network();
@@ -350,13 +332,13 @@ async fn a_full_disk_pauses_the_monitor_and_room_lets_it_go_on() {
     let talk = Talk::begin();
     let disk = SmallDisk::mount(24);
     let mut options = options(&json!({"min_free_bytes": 8 << 20, "snapshot_max_bytes": 4 << 20}));
-    options.settings["state_dir"] = json!(disk.0.path().join("state"));
+    options.settings["state_dir"] = json!(disk.path().join("state"));
     let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options);
     service.ready().await;
     service.ask("set", "/monitor/enabled", Some("true")).await;
     wait_for(&service, "a clean one", |snapshots| !snapshots.is_empty()).await;
     // Somebody else fills the disk beyond the floor.
-    let ballast = disk.0.path().join("ballast");
+    let ballast = disk.path().join("ballast");
     fs::write(&ballast, vec![1; 18 << 20]).unwrap();
     let monitor = in_state(&service, "paused").await;
     assert!(monitor["last_problem"].as_str().unwrap().contains("bytes of disk are free"), "{monitor:#}");
@@ -410,4 +392,105 @@ async fn an_interface_that_goes_and_comes_back_is_told_and_recorded_again() {
     wait(true).await;
     wait_for(&service, "a snapshot after all that", |snapshots| snapshots.iter().any(|one| one["packets"].as_u64() > Some(20)))
         .await;
+}
+
+/// How many packet sockets there are in the network of this test.
+fn packet_sockets(service: &Service) -> usize {
+    let table = fs::read_to_string(format!("/proc/{}/net/packet", service.child.id())).unwrap();
+    table.lines().skip(1).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connectivity_test_shares_the_recording_where_that_has_all_of_it() {
+    private_network();
+    let (_dir, bus) = bus();
+    let talk = Talk::begin();
+    let more = json!({"interfaces": []});
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options(&more));
+    service.ready().await;
+    let test = async |body: &str| {
+        let job_id = service.start_test(body).await;
+        let mut most = 0;
+        loop {
+            most = most.max(packet_sockets(&service));
+            let job = service.get(&format!("/jobs/{job_id}")).await;
+            if job["finished_at"].is_string() {
+                return (most, service.get(&format!("/jobs/{job_id}/result")).await);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let body = r#"{"settle_ms": 1000, "ping": false}"#;
+    let (alone, apart) = test(body).await;
+    assert_eq!((alone, &apart["complete"]), (1, &json!(true)), "{apart:#}");
+
+    service.ask("set", "/monitor/enabled", Some("true")).await;
+    in_state(&service, "recording").await;
+    assert_eq!(packet_sockets(&service), 1);
+    let (together, shared) = test(body).await;
+    assert_eq!(together, 1, "one recording for both");
+    // What the test says is what it said with a recording of its own, and its file is as whole.
+    assert_eq!(shared["endpoints"][0]["verdict"], apart["endpoints"][0]["verdict"], "{shared:#}");
+    assert_eq!(shared["endpoints"][0]["reason"], apart["endpoints"][0]["reason"]);
+    assert_eq!(shared["capture"]["problem"], Value::Null, "{:#}", shared["capture"]);
+    assert_eq!(shared["capture"]["interfaces"][0]["name"], "lo");
+    let asked = |result: &Value| requests(&packets(Path::new(result["capture"]["file"].as_str().unwrap())), talk.port).len();
+    assert!(asked(&shared) > 30 && asked(&apart) > 30, "{} and {}", asked(&shared), asked(&apart));
+
+    // An endpoint that the monitor does not record is recorded apart.
+    let other = TcpListener::bind((DEVICE, 0)).unwrap();
+    let port = other.local_addr().unwrap().port();
+    let extra = json!({"settle_ms": 500, "ping": false, "extra": [{"protocol": "tcp", "address": DEVICE, "port": port}]});
+    let (both, result) = test(&extra.to_string()).await;
+    assert_eq!(both, 2, "{result:#}");
+
+    // The monitor may end while a test goes on: what they share goes on for the test.
+    let job_id = service.start_test(r#"{"settle_ms": 2500, "ping": false}"#).await;
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    service.ask("set", "/monitor/enabled", Some("false")).await;
+    in_state(&service, "off").await;
+    assert_eq!(packet_sockets(&service), 1);
+    service.job_in(&job_id, &["succeeded"], PATIENCE).await;
+    let result = service.get(&format!("/jobs/{job_id}/result")).await;
+    assert!(asked(&result) > 80, "{} requests, {:#}", asked(&result), result["capture"]);
+    assert_eq!(packet_sockets(&service), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finding_triggers_once_and_a_suspect_snapshot_keeps_its_neighbours() {
+    private_network();
+    let (_dir, bus) = bus();
+    let talk = Talk::begin();
+    let rule = json!({"finding": "modbus.*"});
+    let more = json!({"triggers": [rule], "neighbours": 2, "snapshot_s": 1.5, "overlap_s": 0.5});
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options(&more));
+    service.ready().await;
+    service.ask("set", "/monitor/enabled", Some("true")).await;
+    wait_for(&service, "four clean ones", |snapshots| verdicts(snapshots, "clean") >= 4).await;
+    talk.fall_silent();
+    let is_neighbour = |snapshot: &&Value| snapshot["neighbour_of"].is_string();
+    let snapshots = wait_for(&service, "those after", |snapshots| {
+        let suspect = snapshots.iter().position(|one| one["verdict"] == "suspect" && one["trigger"].is_null());
+        suspect.is_some_and(|suspect| {
+            snapshots.iter().skip(suspect + 1).filter(is_neighbour).count() >= 2
+                && snapshots.last().unwrap()["state"] == "temporary"
+        })
+    })
+    .await;
+    let (triggered, continuous): (Vec<&Value>, Vec<&Value>) = snapshots.iter().partition(|one| one["trigger"].is_string());
+    assert_eq!(triggered.len(), 1, "one finding that stays triggers once: {triggered:#?}");
+    let reason = triggered[0]["trigger"].as_str().unwrap();
+    assert!(reason.starts_with("modbus.") && reason.contains("request"), "{reason}");
+    let states: Vec<&str> = continuous.iter().map(|one| one["state"].as_str().unwrap()).collect();
+    let first = continuous.iter().position(|one| one["state"] == "archived" && one["neighbour_of"].is_null()).unwrap();
+    assert!(states[..first - 2].iter().all(|state| *state == "temporary"), "{states:?}");
+    let before = &continuous[first - 2..first];
+    for neighbour in before {
+        assert_eq!((&neighbour["state"], &neighbour["verdict"]), (&json!("archived"), &json!("clean")));
+        assert_eq!(neighbour["neighbour_of"], continuous[first]["snapshot_id"]);
+        let folder = file(neighbour).parent().unwrap();
+        assert!(folder.parent().unwrap().ends_with("archive") && folder.join("context.json").is_file());
+        assert!(requests(&packets(file(neighbour)), talk.port).len() > 40);
+    }
+    assert_eq!(fs::read_dir(file(before[0]).parent().unwrap()).unwrap().count(), 4);
 }

@@ -3,6 +3,7 @@
 // Each test uses its own part of this.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod disk;
 pub mod peers;
 pub mod service;
 

@@ -16,6 +16,7 @@ mod message;
 mod monitor;
 mod request;
 mod schema;
+mod seconds;
 mod status;
 mod time;
 mod topology;
@@ -47,6 +48,7 @@ pub use request::{
     parse_object,
 };
 pub use schema::{reply_schema, schemas};
+pub use seconds::Seconds;
 pub use status::{BusCounters, Capabilities, Capability, Health, MonitorStatus, Status, Summary};
 pub use time::UtcTime;
 pub use topology::{

@@ -1,18 +1,22 @@
 //! The monitor: how it is, what it is told, and the snapshots it made.
 
-use super::{AnalysisVerdict, ApiError, Finding, InterfaceCapture, SeriesStatus, Severity, UtcTime};
+use super::{AnalysisVerdict, ApiError, Finding, InterfaceCapture, Seconds, SeriesStatus, Severity, UtcTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::time::Duration;
+
+/// The shortest snapshot.
+const MIN_SNAPSHOT: Duration = Duration::from_millis(200);
 
 /// How continuous recording is done. Each field has a default; a message may give some of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MonitorSettings {
-    /// The length of a snapshot.
-    pub snapshot_s: u64,
+    /// The length of a snapshot, in seconds.
+    pub snapshot_s: Seconds,
     /// How long before the end of a snapshot the next one begins.
-    pub overlap_s: u64,
+    pub overlap_s: Seconds,
     /// The interfaces to record; empty: those that lead to the endpoints of the topology.
     pub interfaces: Vec<String>,
     /// What to record, as a BPF expression; empty: the endpoints of the topology, and ARP and ICMP.
@@ -29,6 +33,8 @@ pub struct MonitorSettings {
     pub ignore: Vec<IgnoredFinding>,
     /// How long a finding that stays is not archived again.
     pub repeat_s: u64,
+    /// How many of the snapshots before and of those after a suspect one are archived beside it.
+    pub neighbours: u32,
     /// How long a clean snapshot is kept.
     pub clean_retention_s: u64,
     /// How long a suspect snapshot is kept.
@@ -37,6 +43,8 @@ pub struct MonitorSettings {
     pub archive_max_bytes: u64,
     /// The disk room that is never used.
     pub min_free_bytes: u64,
+    /// The part of the disk that is never used, in percent; the larger of the two counts.
+    pub min_free_percent: f64,
     /// How long before a trigger the flight recorder's snapshot begins; 0: there is no flight recorder.
     pub pre_s: u64,
     /// How long after a trigger it ends.
@@ -45,15 +53,15 @@ pub struct MonitorSettings {
     pub pre_max_bytes: u64,
     /// How many snapshots may be triggered within an hour.
     pub triggers_per_hour: u32,
-    /// Messages of other processes that trigger. Their uris are subscribed to when the service starts.
+    /// What triggers by itself: messages of other processes (their uris are subscribed to when the service starts) and findings.
     pub triggers: Vec<TriggerRule>,
 }
 
 impl Default for MonitorSettings {
     fn default() -> Self {
         Self {
-            snapshot_s: 300,
-            overlap_s: 10,
+            snapshot_s: Seconds::whole(300),
+            overlap_s: Seconds::whole(10),
             interfaces: Vec::new(),
             filter: String::new(),
             snaplen: 65_535,
@@ -62,10 +70,12 @@ impl Default for MonitorSettings {
             severity: Severity::Warning,
             ignore: Vec::new(),
             repeat_s: 6 * 3600,
+            neighbours: 1,
             clean_retention_s: 3600,
             archive_max_age_s: 30 * 86_400,
             archive_max_bytes: 4 << 30,
             min_free_bytes: 1 << 30,
+            min_free_percent: 5.0,
             pre_s: 60,
             post_s: 30,
             pre_max_bytes: 32 << 20,
@@ -86,14 +96,26 @@ impl MonitorSettings {
             true => Ok(()),
             false => Err(ApiError::bad_field(field, format!("`{field}` is {value}; it must be from {min} to {max}"))),
         };
-        within("snapshot_s", self.snapshot_s, 1, day)?;
-        within("overlap_s", self.overlap_s, 0, self.snapshot_s / 2)?;
+        let lasts = |field: &str, value: Seconds, min: Duration, max: Duration| match (min..=max).contains(&value.0) {
+            true => Ok(()),
+            false => {
+                let (min, max) = (Seconds(min), Seconds(max));
+                Err(ApiError::bad_field(field, format!("`{field}` is {value}; it must be from {min} to {max}")))
+            }
+        };
+        lasts("snapshot_s", self.snapshot_s, MIN_SNAPSHOT, Duration::from_secs(day))?;
+        lasts("overlap_s", self.overlap_s, Duration::ZERO, self.snapshot_s.0 / 2)?;
         within("snaplen", self.snaplen.into(), 64, 262_144)?;
         within("buffer_bytes", self.buffer_bytes.into(), 65_536, 1 << 30)?;
         within("snapshot_max_bytes", self.snapshot_max_bytes, 4096, u64::MAX)?;
         within("repeat_s", self.repeat_s, 0, 365 * day)?;
+        within("neighbours", self.neighbours.into(), 0, 100)?;
         within("clean_retention_s", self.clean_retention_s, 0, 365 * day)?;
         within("archive_max_age_s", self.archive_max_age_s, 1, 3650 * day)?;
+        if !(0.0..=50.0).contains(&self.min_free_percent) {
+            let message = format!("`min_free_percent` is {}; it must be from 0 to 50", self.min_free_percent);
+            return Err(ApiError::bad_field("min_free_percent", message));
+        }
         within("pre_s", self.pre_s, 0, 3600)?;
         within("post_s", self.post_s, 0, 3600)?;
         within("pre_max_bytes", self.pre_max_bytes, 0, 1 << 30)?;
@@ -116,8 +138,9 @@ pub struct IgnoredFinding {
     pub endpoint_id: Option<String>,
 }
 
-/// A message of another process that makes the flight recorder save: a value of a component (`uri`, `key`, and one of `equals`,
-/// `differs`, `below`, `above`), or an event of the alarm log (`severity`, and `source` if only one counts).
+/// What makes the flight recorder save: a value of a component (`uri`, `key`, and one of `equals`, `differs`, `below`, `above`), an
+/// event of the alarm log (`severity`, and `source` if only one counts), or a finding in what is being recorded (`finding`, and
+/// `endpoint_id` if only one counts).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TriggerRule {
@@ -137,6 +160,10 @@ pub struct TriggerRule {
     pub source: Option<String>,
     /// Events of at least this severity trigger.
     pub severity: Option<u64>,
+    /// The code of a finding; one that ends in `*` is the beginning of codes.
+    pub finding: Option<String>,
+    /// The endpoint that the finding must be about.
+    pub endpoint_id: Option<String>,
 }
 
 impl TriggerRule {
@@ -147,15 +174,25 @@ impl TriggerRule {
     pub fn validate(&self) -> Result<(), ApiError> {
         let conditions = [self.equals.is_some(), self.differs.is_some(), self.below.is_some(), self.above.is_some()];
         let conditions = conditions.into_iter().filter(|given| *given).count();
-        let is_value = self.uri.as_deref().is_some_and(|uri| uri.starts_with('/')) && self.key.is_some() && conditions == 1;
-        let is_event = self.uri.is_none() && self.key.is_none() && conditions == 0 && self.severity.is_some();
-        if is_value && self.severity.is_none() && self.source.is_none() || is_event {
-            return Ok(());
+        let of_value = self.uri.is_some() || self.key.is_some() || conditions > 0;
+        let of_event = self.severity.is_some() || self.source.is_some();
+        let of_finding = self.finding.is_some() || self.endpoint_id.is_some();
+        let is_whole = match (of_value, of_event, of_finding) {
+            (true, false, false) => {
+                self.uri.as_deref().is_some_and(|uri| uri.starts_with('/')) && self.key.is_some() && conditions == 1
+            }
+            (false, true, false) => self.severity.is_some(),
+            (false, false, true) => self.finding.as_deref().is_some_and(|code| !code.is_empty()),
+            _ => false,
+        };
+        match is_whole {
+            true => Ok(()),
+            false => Err(ApiError::bad_field(
+                "triggers",
+                "a trigger has either `uri`, `key` and one of `equals`, `differs`, `below`, `above`; or `severity` and maybe `source`; \
+                 or `finding` and maybe `endpoint_id`",
+            )),
         }
-        Err(ApiError::bad_field(
-            "triggers",
-            "a trigger has either `uri`, `key` and one of `equals`, `differs`, `below`, `above`, or `severity` and maybe `source`",
-        ))
     }
 }
 
@@ -271,6 +308,9 @@ pub struct Snapshot {
     pub text: String,
     /// Why the flight recorder saved it; `null` for the continuous ones.
     pub trigger: Option<String>,
+    /// The suspect snapshot beside which this one was archived; `null` for those that are kept for themselves.
+    #[serde(default)]
+    pub neighbour_of: Option<String>,
     /// The capture.
     pub file: Option<String>,
     /// What it takes on disk, with all that lies beside it.
@@ -331,12 +371,24 @@ mod tests {
         assert!(!check(json!({"uri": "/components/bess_1", "key": "v", "above": 1, "below": 2})));
         assert!(!check(json!({"uri": "/components/bess_1", "key": "v", "above": 1, "severity": 2})));
         assert!(!check(json!({"source": "ess_controller"})));
+        assert!(check(json!({"finding": "modbus.*", "endpoint_id": "a"})) && check(json!({"finding": "tcp.refused"})));
+        assert!(
+            !check(json!({"endpoint_id": "a"})) && !check(json!({"finding": "x", "severity": 3})) && !check(json!({"finding": ""}))
+        );
     }
 
     #[test]
     fn the_defaults_are_valid_and_an_overlap_of_more_than_half_is_not() {
         MonitorSettings::default().validate().unwrap();
-        let settings = MonitorSettings { snapshot_s: 10, overlap_s: 6, ..MonitorSettings::default() };
-        assert_eq!(settings.validate().unwrap_err().field.as_deref(), Some("overlap_s"));
+        let field = |settings: MonitorSettings| settings.validate().unwrap_err().field.unwrap();
+        let of = |snapshot_s, overlap_s| MonitorSettings {
+            snapshot_s: Seconds(Duration::from_millis(snapshot_s)),
+            overlap_s: Seconds(Duration::from_millis(overlap_s)),
+            ..MonitorSettings::default()
+        };
+        assert_eq!(field(of(10_000, 5_001)), "overlap_s");
+        assert_eq!(field(of(199, 0)), "snapshot_s");
+        of(200, 100).validate().unwrap();
+        assert_eq!(field(MonitorSettings { min_free_percent: f64::NAN, ..MonitorSettings::default() }), "min_free_percent");
     }
 }

@@ -11,5 +11,5 @@ mod retention;
 mod store;
 
 pub use repair::cut_to_whole;
-pub use retention::{Limits, Removal, Stored, Why, may_record, to_remove};
+pub use retention::{Limits, Removal, Stored, Why, floor_bytes, may_record, to_remove};
 pub use store::{Leftover, Store, StoreError};

@@ -99,6 +99,11 @@ pub fn to_remove(stored: &[Stored], now_unix_ns: i64, free_bytes: u64, limits: &
     removed
 }
 
+/// The room that is never used on a disk of `disk_bytes`: so many bytes, or so much of the disk, whichever is more.
+pub fn floor_bytes(min_free_bytes: u64, min_free_percent: f64, disk_bytes: u64) -> u64 {
+    min_free_bytes.max((disk_bytes as f64 * min_free_percent / 100.0) as u64)
+}
+
 /// Whether there is room to record. Who has paused waits for a tenth more, so that recording does not flutter.
 pub fn may_record(free_bytes: u64, min_free_bytes: u64, paused: bool) -> bool {
     free_bytes >= if paused { min_free_bytes.saturating_add(min_free_bytes / 10) } else { min_free_bytes }
@@ -148,6 +153,11 @@ mod tests {
         assert_eq!(removed(&all, 10, 450), [("b".into(), Why::DiskFull)]);
         assert_eq!(removed(&all, 10, 250).len(), 3);
         assert_eq!(removed(&all, 10, 0).last(), Some(&("a".into(), Why::DiskFull)), "the newest stays");
+    }
+
+    #[test]
+    fn the_floor_is_the_larger_of_the_two() {
+        assert_eq!((floor_bytes(500, 5.0, 1000), floor_bytes(500, 5.0, 100_000), floor_bytes(7, 0.0, 100_000)), (500, 5000, 7));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub enum StoreError {
     #[error("there is no snapshot `{0}`; the list of snapshots names those there are")]
     NotFound(String),
     /// A snapshot's own words cannot be written.
-    #[error("snapshot {0} cannot be put into JSON: {1}")]
+    #[error("what is known of snapshot {0} cannot be put into JSON, or read: {1}")]
     Json(String, String),
 }
 
@@ -49,7 +49,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the directory, and makes it if need be. What was half filed when netdiag ended is removed: its recording is still there.
+    /// Opens the directory, and makes it if need be. What was half filed when netdiag ended is removed: its recording is still there. So is
+    /// what was left behind by a move into the archive.
     ///
     /// # Errors
     /// When a folder cannot be made.
@@ -61,6 +62,12 @@ impl Store {
                 if entry.file_name().to_string_lossy().starts_with(HALF_FILED) {
                     fs::remove_dir_all(entry.path()).map_err(io_at(&entry.path()))?;
                 }
+            }
+        }
+        for entry in fs::read_dir(store.folder(SnapshotState::Archived)).into_iter().flatten().flatten() {
+            let former = store.folder(SnapshotState::Temporary).join(entry.file_name());
+            if former.is_dir() {
+                fs::remove_dir_all(&former).map_err(io_at(&former))?;
             }
         }
         Ok(store)
@@ -124,6 +131,25 @@ impl Store {
             let _ = fs::remove_dir_all(&half);
         }
         filed.map(|()| snapshot)
+    }
+
+    /// Moves a snapshot that is kept for a while into the archive, with the context: whole or not at all.
+    ///
+    /// # Errors
+    /// When something cannot be read or written; then it stays where it is.
+    pub fn archive(&self, snapshot: Snapshot, context: &Value) -> Result<Snapshot, StoreError> {
+        let former = self.folder(SnapshotState::Temporary).join(&snapshot.snapshot_id);
+        let path = former.join("analysis.json");
+        let json = fs::read(&path).map_err(io_at(&path))?;
+        let analysis: Value = serde_json::from_slice(&json)
+            .map_err(|error| StoreError::Json(snapshot.snapshot_id.clone(), format!("{}: {error}", path.display())))?;
+        let pinned = snapshot.pinned;
+        let archived = self.file(Snapshot { state: SnapshotState::Archived, ..snapshot }, &analysis, Some(context))?;
+        fs::remove_dir_all(&former).map_err(io_at(&former))?;
+        if pinned {
+            self.set_pinned(&archived.snapshot_id, true)?;
+        }
+        Ok(archived)
     }
 
     /// All filed snapshots, oldest first, and what is wrong with those that cannot be read. Those are left alone.
@@ -258,6 +284,7 @@ mod tests {
             verdict: Some(AnalysisVerdict::Clean),
             text: String::new(),
             trigger: None,
+            neighbour_of: None,
             file: Some(recording.display().to_string()),
             disk_bytes: 0,
             packets: 3,
@@ -284,6 +311,31 @@ mod tests {
         assert!(dir.path().join("archive/b/context.json").is_file());
         let (listed, problems) = store.list();
         assert_eq!((listed, problems), (vec![clean, kept], Vec::new()));
+    }
+
+    #[test]
+    fn one_that_was_kept_for_a_while_is_archived_whole_and_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let clean = store.file(snapshot(&store, "a", SnapshotState::Temporary), &report(), None).unwrap();
+        store.set_pinned("a", true).unwrap();
+        let former = dir.path().join("clean/a");
+        let left_behind: Vec<(PathBuf, Vec<u8>)> = fs::read_dir(&former)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect();
+        let context = serde_json::json!({"topology": {}});
+        let archived = store.archive(Snapshot { pinned: true, neighbour_of: Some("b".into()), ..clean }, &context).unwrap();
+        let unpacked = zstd::decode_all(File::open(archived.file.as_ref().unwrap()).unwrap()).unwrap();
+        assert_eq!(unpacked, vec![7; 100_000]);
+        assert!(!former.exists() && dir.path().join("archive/a/context.json").is_file());
+        // The power went before the former place was cleared away.
+        fs::create_dir(&former).unwrap();
+        left_behind.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+        let (listed, problems) = Store::open(dir.path()).unwrap().list();
+        assert_eq!((listed, problems), (vec![archived], Vec::new()));
+        assert!(!former.exists());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{
     live::LIBRARY,
     recorder::{DRAIN, panic_text},
     ring::{Ring, RingOptions},
-    window::Window,
+    window::{Window, WindowProgress},
 };
 use crate::packet::PacketSink;
 use nix::errno::Errno;
@@ -19,7 +19,8 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SendError, Sender, SyncSender, channel, sync_channel},
     },
     thread,
     time::{Duration, Instant},
@@ -59,6 +60,10 @@ pub struct WindowOptions {
     pub min_free_bytes: u64,
     /// Whether it begins with the packets that are remembered.
     pub with_past: bool,
+    /// Takes only the packets of these interfaces; empty: of all.
+    pub interfaces: Vec<String>,
+    /// BPF expression: takes only what it lets through; empty: all that is captured.
+    pub filter: String,
 }
 
 /// How an interface is doing.
@@ -77,7 +82,7 @@ pub struct InterfaceState {
 }
 
 /// How far the open windows are, by number: packets and bytes of file.
-type Progress = BTreeMap<u64, (u64, u64)>;
+type Progress = BTreeMap<u64, WindowProgress>;
 
 #[derive(Default)]
 struct Shared {
@@ -92,14 +97,25 @@ enum Command<S> {
     Interfaces(Vec<String>),
 }
 
-/// The handle to a continuous capture. Dropping it ends the capture and leaves the files of open windows unfinished: close them
-/// first.
+/// The handle to a continuous capture. Dropping the last of its clones ends the capture and leaves the files of open windows unfinished:
+/// close them first.
 pub struct Continuous<S> {
     commands: Sender<Command<S>>,
     /// Wakes the capture thread; the thread ends when this end of the pipe is closed.
-    bell: PipeWriter,
+    bell: Arc<PipeWriter>,
     shared: Arc<Mutex<Shared>>,
-    next_window: u64,
+    next_window: Arc<AtomicU64>,
+}
+
+impl<S> Clone for Continuous<S> {
+    fn clone(&self) -> Self {
+        Self {
+            commands: self.commands.clone(),
+            bell: Arc::clone(&self.bell),
+            shared: Arc::clone(&self.shared),
+            next_window: Arc::clone(&self.next_window),
+        }
+    }
 }
 
 impl<S: PacketSink + 'static> Continuous<S> {
@@ -140,14 +156,13 @@ impl<S: PacketSink + 'static> Continuous<S> {
                 lock(&thread.shared).ended = Some(problem);
             })
             .map_err(CaptureError::Thread)?;
-        Ok(Self { commands, bell, shared, next_window: 1 })
+        Ok(Self { commands, bell: Arc::new(bell), shared, next_window: Arc::new(AtomicU64::new(1)) })
     }
 
     /// Opens a window and returns its number: `sink` and the file get every packet that comes after the return, and what the kernel
     /// held back before. Blocks until the capture thread has opened it: some milliseconds, a second at most.
-    pub fn open(&mut self, options: WindowOptions, sink: Arc<Mutex<S>>) -> u64 {
-        let number = self.next_window;
-        self.next_window += 1;
+    pub fn open(&self, options: WindowOptions, sink: Arc<Mutex<S>>) -> u64 {
+        let number = self.next_window.fetch_add(1, Ordering::Relaxed);
         let (opened, is_open) = sync_channel(1);
         self.send(Command::Open(number, options, sink, opened));
         let _ = is_open.recv_timeout(OPEN_LIMIT);
@@ -155,15 +170,15 @@ impl<S: PacketSink + 'static> Continuous<S> {
     }
 
     /// Closes a window; it gets what the kernel still holds, which takes some 50 ms. The receiver fails if there is no such window
-    /// or the capture has ended.
-    pub fn close(&mut self, window: u64) -> Receiver<ClosedWindow> {
+    /// or the capture has ended. If the receiver is gone by then, the file is finished all the same, and the disk not waited for.
+    pub fn close(&self, window: u64) -> Receiver<ClosedWindow> {
         let (reply, closed) = sync_channel(1);
         self.send(Command::Close(window, reply));
         closed
     }
 
     /// Captures these interfaces from now on, and no others.
-    pub fn set_interfaces(&mut self, interfaces: Vec<String>) {
+    pub fn set_interfaces(&self, interfaces: Vec<String>) {
         self.send(Command::Interfaces(interfaces));
     }
 
@@ -172,8 +187,8 @@ impl<S: PacketSink + 'static> Continuous<S> {
         lock(&self.shared).interfaces.clone()
     }
 
-    /// Packets and bytes of an open window, at most half a second old.
-    pub fn progress(&self, window: u64) -> Option<(u64, u64)> {
+    /// How far an open window is, at most half a second old.
+    pub fn progress(&self, window: u64) -> Option<WindowProgress> {
         lock(&self.shared).windows.get(&window).copied()
     }
 
@@ -182,10 +197,10 @@ impl<S: PacketSink + 'static> Continuous<S> {
         lock(&self.shared).ended.clone()
     }
 
-    fn send(&mut self, command: Command<S>) {
+    fn send(&self, command: Command<S>) {
         // A thread that has ended tells it by `ended`.
         let _ = self.commands.send(command);
-        let _ = self.bell.write_all(&[1]);
+        let _ = (&*self.bell).write_all(&[1]);
     }
 }
 
@@ -248,8 +263,9 @@ impl<S: PacketSink> Thread<S> {
             match command {
                 Command::Open(number, options, sink, opened) => {
                     let file = CaptureFile::create(&options.file, options.max_bytes, options.min_free_bytes);
-                    let mut window = Window::new(&options.file, file, sink, &mut self.intake);
-                    if let Some(ring) = self.ring.as_mut().filter(|_| options.with_past) {
+                    let with_past = options.with_past;
+                    let mut window = Window::new(options, file, sink, &mut self.intake);
+                    if let Some(ring) = self.ring.as_mut().filter(|_| with_past) {
                         ring.replay(now, |packet| window.packet(packet));
                     }
                     self.windows.insert(number, window);
@@ -264,8 +280,10 @@ impl<S: PacketSink> Thread<S> {
 
     fn close_due(&mut self, now: Instant) {
         for (_, number, reply) in self.closing.extract_if(.., |(at, ..)| *at <= now) {
-            if let Some(window) = self.windows.remove(&number) {
-                let _ = reply.send(window.close(&mut self.intake));
+            if let Some(window) = self.windows.remove(&number)
+                && let Err(SendError(closed)) = reply.send(window.close(&mut self.intake))
+            {
+                closed.finish(false);
             }
         }
     }

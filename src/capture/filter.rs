@@ -29,25 +29,7 @@ const PER_IPV6: usize = 48;
 /// counts. Serial lines and names without an address are left out. When so many endpoints are configured that the kernel would not
 /// take the program, addresses are left out and the ports remain; with too many ports, all TCP.
 pub fn endpoints_filter(endpoints: &[Endpoint]) -> String {
-    let mut open_ports = BTreeSet::new();
-    let mut addresses: BTreeMap<u16, BTreeSet<IpAddr>> = BTreeMap::new();
-    for endpoint in endpoints {
-        let Some(port) = endpoint.port else { continue };
-        match (endpoint.direction, endpoint.address) {
-            (Direction::Inbound, _) => {
-                open_ports.insert(port);
-            }
-            (Direction::Undetermined, Some(address)) if address.is_unspecified() => {
-                open_ports.insert(port);
-            }
-            (_, Some(address)) => {
-                addresses.entry(port).or_default().insert(address);
-            }
-            (_, None) => {}
-        }
-    }
-    addresses.retain(|port, _| !open_ports.contains(port));
-
+    let Wanted { open_ports, addresses } = Wanted::of(endpoints);
     let ports = open_ports.len() + addresses.len();
     let per_address = |address: &IpAddr| if address.is_ipv4() { PER_IPV4 } else { PER_IPV6 };
     let with_addresses = ports * PER_PORT + addresses.values().flatten().map(per_address).sum::<usize>();
@@ -70,6 +52,48 @@ pub fn endpoints_filter(endpoints: &[Endpoint]) -> String {
     }
     // A `vlan` moves all offsets that come after it in the expression, so it comes last.
     format!("{filter}{VLAN_PART}{filter}))")
+}
+
+/// Whether [`endpoints_filter`] of `wider` lets through all that it lets through of `narrower`.
+pub fn covers(wider: &[Endpoint], narrower: &[Endpoint]) -> bool {
+    let (wider, narrower) = (Wanted::of(wider), Wanted::of(narrower));
+    let has = |port: &u16, address: &IpAddr| {
+        wider.open_ports.contains(port) || wider.addresses.get(port).is_some_and(|addresses| addresses.contains(address))
+    };
+    narrower.open_ports.is_subset(&wider.open_ports)
+        && narrower.addresses.iter().all(|(port, addresses)| addresses.iter().all(|address| has(port, address)))
+}
+
+/// The ports and addresses of endpoints.
+struct Wanted {
+    /// Ports with any peer.
+    open_ports: BTreeSet<u16>,
+    /// The addresses at every other port.
+    addresses: BTreeMap<u16, BTreeSet<IpAddr>>,
+}
+
+impl Wanted {
+    fn of(endpoints: &[Endpoint]) -> Self {
+        let mut open_ports = BTreeSet::new();
+        let mut addresses: BTreeMap<u16, BTreeSet<IpAddr>> = BTreeMap::new();
+        for endpoint in endpoints {
+            let Some(port) = endpoint.port else { continue };
+            match (endpoint.direction, endpoint.address) {
+                (Direction::Inbound, _) => {
+                    open_ports.insert(port);
+                }
+                (Direction::Undetermined, Some(address)) if address.is_unspecified() => {
+                    open_ports.insert(port);
+                }
+                (_, Some(address)) => {
+                    addresses.entry(port).or_default().insert(address);
+                }
+                (_, None) => {}
+            }
+        }
+        addresses.retain(|port, _| !open_ports.contains(port));
+        Self { open_ports, addresses }
+    }
 }
 
 fn host(address: &IpAddr) -> String {

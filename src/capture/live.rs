@@ -3,7 +3,7 @@
 use super::{OpenError, error::OpenSettings, filter::without_vlan_part, lane::Losses, rights};
 use crate::packet::LinkType;
 use nix::net::if_::if_nametoindex;
-use pcap::{Active, Capture, Inactive, Precision, Stat};
+use pcap::{Active, BpfProgram, Capture, Dead, Inactive, Linktype, Precision, Stat};
 use std::{
     os::fd::{AsFd, BorrowedFd},
     time::Duration,
@@ -17,6 +17,9 @@ pub const HOLD: Duration = Duration::from_millis(20);
 
 /// The name under which Linux gives all interfaces at once.
 const ALL_INTERFACES: &str = "any";
+/// The number of raw IP in the kernel's headers, where capture files have [`LinkType::RAW`].
+const RAW_IP: i32 = 12;
+const OPTIMIZE: bool = true;
 
 /// An open interface.
 pub struct Live {
@@ -89,8 +92,28 @@ impl Live {
     }
 }
 
+/// A filter for packets that are here already.
+pub struct Screen(BpfProgram);
+
+impl Screen {
+    /// Lets through, of packets of this link type, what the BPF expression says.
+    pub fn new(link_type: LinkType, filter: &str) -> Result<Self, OpenError> {
+        let number = if link_type == LinkType::RAW { RAW_IP } else { i32::from(link_type.0) };
+        let dead = Capture::<Dead>::dead(Linktype(number)).map_err(|error| OpenError::Other(words(&error)))?;
+        let compiled = dead.compile(filter, OPTIMIZE).or_else(|error| match without_vlan_part(filter) {
+            untagged if untagged != filter => dead.compile(untagged, OPTIMIZE),
+            _ => Err(error),
+        });
+        compiled.map(Self).map_err(|error| OpenError::Filter { filter: filter.into(), reason: words(&error) })
+    }
+
+    /// Whether it lets the packet through.
+    pub fn passes(&self, data: &[u8]) -> bool {
+        self.0.filter(data)
+    }
+}
+
 fn set_filter(capture: &mut Capture<Active>, filter: &str) -> Result<(), OpenError> {
-    const OPTIMIZE: bool = true;
     let Err(error) = capture.filter(filter, OPTIMIZE) else { return Ok(()) };
     let untagged = without_vlan_part(filter);
     if untagged != filter && capture.filter(untagged, OPTIMIZE).is_ok() {

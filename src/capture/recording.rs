@@ -1,7 +1,7 @@
 //! A recording, from the outside: started, looked at, stopped.
 
 use super::{
-    CaptureError, OpenError,
+    CaptureError, Continuous, OpenError, WindowOptions, WindowProgress,
     file::CaptureFile,
     intake::{Intake, IntakeOptions},
     live::LIBRARY,
@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{api::CaptureReport, packet::PacketSink};
 use std::{
+    fmt,
     io::{PipeWriter, pipe},
     path::PathBuf,
     sync::{
@@ -49,14 +50,37 @@ impl RecordingOptions {
     }
 }
 
-/// A recording that is going on. Dropping it ends it, without waiting and without a report.
-#[derive(Debug)]
-pub struct Recording {
+/// A recording that is going on: a capture of its own, or a window of a continuous one. Dropping it ends it, without waiting and
+/// without a report.
+pub struct Recording(Box<dyn Running>);
+
+impl fmt::Debug for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recording").field("progress", &self.progress()).finish_non_exhaustive()
+    }
+}
+
+trait Running: Send {
+    fn progress(&self) -> (u64, u64);
+    fn file_has_ended(&self) -> bool;
+    fn stop(self: Box<Self>, sync: bool) -> CaptureReport;
+}
+
+/// A capture that begins and ends with the recording.
+struct OfItsOwn {
     /// The capture thread ends when this end of the pipe is closed.
     stop: PipeWriter,
     report: Receiver<CaptureReport>,
     progress: Arc<Progress>,
     options: RecordingOptions,
+}
+
+/// A window of a capture that was there before and goes on after.
+struct Within<S: PacketSink + 'static> {
+    capture: Continuous<S>,
+    window: u64,
+    filter: String,
+    is_closed: bool,
 }
 
 /// Begins to record, and returns when every interface is captured or what is wrong with it is noted. It is an error only if none
@@ -90,7 +114,7 @@ pub fn start<S: PacketSink + 'static>(options: RecordingOptions, sink: Arc<Mutex
             let _ = report_sender.send(recorder.run(&sink));
         })
         .map_err(CaptureError::Thread)?;
-    Ok(Recording { stop, report, progress, options })
+    Ok(Recording(Box::new(OfItsOwn { stop, report, progress, options })))
 }
 
 /// The error when no interface could be opened; a missing right is the same for all and told once.
@@ -104,26 +128,49 @@ fn no_interface(intake: &Intake) -> CaptureError {
 }
 
 impl Recording {
+    /// Records as a window of a capture that is going on; the capture does not end before the recording. What `options` say of the
+    /// snapshot length and the buffer is as it is there. Blocks for some milliseconds.
+    pub fn within<S: PacketSink + 'static>(capture: Continuous<S>, options: RecordingOptions, sink: Arc<Mutex<S>>) -> Self {
+        let RecordingOptions { interfaces, filter, file, max_bytes, min_free_bytes, .. } = options;
+        let window = WindowOptions { file, max_bytes, min_free_bytes, with_past: false, interfaces, filter: filter.clone() };
+        let window = capture.open(window, sink);
+        Self(Box::new(Within { capture, window, filter, is_closed: false }))
+    }
+
     /// Packets captured and bytes of file so far.
     pub fn progress(&self) -> (u64, u64) {
-        (self.progress.packets.load(Ordering::Relaxed), self.progress.bytes.load(Ordering::Relaxed))
+        self.0.progress()
     }
 
     /// Whether the file takes no more packets: its limit is reached, or the disk is full or failed. The report says which.
     pub fn file_has_ended(&self) -> bool {
-        self.progress.file_ended.load(Ordering::Relaxed)
+        self.0.file_has_ended()
     }
 
     /// [`Recording::stop`] for those who cannot wait for the disk: the file is whole, but a power cut within moments may lose it.
     pub fn stop_quickly(self) -> CaptureReport {
-        self.progress.hurry.store(true, Ordering::Release);
-        self.stop()
+        self.0.stop(false)
     }
 
     /// Ends the recording and tells what became of it. What the kernel still holds is taken first. Blocks, normally well under
     /// 200 ms and never longer than a few seconds, even if the capture thread is stuck.
     pub fn stop(self) -> CaptureReport {
-        let Self { stop, report, progress, options } = self;
+        self.0.stop(true)
+    }
+}
+
+impl Running for OfItsOwn {
+    fn progress(&self) -> (u64, u64) {
+        (self.progress.packets.load(Ordering::Relaxed), self.progress.bytes.load(Ordering::Relaxed))
+    }
+
+    fn file_has_ended(&self) -> bool {
+        self.progress.file_ended.load(Ordering::Relaxed)
+    }
+
+    fn stop(self: Box<Self>, sync: bool) -> CaptureReport {
+        let Self { stop, report, progress, options } = *self;
+        progress.hurry.store(!sync, Ordering::Release);
         drop(stop);
         let problem = match report.recv_timeout(STOP_LIMIT) {
             Ok(report) => return report,
@@ -137,6 +184,48 @@ impl Recording {
             filter: Some(options.filter),
             problem: Some(problem),
             ..CaptureReport::default()
+        }
+    }
+}
+
+impl<S: PacketSink + 'static> Within<S> {
+    fn now(&self) -> WindowProgress {
+        self.capture.progress(self.window).unwrap_or_default()
+    }
+}
+
+impl<S: PacketSink + 'static> Running for Within<S> {
+    fn progress(&self) -> (u64, u64) {
+        let WindowProgress { packets, bytes, .. } = self.now();
+        (packets, bytes)
+    }
+
+    fn file_has_ended(&self) -> bool {
+        self.now().file_ended
+    }
+
+    fn stop(mut self: Box<Self>, sync: bool) -> CaptureReport {
+        let closed = self.capture.close(self.window);
+        self.is_closed = true;
+        if let Ok(closed) = closed.recv_timeout(STOP_LIMIT) {
+            return closed.finish(sync);
+        }
+        let WindowProgress { packets, bytes, .. } = self.now();
+        let problem = self.capture.ended().unwrap_or_else(|| "the capture thread did not close the file in time".into());
+        CaptureReport {
+            packets,
+            file_bytes: bytes,
+            filter: Some(self.filter.clone()),
+            problem: Some(problem),
+            ..CaptureReport::default()
+        }
+    }
+}
+
+impl<S: PacketSink + 'static> Drop for Within<S> {
+    fn drop(&mut self) {
+        if !self.is_closed {
+            drop(self.capture.close(self.window));
         }
     }
 }

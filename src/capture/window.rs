@@ -1,26 +1,37 @@
 //! One window of a continuous capture: a file and a sink that get the same packets under the same numbers.
 
 use super::{
-    CaptureFile,
+    CaptureFile, WindowOptions,
     file::FileReport,
     intake::Intake,
     lane::Losses,
+    live::Screen,
     recorder::{FLUSH_AFTER, now_ns, panic_text},
 };
 use crate::{
     api::{CaptureReport, InterfaceCapture},
-    packet::{InterfaceStatistics, Packet, PacketSink},
+    packet::{InterfaceDescription, InterfaceStatistics, Packet, PacketSink},
 };
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
+/// What a window takes of the packets of an interface.
+enum Admission {
+    All,
+    Some(Screen),
+    Nothing,
+}
+
 /// A window that is open.
 pub struct Window<S> {
+    interfaces: Vec<String>,
+    filter: String,
+    /// What is taken of each described interface.
+    admission: Vec<Admission>,
     file: Option<CaptureFile>,
     problem: Option<String>,
     sink: Arc<Mutex<S>>,
@@ -37,13 +48,17 @@ pub struct Window<S> {
 }
 
 impl<S: PacketSink> Window<S> {
-    pub fn new(path: &Path, file: io::Result<CaptureFile>, sink: Arc<Mutex<S>>, intake: &mut Intake) -> Self {
+    pub fn new(options: WindowOptions, file: io::Result<CaptureFile>, sink: Arc<Mutex<S>>, intake: &mut Intake) -> Self {
+        let WindowOptions { file: path, interfaces, filter, .. } = options;
         let (file, problem) = match file {
             Ok(file) => (Some(file), None),
             Err(error) => (None, Some(format!("there is no capture file, `{}` cannot be made: {error}", path.display()))),
         };
         let before = intake.losses();
         let mut window = Self {
+            interfaces,
+            filter,
+            admission: Vec::new(),
             file,
             problem,
             sink,
@@ -61,13 +76,42 @@ impl<S: PacketSink> Window<S> {
 
     /// Describes in the file the interfaces that are new.
     pub fn describe(&mut self, intake: &Intake) {
-        if let Some(file) = &mut self.file {
-            intake.described().iter().skip(self.described).for_each(|interface| file.interface(interface));
+        for interface in intake.described().iter().skip(self.described) {
+            self.admission.push(self.admission_of(interface));
+            if let Some(file) = &mut self.file {
+                let filter = Some(self.filter.clone()).filter(|filter| !filter.is_empty()).or(interface.filter.clone());
+                file.interface(&InterfaceDescription { filter, ..interface.clone() });
+            }
         }
         self.described = intake.described().len();
     }
 
+    fn admission_of(&self, interface: &InterfaceDescription) -> Admission {
+        if !self.is_wanted(&interface.name) {
+            return Admission::Nothing;
+        }
+        if self.filter.is_empty() {
+            return Admission::All;
+        }
+        match Screen::new(interface.link_type, &self.filter) {
+            Ok(screen) => Admission::Some(screen),
+            Err(error) => {
+                tracing::warn!(interface = interface.name, %error, "all of its packets are taken");
+                Admission::All
+            }
+        }
+    }
+
+    fn is_wanted(&self, interface: &str) -> bool {
+        self.interfaces.is_empty() || self.interfaces.iter().any(|wanted| wanted == interface)
+    }
+
     pub fn packet(&mut self, packet: &Packet<'_>) {
+        match self.admission.get(packet.interface as usize) {
+            Some(Admission::All) => {}
+            Some(Admission::Some(screen)) if screen.passes(packet.data) => {}
+            Some(Admission::Some(_) | Admission::Nothing) | None => return,
+        }
         self.packets += 1;
         self.cut += u64::from(packet.wire_len as usize > packet.data.len());
         let packet = Packet { number: self.packets, ..*packet };
@@ -99,9 +143,13 @@ impl<S: PacketSink> Window<S> {
         self.flush_at
     }
 
-    /// Packets taken and bytes of file so far.
-    pub fn progress(&self) -> (u64, u64) {
-        (self.packets, self.file.as_ref().map_or(0, CaptureFile::bytes))
+    /// How far it is.
+    pub fn progress(&self) -> WindowProgress {
+        WindowProgress {
+            packets: self.packets,
+            bytes: self.file.as_ref().map_or(0, CaptureFile::bytes),
+            file_ended: self.file.as_ref().is_none_or(CaptureFile::has_ended),
+        }
     }
 
     /// Ends the window. The file is not finished yet, because that waits for the disk.
@@ -114,7 +162,7 @@ impl<S: PacketSink> Window<S> {
             .collect();
         let mut statistics = vec![InterfaceStatistics::default(); self.described];
         let mut interfaces = Vec::new();
-        for (lane, losses) in intake.lanes().iter().zip(&losses) {
+        for (lane, losses) in intake.lanes().iter().zip(&losses).filter(|(lane, _)| self.is_wanted(&lane.name)) {
             if let Some(statistics) = lane.file_interfaces.last().and_then(|number| statistics.get_mut(*number as usize)) {
                 *statistics = losses.statistics();
             }
@@ -127,7 +175,8 @@ impl<S: PacketSink> Window<S> {
             };
             interfaces.push((capture, lane.file_interfaces.clone()));
         }
-        let filter = intake.described().first().and_then(|interface| interface.filter.clone());
+        let own = Some(self.filter).filter(|filter| !filter.is_empty());
+        let filter = own.or_else(|| intake.described().first().and_then(|interface| interface.filter.clone()));
         ClosedWindow {
             file: self.file,
             problem: self.problem,
@@ -139,6 +188,17 @@ impl<S: PacketSink> Window<S> {
             unix_ns: now_ns(),
         }
     }
+}
+
+/// How far an open window is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WindowProgress {
+    /// Packets taken.
+    pub packets: u64,
+    /// Bytes of file.
+    pub bytes: u64,
+    /// Whether the file takes no more packets.
+    pub file_ended: bool,
 }
 
 /// A window that gets no more packets, and whose file is still to be finished.
@@ -154,10 +214,10 @@ pub struct ClosedWindow {
 }
 
 impl ClosedWindow {
-    /// Finishes the file and gives it its name. Blocks on the disk.
-    pub fn finish(self) -> CaptureReport {
+    /// Finishes the file and gives it its name. Blocks on the disk; with `sync` until the file is safe from a power cut.
+    pub fn finish(self, sync: bool) -> CaptureReport {
         let file = match self.file {
-            Some(file) => file.finish(self.unix_ns, &self.statistics, true),
+            Some(file) => file.finish(self.unix_ns, &self.statistics, sync),
             None => FileReport { not_written: self.unwritten, ..FileReport::default() },
         };
         let interfaces: Vec<InterfaceCapture> = self

@@ -13,5 +13,5 @@ mod verdict;
 
 pub use outcome::{counts, ping_report, sentence, worst_first};
 pub use plan::{ConnectPlan, Device, Plan, PlannedEndpoint, capture_interfaces, plan};
-pub use run::{Decided, Edges, Progress, ReadNeighbours, TestInput, run};
+pub use run::{Decided, Edges, Progress, ReadNeighbours, Record, TestInput, run};
 pub use verdict::{Facts, Judgement, judge};

@@ -7,7 +7,7 @@ use crate::{
         Capabilities, CaptureReport, ConnectReport, ConnectState, ConnectivityRequest, ConnectivityResult, Direction, Endpoint,
         EndpointResult, Finding, KernelView, PingReport, PingState, Protocol, Severity, UtcTime,
     },
-    capture::{self, Recording, RecordingOptions},
+    capture::{CaptureError, Recording, RecordingOptions},
     probe::{Neighbour, Prober, RateLimit, Service, SocketTable},
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
@@ -59,10 +59,15 @@ pub struct Edges {
     pub sockets: Arc<dyn Fn() -> io::Result<SocketTable> + Send + Sync>,
     /// Reads this host's neighbour table, which is asked when nothing is captured; `None` to do without.
     pub neighbours: Option<ReadNeighbours>,
+    /// Begins to record; may block.
+    pub record: Record,
 }
 
 /// Reads the kernel's neighbour table.
 pub type ReadNeighbours = Arc<dyn Fn() -> BoxFuture<'static, io::Result<Vec<Neighbour>>> + Send + Sync>;
+
+/// Begins to record what passes, to a file and to the analysis.
+pub type Record = Arc<dyn Fn(RecordingOptions, Arc<Mutex<Analysis>>) -> Result<Recording, CaptureError> + Send + Sync>;
 
 /// Told how far the test is (0 to 1) and what it is doing. Must not block.
 pub type Progress<'a> = &'a (dyn Fn(f64, &str) + Send + Sync);
@@ -140,7 +145,8 @@ impl Test<'_> {
             .with_heartbeats(self.input.heartbeats.clone());
         let analysis = Arc::new(Mutex::new(analysis));
         let sink = Arc::clone(&analysis);
-        let started = tokio::task::spawn_blocking(move || capture::start(options, sink)).await;
+        let record = Arc::clone(&self.edges.record);
+        let started = tokio::task::spawn_blocking(move || record(options, sink)).await;
         let problem = match started {
             Ok(Ok(recording)) => {
                 self.analysis = Some(analysis);

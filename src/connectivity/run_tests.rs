@@ -42,6 +42,7 @@ fn edges(prober: &Arc<FakeProber>) -> Edges {
         prober: Arc::clone(prober) as Arc<dyn crate::probe::Prober>,
         sockets: Arc::new(|| Ok(SocketTable::parse("", ""))),
         neighbours: None,
+        record: Arc::new(crate::capture::start),
     }
 }
 

@@ -62,6 +62,16 @@ pub enum Rule {
     },
 }
 
+impl Rule {
+    /// The uri that it needs to hear.
+    pub fn into_uri(self) -> String {
+        match self {
+            Self::Value { uri, .. } => uri,
+            Self::Event { .. } => "/events".to_owned(),
+        }
+    }
+}
+
 /// The rules, and whether each condition holds so far, so that only its beginning counts.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {

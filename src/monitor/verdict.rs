@@ -6,17 +6,18 @@ use std::{collections::BTreeMap, time::Duration};
 /// So many findings that stay are remembered; what was seen longest ago is forgotten first.
 const MAX_REMEMBERED: usize = 4096;
 
-/// Findings that are to be overlooked.
+/// Findings that are meant: to be overlooked, or to trigger.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ignore {
+pub struct FindingPattern {
     /// The code; one that ends in `*` is the beginning of codes.
     pub code: String,
     /// Only at this endpoint.
     pub endpoint_id: Option<String>,
 }
 
-impl Ignore {
-    fn matches(&self, finding: &Finding) -> bool {
+impl FindingPattern {
+    /// Whether it means this finding.
+    pub fn matches(&self, finding: &Finding) -> bool {
         let code = match self.code.strip_suffix('*') {
             Some(beginning) => finding.code.starts_with(beginning),
             None => finding.code == self.code,
@@ -26,7 +27,7 @@ impl Ignore {
 }
 
 /// The findings that make a snapshot suspect: of at least this severity, and not to be overlooked. None: it is clean.
-pub fn suspicious<'a>(findings: &'a [Finding], at_least: Severity, ignore: &[Ignore]) -> Vec<&'a Finding> {
+pub fn suspicious<'a>(findings: &'a [Finding], at_least: Severity, ignore: &[FindingPattern]) -> Vec<&'a Finding> {
     let matters = |finding: &&Finding| finding.severity >= at_least && !ignore.iter().any(|ignore| ignore.matches(finding));
     findings.iter().filter(matters).collect()
 }
@@ -121,10 +122,11 @@ mod tests {
             finding("modbus.exception", Severity::Warning, Some("a")),
             finding("modbus.unanswered", Severity::Alarm, Some("b")),
         ];
-        let codes = |at_least, ignore: &[Ignore]| -> Vec<String> {
+        let codes = |at_least, ignore: &[FindingPattern]| -> Vec<String> {
             suspicious(&findings, at_least, ignore).iter().map(|finding| finding.code.clone()).collect()
         };
-        let ignore = |code: &str, endpoint_id: Option<&str>| Ignore { code: code.into(), endpoint_id: endpoint_id.map(Into::into) };
+        let ignore =
+            |code: &str, endpoint_id: Option<&str>| FindingPattern { code: code.into(), endpoint_id: endpoint_id.map(Into::into) };
         assert_eq!(codes(Severity::Warning, &[]), ["modbus.exception", "modbus.unanswered"]);
         assert_eq!(codes(Severity::Alarm, &[]), ["modbus.unanswered"]);
         assert_eq!(codes(Severity::Warning, &[ignore("modbus.*", Some("b"))]), ["modbus.exception"]);

@@ -22,7 +22,7 @@ mod supervised;
 mod tls;
 
 pub use router::{Request, route};
-pub(crate) use runners::free_bytes;
+pub(crate) use runners::{disk_bytes, free_bytes};
 pub use series_settings::{InfluxSettings, SeriesSettings};
 pub use serve::{ServeError, serve};
 pub use settings::{Settings, SettingsError};

@@ -13,7 +13,7 @@ use crate::{
         JobSummary, Topology,
     },
     capture::{self, RecordingOptions},
-    connectivity::{self, Edges, Plan, ReadNeighbours, TestInput, capture_interfaces},
+    connectivity::{self, Edges, Plan, ReadNeighbours, Record, TestInput, capture_interfaces},
     jobs::{JobContext, Outcome, Runner},
     packet::{Packet, PacketSink},
     probe::{Network, NetworkProber, sockets},
@@ -89,6 +89,12 @@ async fn prepare(core: &Arc<Core>, context: &JobContext, request: ConnectivityRe
     }
     let heartbeats = HeartbeatWatch::of_topology(&site.topology.heartbeats, &endpoints().cloned().collect::<Vec<_>>());
     let analysis = analysis_settings(&core.settings);
+    // The interface and the packets that the monitor records already are recorded once.
+    let (sharing, recorded) = (Arc::clone(core), endpoints().cloned().collect::<Vec<_>>());
+    let record: Record = Arc::new(move |options, sink| match sharing.monitor.record(&recorded, &options, &sink) {
+        Some(recording) => Ok(recording),
+        None => capture::start(options, sink),
+    });
     let input = TestInput {
         job_id: context.job.job_id.clone(),
         request,
@@ -100,7 +106,7 @@ async fn prepare(core: &Arc<Core>, context: &JobContext, request: ConnectivityRe
         analysis,
     };
     let neighbours: ReadNeighbours = Arc::new(|| Box::pin(async { Network::open().await?.neighbours().await }));
-    Ok((input, Edges { prober: Arc::new(prober), sockets: Arc::new(sockets), neighbours: Some(neighbours) }))
+    Ok((input, Edges { prober: Arc::new(prober), sockets: Arc::new(sockets), neighbours: Some(neighbours), record }))
 }
 
 /// The site as it is now, and what a request makes of it, with the way to every endpoint.
@@ -273,6 +279,12 @@ async fn recording_options(
 pub(crate) fn free_bytes(path: &std::path::Path) -> nix::Result<u64> {
     let stat = nix::sys::statvfs::statvfs(path)?;
     Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
+
+/// The size of the disk that a path is on, in bytes.
+pub(crate) fn disk_bytes(path: &std::path::Path) -> nix::Result<u64> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    Ok(stat.blocks().saturating_mul(stat.fragment_size()))
 }
 
 /// Writes a result to disk and keeps it at hand. The error is for the job: the result is at hand all the same. Whoever cancelled does

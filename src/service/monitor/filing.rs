@@ -1,15 +1,18 @@
 //! The filing thread: judges each snapshot as it closes, files it, and forgets what need not be kept.
 
-use super::{Command, lock, recording};
+use super::{Command, floor, lock, recording};
 use crate::{
     analysis::Analysis,
-    api::{AnalysisReport, AnalysisVerdict, CaptureReport, Event, Finding, MonitorState, Snapshot, SnapshotState, UtcTime},
+    api::{
+        AnalysisReport, AnalysisVerdict, CaptureReport, Event, Finding, MonitorSettings, MonitorState, Snapshot, SnapshotState,
+        UtcTime,
+    },
     archive::{Leftover, Limits, Store, cut_to_whole, to_remove},
     capture::ClosedWindow,
-    monitor::{Ignore, Keep, Recurrence, suspicious},
+    monitor::{Earlier, FindingPattern, Keep, NeighboursAfter, Recurrence, neighbours_before, suspicious},
     service::{free_bytes, replies::Core, results::body_of, runners::analysis_settings},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     fs,
     ops::ControlFlow,
@@ -51,6 +54,7 @@ struct Clerk {
     core: Weak<Core>,
     store: Store,
     recurrence: Recurrence,
+    neighbours: NeighboursAfter,
     started: Instant,
     tidied: Option<Instant>,
 }
@@ -85,8 +89,14 @@ pub(super) fn run(core: &Weak<Core>, commands: Receiver<Command>) {
     let recorder = thread::Builder::new()
         .name("netdiag-recorder".into())
         .spawn(move || recording::run(recorded, recorded_store, &commands, filings));
-    let mut clerk =
-        Clerk { core: Weak::clone(core), store, recurrence: Recurrence::default(), started: Instant::now(), tidied: None };
+    let mut clerk = Clerk {
+        core: Weak::clone(core),
+        store,
+        recurrence: Recurrence::default(),
+        neighbours: NeighboursAfter::default(),
+        started: Instant::now(),
+        tidied: None,
+    };
     leftovers.into_iter().for_each(|leftover| clerk.mend(&leftover));
     loop {
         clerk.tidy();
@@ -129,7 +139,7 @@ impl Clerk {
 
     fn closed(&mut self, core: &Core, closed: Closed) {
         let Closed { mut snapshot, window, sink } = closed;
-        let capture = window.map(ClosedWindow::finish);
+        let capture = window.map(|window| window.finish(true));
         let mut report = {
             let mut analysis = lock(&sink);
             analysis.set_dropped(capture.as_ref().map_or(0, |capture| capture.kernel_dropped));
@@ -149,13 +159,13 @@ impl Clerk {
     /// Judges a snapshot and files it.
     fn file(&mut self, core: &Core, mut snapshot: Snapshot, report: &mut AnalysisReport) {
         let settings = lock(&core.monitor.view).settings().clone();
-        let ignore: Vec<Ignore> = settings
+        let ignore: Vec<FindingPattern> = settings
             .ignore
             .iter()
-            .map(|ignored| Ignore { code: ignored.code.clone(), endpoint_id: ignored.endpoint_id.clone() })
+            .map(|ignored| FindingPattern { code: ignored.code.clone(), endpoint_id: ignored.endpoint_id.clone() })
             .collect();
         let matters = suspicious(&report.findings, settings.severity, &ignore);
-        let gone_after = Duration::from_secs(settings.snapshot_s * 2 + 60);
+        let gone_after = settings.snapshot_s.0 * 2 + Duration::from_secs(60);
         let repeat = Duration::from_secs(settings.repeat_s);
         let keep = match matters.is_empty() {
             true => None,
@@ -163,11 +173,14 @@ impl Clerk {
         };
         snapshot.verdict = Some(if keep.is_some() { AnalysisVerdict::Suspect } else { AnalysisVerdict::Clean });
         snapshot.text = text(&matters, keep, report);
-        let archive = snapshot.trigger.is_some() || matches!(keep, Some(Keep::New | Keep::Again));
+        let continuous = snapshot.trigger.is_none();
+        let for_itself = !continuous || matches!(keep, Some(Keep::New | Keep::Again));
+        snapshot.neighbour_of = if for_itself { None } else { self.neighbours.take() };
+        let archive = for_itself || snapshot.neighbour_of.is_some();
         snapshot.state = if archive { SnapshotState::Archived } else { SnapshotState::Temporary };
         snapshot.findings.clone_from(&report.findings);
         report.file.clone_from(&snapshot.file);
-        let context = archive.then(|| json!({"topology": core.sites.latest().topology, "settings": settings}));
+        let context = archive.then(|| context(core, &settings));
         let filed = match self.store.file(snapshot.clone(), report, context.as_ref()) {
             Ok(filed) => filed,
             Err(error) => {
@@ -182,13 +195,40 @@ impl Clerk {
         drop(view);
         publish(core, &filed);
         core.publish_monitor();
-        if archive && keep != Some(Keep::Again) {
+        if for_itself && keep != Some(Keep::Again) {
             let why = filed.trigger.as_ref().map_or_else(String::new, |trigger| format!(" (saved because: {trigger})"));
             let what = if keep.is_some() { "is suspect" } else { "was saved" };
             let message = format!("snapshot {} {what}{why}: {}", filed.snapshot_id, filed.text);
             core.post(&Event { source: core.settings.process_name.clone(), message, severity: STATUS });
         }
+        if continuous && for_itself {
+            self.archive_neighbours_before(core, &filed, &settings);
+            self.neighbours.archived(&filed.snapshot_id, settings.neighbours);
+        }
         self.tidied = None;
+    }
+
+    fn archive_neighbours_before(&self, core: &Core, suspect: &Snapshot, settings: &MonitorSettings) {
+        let earlier = lock(&core.monitor.view).continuous_before(&suspect.snapshot_id, settings.neighbours);
+        let places: Vec<Earlier> = earlier
+            .iter()
+            .map(|earlier| Earlier {
+                snapshot_id: earlier.snapshot_id.clone(),
+                closed_unix_ns: earlier.closed_at.map_or(i64::MIN, UtcTime::unix_ns),
+                is_temporary: earlier.state == SnapshotState::Temporary,
+            })
+            .collect();
+        let chosen = neighbours_before(&places, suspect.opened_at.unix_ns(), settings.neighbours, settings.snapshot_s.0);
+        for earlier in earlier.into_iter().filter(|earlier| chosen.contains(&earlier.snapshot_id)) {
+            let snapshot = Snapshot { neighbour_of: Some(suspect.snapshot_id.clone()), ..earlier };
+            match self.store.archive(snapshot, &context(core, settings)) {
+                Ok(archived) => {
+                    lock(&core.monitor.view).put(archived.clone());
+                    publish(core, &archived);
+                }
+                Err(error) => lock(&core.monitor.view).problem(format!("a neighbour could not be archived: {error}")),
+            }
+        }
     }
 
     /// A recording that nobody closed: cut to its last whole packet, looked at, and filed like any other.
@@ -245,7 +285,7 @@ impl Clerk {
             clean_retention: Duration::from_secs(settings.clean_retention_s),
             archive_max_age: Duration::from_secs(settings.archive_max_age_s),
             archive_max_bytes: settings.archive_max_bytes,
-            min_free_bytes: settings.min_free_bytes,
+            min_free_bytes: floor(self.store.root(), &settings),
         };
         let free = free_bytes(self.store.root()).unwrap_or(u64::MAX);
         let now = UtcTime::from(SystemTime::now()).unix_ns();
@@ -285,6 +325,7 @@ fn unfinished(snapshot_id: &str) -> Snapshot {
         verdict: None,
         text: "it was broken off and is being looked at".to_owned(),
         trigger: None,
+        neighbour_of: None,
         file: None,
         disk_bytes: 0,
         packets: 0,
@@ -305,6 +346,11 @@ fn recorded(snapshot: &mut Snapshot, capture: CaptureReport) {
         (capture.not_written > 0)
             .then(|| format!("{} packets were analysed and not written: the file was full", capture.not_written))
     });
+}
+
+/// What an archived snapshot has beside it: the topology and the settings of this time.
+fn context(core: &Core, settings: &MonitorSettings) -> Value {
+    json!({"topology": core.sites.latest().topology, "settings": settings})
 }
 
 /// The verdict in one sentence.

@@ -6,6 +6,7 @@
 mod filing;
 mod recording;
 mod series;
+mod sharing;
 mod view;
 
 pub(super) use series::Series;
@@ -13,12 +14,16 @@ pub(super) use view::View;
 
 use super::{Settings, replies::Core};
 use crate::{
-    api::{ApiError, ErrorCode, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, TriggerRule},
+    analysis::Analysis,
+    api::{ApiError, Endpoint, ErrorCode, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, TriggerRule},
+    archive::floor_bytes,
+    capture::{Recording, RecordingOptions},
     jobs::write_atomically,
-    monitor::{Condition, Rule, Rules},
+    monitor::{Condition, FindingPattern, Rule, Rules},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sharing::Offer;
 use std::{
     path::Path,
     sync::{
@@ -60,6 +65,8 @@ pub(super) struct Monitor {
     rules: Mutex<Rules>,
     commands: OnceLock<SyncSender<Command>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The capture that is going on, while there is one that others may share.
+    offer: Mutex<Option<Offer>>,
 }
 
 impl Monitor {
@@ -82,6 +89,7 @@ impl Monitor {
             rules: Mutex::new(rules),
             commands: OnceLock::new(),
             thread: Mutex::new(None),
+            offer: Mutex::new(None),
         }
     }
 
@@ -114,8 +122,7 @@ impl Monitor {
     /// The uris that its triggers need to hear.
     pub fn uris(&self) -> Vec<String> {
         let view = lock(&self.view);
-        let mut uris: Vec<String> =
-            view.settings().triggers.iter().map(|rule| rule.uri.clone().unwrap_or_else(|| "/events".to_owned())).collect();
+        let mut uris: Vec<String> = view.settings().triggers.iter().filter_map(rule).map(Rule::into_uri).collect();
         uris.sort();
         uris.dedup();
         uris
@@ -221,6 +228,15 @@ impl Monitor {
         lock(&self.view).list(query)
     }
 
+    /// A recording of these endpoints as a window of the monitor's own capture, if that one has all of it. Blocks for some milliseconds.
+    pub fn record(&self, endpoints: &[Endpoint], wanted: &RecordingOptions, sink: &Arc<Mutex<Analysis>>) -> Option<Recording> {
+        lock(&self.offer).as_ref()?.record(endpoints, wanted, sink)
+    }
+
+    fn offer(&self, offer: Option<Offer>) {
+        *lock(&self.offer) = offer;
+    }
+
     fn tell(&self, command: Command) -> Result<(), ApiError> {
         let unavailable = || ApiError::new(ErrorCode::Unavailable, "the monitor is not running");
         let sent = self.commands.get().ok_or_else(unavailable)?.try_send(command);
@@ -256,7 +272,7 @@ fn undressed(body: Value) -> Value {
 }
 
 fn rule(given: &TriggerRule) -> Option<Rule> {
-    let TriggerRule { uri, key, equals, differs, below, above, source, severity } = given.clone();
+    let TriggerRule { uri, key, equals, differs, below, above, source, severity, .. } = given.clone();
     let condition = (equals.map(Condition::Equals))
         .or(differs.map(Condition::Differs))
         .or(below.map(Condition::Below))
@@ -266,6 +282,16 @@ fn rule(given: &TriggerRule) -> Option<Rule> {
         (None, None, None, Some(severity)) => Some(Rule::Event { source, severity }),
         _ => None,
     }
+}
+
+fn finding_pattern(given: &TriggerRule) -> Option<FindingPattern> {
+    given.finding.clone().map(|code| FindingPattern { code, endpoint_id: given.endpoint_id.clone() })
+}
+
+/// The disk room below `root` that is never used, in bytes.
+fn floor(root: &Path, settings: &MonitorSettings) -> u64 {
+    let disk_bytes = super::disk_bytes(root).unwrap_or(0);
+    floor_bytes(settings.min_free_bytes, settings.min_free_percent, disk_bytes)
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,16 +3,17 @@
 use super::{
     Command,
     filing::{Closed, Filing},
-    lock,
+    finding_pattern, floor, lock,
     series::Reading,
+    sharing::Offer,
 };
 use crate::{
     analysis::{Analysis, Expectation, HeartbeatWatch, Watch},
-    api::{Event, MonitorInterface, MonitorSettings, MonitorState, Snapshot, SnapshotState, UtcTime},
+    api::{Event, Finding, MonitorInterface, MonitorSettings, MonitorState, Snapshot, SnapshotState, UtcTime},
     archive::{Store, may_record},
     capture::{self, ClosedWindow, Continuous, ContinuousOptions, WindowOptions},
     connectivity::capture_interfaces,
-    monitor::{OpenSnapshot, RateLimit, Schedule},
+    monitor::{FindingPattern, Keep, OpenSnapshot, RateLimit, Recurrence, Schedule},
     service::{
         free_bytes,
         replies::Core,
@@ -37,6 +38,9 @@ const BEFORE_THE_CONFIGS: Duration = Duration::from_millis(50);
 /// How often the publication of what only counts upwards is made.
 const PUBLISH_PERIOD: Duration = Duration::from_secs(5);
 const HOUR: Duration = Duration::from_secs(3600);
+/// How often it is looked whether a finding triggers, and at most what part of the time that may take.
+const FINDINGS_PERIOD: Duration = Duration::from_secs(1);
+const FINDINGS_SHARE: u32 = 50;
 /// Severities of the alarm log.
 const STATUS: u8 = 2;
 const ALARM: u8 = 3;
@@ -65,6 +69,9 @@ struct Recorder {
     replaced: Option<(Continuous<Analysis>, Vec<Open>)>,
     started: Instant,
     triggers: RateLimit,
+    /// The findings that have triggered and are still there.
+    triggered: Recurrence,
+    findings_at: Instant,
     full: bool,
     retry_at: Option<Instant>,
     published: Option<(MonitorState, Vec<(String, bool)>)>,
@@ -84,6 +91,8 @@ pub(super) fn run(core: Weak<Core>, store: Store, commands: &Receiver<Command>, 
         replaced: None,
         started: now,
         triggers: RateLimit::default(),
+        triggered: Recurrence::default(),
+        findings_at: now,
         full: false,
         retry_at: None,
         published: None,
@@ -139,15 +148,15 @@ impl Recorder {
 
     fn record(&mut self, core: &Core, settings: &MonitorSettings, free: u64) -> (MonitorState, Duration) {
         let second = Duration::from_secs(1);
-        let has_room = may_record(free, settings.min_free_bytes, self.full);
+        let floor = floor(self.store.root(), settings);
+        let has_room = may_record(free, floor, self.full);
         if has_room == self.full {
             self.full = !has_room;
             let message = match has_room {
                 true => "the monitor records again: the disk has room".to_owned(),
-                false => format!(
-                    "the monitor has paused: {free} bytes of disk are free, less than the {} to be kept free",
-                    settings.min_free_bytes
-                ),
+                false => {
+                    format!("the monitor has paused: {free} bytes of disk are free, less than the {floor} to be kept free")
+                }
             };
             let severity = if has_room { STATUS } else { ALARM };
             core.post(&Event { source: core.settings.process_name.clone(), message: message.clone(), severity });
@@ -163,6 +172,7 @@ impl Recorder {
         }
         let wait = self.schedule(core, settings);
         self.end_replaced();
+        self.look_for_findings(settings);
         let captured = self.capture.as_ref().is_some_and(|(_, capture)| capture.interfaces().iter().any(|one| one.captured));
         (if captured { MonitorState::Recording } else { MonitorState::Paused }, wait)
     }
@@ -200,6 +210,10 @@ impl Recorder {
         }
         match Continuous::start(options.clone()) {
             Ok(capture) => {
+                let endpoints = core.with_extra(&core.sites.latest().topology.endpoints);
+                let offer = Offer { capture: capture.clone(), options: options.clone(), endpoints };
+                // What somebody's own filter lets through cannot be told.
+                core.monitor.offer(settings.filter.is_empty().then_some(offer));
                 let open = std::mem::take(&mut self.open);
                 self.replaced = self.capture.replace((options, capture)).map(|(_, former)| (former, open));
                 self.retry_at = None;
@@ -217,8 +231,7 @@ impl Recorder {
 
     /// Opens and closes what is due.
     fn schedule(&mut self, core: &Core, settings: &MonitorSettings) -> Duration {
-        let schedule =
-            Schedule { slot: Duration::from_secs(settings.snapshot_s.max(1)), overlap: Duration::from_secs(settings.overlap_s) };
+        let schedule = Schedule { slot: settings.snapshot_s.0, overlap: settings.overlap_s.0 };
         let scheduled: Vec<(usize, OpenSnapshot)> = self
             .open
             .iter()
@@ -246,6 +259,27 @@ impl Recorder {
         let until = triggered.map_or(step.wait, |at| at.saturating_duration_since(Instant::now()));
         // An overlap or a slot of nothing must not become a busy loop.
         step.wait.min(until).max(Duration::from_millis(5))
+    }
+
+    /// Looks whether what is being recorded holds a finding that triggers. A finding triggers once, and again when it had been gone.
+    fn look_for_findings(&mut self, settings: &MonitorSettings) {
+        let patterns: Vec<FindingPattern> = settings.triggers.iter().filter_map(finding_pattern).collect();
+        let begun = Instant::now();
+        if patterns.is_empty() || begun < self.findings_at {
+            return;
+        }
+        let by_schedule = self.open.iter().find(|open| matches!(open.ends, Ends::BySchedule(_)));
+        let Some(report) = by_schedule.map(|open| lock(&open.sink).report()) else { return };
+        let now = Instant::now();
+        self.findings_at = now + FINDINGS_PERIOD.max((now - begun) * FINDINGS_SHARE);
+        let meant = |finding: &&Finding| patterns.iter().any(|pattern| pattern.matches(finding));
+        let meant: Vec<&Finding> = report.findings.iter().filter(meant).collect();
+        let Some(worst) = meant.first() else { return };
+        let reason = format!("{}: {}", worst.code, worst.message);
+        let gone_after = settings.snapshot_s.0 * 2 + FINDINGS_PERIOD * 60;
+        if self.triggered.take(&meant, now - self.started, Duration::MAX, gone_after) == Keep::New {
+            self.trigger(reason);
+        }
     }
 
     fn trigger(&mut self, reason: String) {
@@ -284,8 +318,10 @@ impl Recorder {
         let window = WindowOptions {
             file: file.clone(),
             max_bytes: settings.snapshot_max_bytes,
-            min_free_bytes: settings.min_free_bytes,
+            min_free_bytes: floor(self.store.root(), settings),
             with_past: !past.is_zero(),
+            interfaces: Vec::new(),
+            filter: String::new(),
         };
         let opened_ns = wall_ns().saturating_sub(i64::try_from(past.as_nanos()).unwrap_or(0));
         let snapshot = Snapshot {
@@ -296,6 +332,7 @@ impl Recorder {
             verdict: None,
             text: "it is being recorded".to_owned(),
             trigger,
+            neighbour_of: None,
             file: Some(file.display().to_string()),
             disk_bytes: 0,
             packets: 0,
@@ -326,7 +363,7 @@ impl Recorder {
     }
 
     fn end_replaced(&mut self) {
-        let Some((mut capture, open)) = self.replaced.take() else { return };
+        let Some((capture, open)) = self.replaced.take() else { return };
         for open in open {
             self.reading.closing(&open.sink, oldest(&self.open));
             let window = capture.close(open.window).recv_timeout(CLOSE_PATIENCE).ok();
@@ -336,6 +373,9 @@ impl Recorder {
 
     /// Closes what is open, and then the capture.
     fn end_capture(&mut self) {
+        if let Some(core) = self.core.upgrade() {
+            core.monitor.offer(None);
+        }
         self.end_replaced();
         while !self.open.is_empty() {
             self.close(0);
@@ -351,8 +391,8 @@ impl Recorder {
             .open
             .iter()
             .filter_map(|open| {
-                let (packets, bytes) = self.capture.as_ref()?.1.progress(open.window)?;
-                Some((open.snapshot.snapshot_id.clone(), packets, bytes))
+                let progress = self.capture.as_ref()?.1.progress(open.window)?;
+                Some((open.snapshot.snapshot_id.clone(), progress.packets, progress.bytes))
             })
             .collect();
         let captured: Vec<(String, bool)> = interfaces.iter().map(|one| (one.name.clone(), one.captured)).collect();

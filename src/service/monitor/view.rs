@@ -96,6 +96,13 @@ impl View {
         self.snapshots.get(snapshot_id).cloned()
     }
 
+    /// So many of the filed continuous snapshots before this one, the newest first.
+    pub fn continuous_before(&self, snapshot_id: &str, count: u32) -> Vec<Snapshot> {
+        let earlier = self.snapshots.range(..snapshot_id.to_owned()).rev().map(|(_, snapshot)| snapshot);
+        let filed = earlier.filter(|snapshot| snapshot.trigger.is_none() && snapshot.state != SnapshotState::Open);
+        filed.take(usize::try_from(count).unwrap_or(usize::MAX)).cloned().collect()
+    }
+
     /// The newest first, without their findings.
     pub fn list(&self, query: &SnapshotQuery) -> SnapshotList {
         let wanted = |snapshot: &&Snapshot| query.verdict.is_none_or(|verdict| snapshot.verdict == Some(verdict));
