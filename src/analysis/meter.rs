@@ -14,6 +14,7 @@ use crate::api::{Protocol, ResponseTimes, TrafficFigures};
 pub struct Meter {
     counts: Counts,
     response_times: Durations,
+    last_seen_ns: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -71,6 +72,7 @@ impl Meter {
         Self {
             counts: self.counts.each(earlier.counts, u64::saturating_sub),
             response_times: self.response_times.since(&earlier.response_times),
+            last_seen_ns: self.last_seen_ns,
         }
     }
 
@@ -78,6 +80,12 @@ impl Meter {
     pub fn add(&mut self, other: &Self) {
         self.counts = self.counts.each(other.counts, u64::saturating_add);
         self.response_times.merge(&other.response_times);
+        self.last_seen_ns = self.last_seen_ns.max(other.last_seen_ns);
+    }
+
+    /// When the side that serves last sent a packet, in nanoseconds since 1970; `None`: never in what was read.
+    pub const fn last_seen_ns(&self) -> Option<i64> {
+        self.last_seen_ns
     }
 
     /// As the bus has it: what cannot be seen with this protocol is absent.
@@ -107,6 +115,7 @@ impl Meter {
             exceptions: is_modbus.then_some(counts.exceptions),
             unsolicited: is_dnp3.then_some(counts.unsolicited),
             damaged_frames: asked(counts.damaged),
+            response_ms_min: of_times(|times| Some((times.min * 1e3).round() / 1e3)),
             response_ms_median: of_times(|times| times.median),
             response_ms_p95: of_times(|times| times.p95),
             response_ms_max: of_times(|times| Some((times.max * 1e3).round() / 1e3)),
@@ -115,6 +124,7 @@ impl Meter {
 
     /// Adds what was seen of a server; `flows` are its connections that are remembered.
     fn read<'a>(&mut self, service: &Service, flows: impl Iterator<Item = &'a Flow> + Clone, shared: &Shared) {
+        self.last_seen_ns = self.last_seen_ns.max(service.server_last.map(|stamp| stamp.at));
         let mut seen = Counts {
             packets: service.packets,
             server_packets: service.server_packets,
@@ -155,6 +165,11 @@ impl Meter {
 }
 
 impl Analysis {
+    /// The time of the latest packet, in nanoseconds since 1970; `None` before the first.
+    pub fn latest_ns(&self) -> Option<i64> {
+        (self.packets > 0).then_some(self.shared.now)
+    }
+
     /// The figures of each watched endpoint so far, in the order of the watches. Quick: packets that come meanwhile have to wait.
     pub fn meters(&self) -> Vec<(String, Meter)> {
         let meter = |(index, watch): (usize, &super::Watch)| {

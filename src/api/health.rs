@@ -77,11 +77,13 @@ pub struct TrafficFigures {
     pub unsolicited: Option<u64>,
     /// Bytes where a Modbus frame should be; DNP3 frames with a wrong check sum.
     pub damaged_frames: Option<u64>,
-    /// From a request to its response: the one in the middle, ...
+    /// From a request to its response, in milliseconds: the shortest, ...
+    pub response_ms_min: Option<f64>,
+    /// ... the one in the middle, ...
     pub response_ms_median: Option<f64>,
-    /// ... the one that 95 % do not exceed (both differ from the true one by 3 % at most), ...
+    /// ... the one that 95 % do not exceed, ...
     pub response_ms_p95: Option<f64>,
-    /// ... and the longest.
+    /// ... and the longest. Each differs from the true one by 4 % at most.
     pub response_ms_max: Option<f64>,
 }
 
@@ -102,6 +104,8 @@ pub struct EndpointHealth {
     pub at: UtcTime,
     /// How long the period was.
     pub period_s: f64,
+    /// How long before the end of the period the side that serves last sent a packet; `null`: not since the service started.
+    pub last_seen_s: Option<f64>,
     /// What was seen.
     #[serde(flatten)]
     pub figures: TrafficFigures,

@@ -40,12 +40,19 @@ pub struct InfluxSettings {
     /// A file with the user's password (version 1).
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// The measurement of the points.
+    #[serde(default = "measurement")]
+    pub measurement: String,
     /// Tags that every point gets besides `host`, `endpoint_id`, `name` and `protocol`.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
     /// The most memory that points take which cannot be written yet; the oldest are dropped first.
     #[serde(default = "queue_max_bytes")]
     pub queue_max_bytes: u64,
+}
+
+fn measurement() -> String {
+    "netdiag_endpoint".to_owned()
 }
 
 const fn queue_max_bytes() -> u64 {
@@ -89,6 +96,9 @@ impl InfluxSettings {
             let value = if self.username.is_some() { "there without `password_file`" } else { "missing" };
             return Some(("influx.username", value.to_owned(), "there together with `password_file`"));
         }
+        if self.measurement.is_empty() || self.measurement.starts_with('_') || self.measurement.chars().any(char::is_control) {
+            return Some(("influx.measurement", format!("`{}`", self.measurement.escape_debug()), "such as `netdiag_endpoint`"));
+        }
         let is_bad = |key: &str| {
             key.is_empty() || key.starts_with('_') || ["time", "field", "measurement"].contains(&key) || OWN_TAGS.contains(&key)
         };
@@ -108,6 +118,7 @@ impl fmt::Debug for InfluxSettings {
             .field("token_file", &self.token_file)
             .field("username", &self.username)
             .field("password_file", &self.password_file)
+            .field("measurement", &self.measurement)
             .field("tags", &self.tags)
             .field("queue_max_bytes", &self.queue_max_bytes)
             .finish()
@@ -144,6 +155,10 @@ mod tests {
         for tag in ["host", "time", "_field", ""] {
             assert_eq!(field(&format!("tags = {{\"{tag}\" = \"x\"}}")), Some("influx.tags"), "{tag}");
         }
+        for measurement in ["", "_m", "a\\nb"] {
+            assert_eq!(field(&format!("measurement = \"{measurement}\"")), Some("influx.measurement"), "{measurement}");
+        }
+        assert_eq!(field("measurement = \"plc traffic\""), None);
         assert_eq!(field("queue_max_bytes = 1"), Some("influx.queue_max_bytes"));
         for url in ["nonsense", "/write?db=x", "file:///etc", "http://"] {
             assert_eq!(settings(&format!("url = \"{url}\"")).wrong().unwrap().0, "influx.url", "{url}");

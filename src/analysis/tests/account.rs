@@ -170,6 +170,7 @@ proptest! {
         for (endpoint_id, whole) in whole.analysis.meters() {
             let mut sum = Meter::default();
             ended.iter().filter_map(|period| period.get(&endpoint_id)).for_each(|period| sum.add(period));
+            prop_assert_eq!(sum.last_seen_ns(), whole.last_seen_ns());
             let (sum, whole) = (sum.figures(Protocol::Modbus), whole.figures(Protocol::Modbus));
             // The longest time is as exact as a step of the histogram.
             let near = |left: Option<f64>, right: Option<f64>| match (left, right) {
@@ -178,8 +179,9 @@ proptest! {
             };
             prop_assert!(near(sum.response_ms_max, whole.response_ms_max), "{:?} is not {:?}", sum.response_ms_max, whole.response_ms_max);
             prop_assert!(near(sum.response_ms_median, whole.response_ms_median));
+            prop_assert!(near(sum.response_ms_min, whole.response_ms_min));
             let counts = |figures: crate::api::TrafficFigures| crate::api::TrafficFigures {
-                response_ms_median: None, response_ms_p95: None, response_ms_max: None, ..figures
+                response_ms_min: None, response_ms_median: None, response_ms_p95: None, response_ms_max: None, ..figures
             };
             prop_assert_eq!(counts(sum), counts(whole), "{}", endpoint_id);
         }

@@ -14,8 +14,6 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// The measurement of the points.
-const MEASUREMENT: &str = "netdiag_endpoint";
 /// How long a connection, and a whole request, may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -280,7 +278,7 @@ fn point<'a>(endpoint: &'a EndpointHealth, host: &'a str, settings: &'a InfluxSe
     let figures = &endpoint.figures;
     let int = |count: u64| Some(Field::Int(i64::try_from(count).unwrap_or(i64::MAX)));
     let maybe = |count: Option<u64>| count.and_then(int);
-    let time = |ms: Option<f64>| ms.map(Field::Float);
+    let time = |duration: Option<f64>| duration.map(Field::Float);
     let own = [
         ("host", host),
         ("endpoint_id", &endpoint.endpoint_id),
@@ -288,12 +286,13 @@ fn point<'a>(endpoint: &'a EndpointHealth, host: &'a str, settings: &'a InfluxSe
         ("protocol", endpoint.protocol.as_str()),
     ];
     Point {
-        measurement: MEASUREMENT,
+        measurement: &settings.measurement,
         tags: own.into_iter().chain(settings.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()))).collect(),
         fields: vec![
             ("health", Some(Field::Text(endpoint.health.as_str()))),
             ("health_text", Some(Field::Text(&endpoint.health_text))),
             ("period_s", Some(Field::Float(endpoint.period_s))),
+            ("last_seen_s", time(endpoint.last_seen_s)),
             ("packets", int(figures.packets)),
             ("server_packets", int(figures.server_packets)),
             ("payload_bytes", int(figures.payload_bytes)),
@@ -312,6 +311,7 @@ fn point<'a>(endpoint: &'a EndpointHealth, host: &'a str, settings: &'a InfluxSe
             ("exceptions", maybe(figures.exceptions)),
             ("unsolicited", maybe(figures.unsolicited)),
             ("damaged_frames", maybe(figures.damaged_frames)),
+            ("response_ms_min", time(figures.response_ms_min)),
             ("response_ms_median", time(figures.response_ms_median)),
             ("response_ms_p95", time(figures.response_ms_p95)),
             ("response_ms_max", time(figures.response_ms_max)),
@@ -337,6 +337,7 @@ mod tests {
             exceptions: Some(1),
             unsolicited: Some(1),
             damaged_frames: Some(1),
+            response_ms_min: Some(1.0),
             response_ms_median: Some(1.0),
             response_ms_p95: Some(1.0),
             response_ms_max: Some(1.0),
@@ -350,6 +351,7 @@ mod tests {
             health_text: "fine".into(),
             at: UtcTime::from_unix_ns(1_700_000_000_123_000_000),
             period_s: 60.0,
+            last_seen_s: Some(0.5),
             figures,
         }
     }

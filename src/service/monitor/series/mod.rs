@@ -46,6 +46,13 @@ pub(super) struct Ended {
     meters: BTreeMap<String, Meter>,
 }
 
+/// What is remembered of an endpoint from period to period.
+#[derive(Debug, Clone, Copy, Default)]
+struct Remembered {
+    past: Past,
+    last_seen_ns: Option<i64>,
+}
+
 /// What was published after a period.
 #[derive(Debug, Clone)]
 struct Latest {
@@ -59,7 +66,7 @@ pub(in crate::service) struct Series {
     period: Option<Duration>,
     ended: OnceLock<Sender<Ended>>,
     latest: Mutex<Option<Arc<Latest>>>,
-    past: Mutex<BTreeMap<String, Past>>,
+    remembered: Mutex<BTreeMap<String, Remembered>>,
     published: AtomicU64,
     unpublished: AtomicU64,
     influx: Option<Arc<Influx>>,
@@ -73,7 +80,7 @@ impl Series {
             period: Some(period).filter(|period| !period.is_zero()),
             ended: OnceLock::new(),
             latest: Mutex::default(),
-            past: Mutex::default(),
+            remembered: Mutex::default(),
             published: AtomicU64::new(0),
             unpublished: AtomicU64::new(0),
             influx: settings.influx.clone().map(|influx| Arc::new(Influx::new(influx))),
@@ -182,16 +189,20 @@ impl Core {
     fn judge(&self, ended: &Ended) -> Latest {
         let slow_response = Duration::from_millis(self.settings.slow_response_ms);
         let period_s = (ended.period.as_secs_f64() * 1e3).round() / 1e3;
-        let mut past = lock(&self.monitor.series.past);
-        let mut remembered = BTreeMap::new();
+        let mut remembered = lock(&self.monitor.series.remembered);
+        let mut now_known = BTreeMap::new();
         let mut endpoints = BTreeMap::new();
         for endpoint in self.with_extra(&self.sites.latest().topology.endpoints).iter().filter(|one| is_measurable(one)) {
             // One that is new in the configs is seen from the next snapshot on.
             let Some(meter) = ended.meters.get(&endpoint.endpoint_id) else { continue };
             let figures = meter.figures(endpoint.protocol);
-            let past = past.get(&endpoint.endpoint_id).copied().unwrap_or_default().and(&figures, ended.period);
-            remembered.insert(endpoint.endpoint_id.clone(), past);
-            let (health, health_text) = health(&figures, &expected(endpoint, slow_response), &past);
+            let before = remembered.get(&endpoint.endpoint_id).copied().unwrap_or_default();
+            let known = Remembered {
+                past: before.past.and(&figures, ended.period),
+                last_seen_ns: before.last_seen_ns.max(meter.last_seen_ns()),
+            };
+            now_known.insert(endpoint.endpoint_id.clone(), known);
+            let (health, health_text) = health(&figures, &expected(endpoint, slow_response), &known.past);
             let judged = EndpointHealth {
                 endpoint_id: endpoint.endpoint_id.clone(),
                 name: endpoint.name.clone(),
@@ -200,11 +211,12 @@ impl Core {
                 health_text,
                 at: ended.at,
                 period_s,
+                last_seen_s: known.last_seen_ns.map(|ns| seconds_between(ns, ended.at)),
                 figures,
             };
             endpoints.insert(endpoint.endpoint_id.clone(), judged);
         }
-        *past = remembered;
+        *remembered = now_known;
         Latest { at: ended.at, period_s, endpoints }
     }
 
@@ -213,6 +225,11 @@ impl Core {
         let uri = self.settings.uri(&format!("health/{}", health.endpoint_id));
         self.client.send(Message { body: Some(body_of(health)), ..Message::new("pub", uri) })
     }
+}
+
+/// Whole milliseconds, as seconds; a packet that is newer than `until` was seen just then.
+fn seconds_between(ns: i64, until: UtcTime) -> f64 {
+    (until.unix_ns().saturating_sub(ns).max(0) / 1_000_000) as f64 / 1e3
 }
 
 /// Whether packets of an endpoint can be told to be its own.
