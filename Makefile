@@ -45,6 +45,12 @@ setup-test: setup $(PEERS)/ready
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends dropbear-bin >/dev/null; \
 	}
 
+	@command -v influxd >/dev/null || { \
+		echo "installing influxdb (apt), to write time series to; the tests start one of their own"; \
+		$(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends influxdb >/dev/null; \
+	}
+
 # Real peers for the tests: a Modbus server and a DNP3 outstation and master that are not ours.
 $(PEERS)/ready: integration/peers/requirements.txt
 	@echo "installing the peers that the tests talk to (pip, into $(PEERS))"

@@ -71,6 +71,31 @@ fn modbus_polls(bencher: Bencher<'_, '_>, connections: u16) {
     bencher.counter(ItemsCount::new(packets.len())).bench(|| analyse(&packets, Vec::new()));
 }
 
+/// What the monitor does at the end of each period while packets have to wait, and what it does after: the figures of 100 endpoints with 10
+/// connections each.
+#[divan::bench_group]
+mod period {
+    use super::*;
+    use netdiag::analysis::Account;
+
+    #[divan::bench]
+    fn read(bencher: Bencher<'_, '_>) {
+        let analysis = analyse(&polls(1_000, 60), watches());
+        bencher.counter(ItemsCount::new(usize::from(DEVICES))).bench(|| analysis.meters());
+    }
+
+    #[divan::bench]
+    fn sum_up(bencher: Bencher<'_, '_>) {
+        let meters = analyse(&polls(1_000, 60), watches()).meters();
+        bencher.counter(ItemsCount::new(usize::from(DEVICES))).with_inputs(|| (Account::default(), meters.clone())).bench_values(
+            |(mut account, meters)| {
+                account.read(meters);
+                account.take()
+            },
+        );
+    }
+}
+
 /// The whole first look as `netdiag analyze` takes it: a pcapng file of about a million packets of 20,000 connections, read, analysed and
 /// reported; and what `tcpdump -r FILE -w FILE` needs to copy the same file, where it is installed.
 #[divan::bench_group(sample_count = 5, sample_size = 1)]

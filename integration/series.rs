@@ -86,12 +86,13 @@ struct Client {
 }
 
 impl Client {
-    fn begin() -> Self {
+    /// Begins to poll; a response is waited for this long.
+    fn begin(patience_ms: u64) -> Self {
         let (did, stop) = (Arc::<Did>::default(), Arc::new(AtomicBool::new(false)));
         let (does, over) = (Arc::clone(&did), Arc::clone(&stop));
         let polls = thread::spawn(move || {
             let mut stream = TcpStream::connect((DEVICE, PORT)).unwrap();
-            stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(patience_ms))).unwrap();
             for id in 0_u16.. {
                 if over.load(Relaxed) {
                     break;
@@ -130,7 +131,7 @@ fn options(more: &Value) -> Options {
         "snapshot_s": 2, "overlap_s": 0.7, "clean_retention_s": 3600, "min_free_bytes": 1 << 20, "min_free_percent": 0,
         "interfaces": ["lo"], "pre_s": 0,
     });
-    let mut settings = json!({"monitor": monitor, "monitor_enabled": true, "series": {"period_s": 1}, "response_timeout_ms": 300, "slow_response_ms": 250});
+    let mut settings = json!({"monitor": monitor, "monitor_enabled": true, "series": {"period_s": 1}, "response_timeout_ms": 2000});
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     Options { settings, ..Options::default() }
 }
@@ -193,7 +194,7 @@ async fn over_all_seams_every_request_is_counted_once() {
     service.ready().await;
     let first = told.next().await;
     assert_eq!((&first["packets"], &first["last_seen_s"], &first["requests"]), (&json!(0), &Value::Null, &json!(0)));
-    let mut client = Client::begin();
+    let mut client = Client::begin(2_000);
     let talked_until = Instant::now() + Duration::from_secs(9);
     while Instant::now() < talked_until {
         told.next().await;
@@ -229,7 +230,7 @@ async fn over_all_seams_every_request_is_counted_once() {
         assert_eq!((&talking["health"], &talking["name"], &talking["protocol"]), (&json!("ok"), &json!("bms"), &json!("modbus")));
         let ms = |which: &str| talking[format!("response_ms_{which}")].as_f64().unwrap();
         assert!(ms("min") >= 4.8 && ms("min") <= ms("median") && ms("median") <= ms("p95") * 1.0001, "{talking:#}");
-        assert!(ms("p95") <= ms("max") * 1.04 && ms("max") < 250.0 && ms("median") < 50.0, "{talking:#}");
+        assert!(ms("p95") <= ms("max") * 1.04 && ms("max") < 1_000.0, "{talking:#}");
         assert!((0.0..1.5).contains(&talking["last_seen_s"].as_f64().unwrap()), "{talking:#}");
     }
     // Periods end where the clock has a whole second, and follow on one another.
@@ -254,6 +255,7 @@ async fn who_stops_answering_has_failed_who_says_nothing_is_silent_and_both_come
     let mut told = Told::listen(&bus).await;
     let mut options = options(&json!({}));
     options.settings["monitor_enabled"] = json!(false);
+    options.settings["response_timeout_ms"] = json!(300);
     let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, PORT)], &options);
     service.ready().await;
     let list = service.get("/health").await;
@@ -264,7 +266,7 @@ async fn who_stops_answering_has_failed_who_says_nothing_is_silent_and_both_come
     assert_eq!(service.ask("get", "/health/modbus_10.9.9.9_502", None).await["error"]["code"], "not_found");
     service.ask("set", "/monitor/enabled", Some("true")).await;
 
-    let mut client = Client::begin();
+    let mut client = Client::begin(100);
     let is = |health: &'static str| move |told: &Value| told["health"] == health;
     told.next_that("ok", is("ok")).await;
     device.silent.store(true, Relaxed);
@@ -291,7 +293,7 @@ async fn who_stops_answering_has_failed_who_says_nothing_is_silent_and_both_come
         (&list["recording"], &list["total"], &list["endpoints"][0]["endpoint_id"]),
         (&json!(true), &json!(1), &json!(ENDPOINT))
     );
-    let _next = Client::begin();
+    let _next = Client::begin(2_000);
     told.next_that("ok at last", is("ok")).await;
 }
 
@@ -441,7 +443,7 @@ async fn an_influxdb_that_comes_late_gets_all_that_waited_with_the_values_that_w
     let (_password, settings) = with_password(&json!({"measurement": "plc traffic"}));
     let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, PORT)], &options(&settings));
     service.ready().await;
-    let mut client = Client::begin();
+    let mut client = Client::begin(2_000);
     // It is away, which nobody else notices.
     let waits = influx_that(&service, "points wait", |influx| influx["waiting"].as_u64() > Some(2)).await;
     assert!(waits["last_problem"].as_str().unwrap().contains("refused"), "{waits:#}");
@@ -466,7 +468,22 @@ async fn an_influxdb_that_comes_late_gets_all_that_waited_with_the_values_that_w
     assert!(told.sum("requests") > 50);
     let of_points: u64 = points.values().map(|point| point["requests"].as_u64().unwrap()).sum();
     assert_eq!(of_points, client.did.requests.load(Relaxed));
+    // The queries that the documentation gives; the last asks for failures, of which there are none.
+    let found: Vec<bool> = documented_queries()
+        .iter()
+        .map(|query| {
+            let answer = database.ask("GET", &query.replace("netdiag_endpoint", "plc traffic"), PASSWORD);
+            answer["results"][0]["series"].is_array()
+        })
+        .collect();
+    assert_eq!(found, [true, true, true, false]);
     assert!(!service.log().contains(PASSWORD) && !service.get("/monitor").await.to_string().contains(PASSWORD));
+}
+
+/// The queries in docs/series.md, a block each.
+fn documented_queries() -> Vec<String> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/series.md")).unwrap();
+    text.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap().replace('\n', " ")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -547,6 +564,33 @@ async fn a_token_goes_to_the_set_url_only_and_an_error_is_tried_again() {
     }
     assert!(taken.len() >= 5 && taken[0].1 == taken[1].1 && taken[1].1 == taken[2].1, "the same again: {taken:#?}");
     assert!(taken[2].1.starts_with("netdiag_endpoint,") && taken[2].1 != taken[3].1, "{taken:#?}");
+    assert!(!service.log().contains("s3cr3t") && !status.to_string().contains("s3cr3t"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn to_an_https_url_nothing_is_said_without_encryption() {
+    private_network();
+    let (_dir, bus) = bus();
+    let listener = TcpListener::bind(DATABASE).unwrap();
+    let influx = json!({"url": format!("https://user:s3cr3t@{DATABASE}/write?db=site")});
+    let settings = json!({"influx": influx});
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, PORT)], &options(&settings));
+    service.ready().await;
+    listener.set_nonblocking(true).unwrap();
+    let mut accepted = None;
+    support::wait_until("it connects", PATIENCE, || {
+        accepted = listener.accept().ok();
+        accepted.is_some()
+    });
+    let (mut stream, _) = accepted.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    let mut hello = [0; 6];
+    stream.read_exact(&mut hello).unwrap();
+    // A handshake record of TLS, and in it the client's greeting (RFC 8446, 4 and 5.1).
+    assert_eq!((&hello[..2], hello[5]), (&[22, 3][..], 1));
+    drop((stream, listener));
+    let status = influx_that(&service, "it is told", |influx| !influx["last_problem"].is_null()).await;
+    assert_eq!((&status["url"], &status["written"]), (&json!(format!("https://{DATABASE}/write?db=site")), &json!(0)));
     assert!(!service.log().contains("s3cr3t") && !status.to_string().contains("s3cr3t"));
 }
 
