@@ -181,7 +181,10 @@ impl State {
     fn settle(&mut self, number: u64, points: u64, outcome: Result<(), Trouble>) {
         let is_done = !matches!(outcome, Err(Trouble::Later(_)));
         let was_first = self.queue.front().is_some_and(|batch| batch.number == number);
-        if let Some(batch) = self.queue.pop_front_if(|_| is_done && was_first) {
+        if is_done
+            && was_first
+            && let Some(batch) = self.queue.pop_front()
+        {
             self.bytes -= batch.lines.len();
         }
         match outcome {
