@@ -30,6 +30,7 @@ use std::{
     },
     thread::{self, JoinHandle},
 };
+use tokio::sync::watch;
 
 /// So many commands may wait.
 const MAX_COMMANDS: usize = 64;
@@ -60,6 +61,8 @@ struct Remembered {
 pub(super) struct Monitor {
     pub view: Mutex<View>,
     rules: Mutex<Rules>,
+    /// The uris that the rules need to hear.
+    uris: watch::Sender<Vec<String>>,
     commands: OnceLock<SyncSender<Command>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The capture that is going on, while there is one that others may share.
@@ -79,10 +82,11 @@ impl Monitor {
             }
         });
         let Remembered { enabled, settings } = remembered.unwrap_or_else(|| Remembered { enabled, settings: settings.clone() });
-        let rules = Rules::new(settings.triggers.iter().filter_map(rule).collect());
+        let rules: Vec<Rule> = settings.triggers.iter().filter_map(rule).collect();
         Self {
+            uris: watch::Sender::new(uris(&rules)),
             view: Mutex::new(View::new(enabled, settings)),
-            rules: Mutex::new(rules),
+            rules: Mutex::new(Rules::new(rules)),
             commands: OnceLock::new(),
             thread: Mutex::new(None),
             offer: Mutex::new(None),
@@ -113,13 +117,9 @@ impl Monitor {
         }
     }
 
-    /// The uris that its triggers need to hear.
-    pub fn uris(&self) -> Vec<String> {
-        let view = lock(&self.view);
-        let mut uris: Vec<String> = view.settings().triggers.iter().filter_map(rule).map(Rule::into_uri).collect();
-        uris.sort();
-        uris.dedup();
-        uris
+    /// The uris that its triggers need to hear, now and as they change.
+    pub fn uris(&self) -> watch::Receiver<Vec<String>> {
+        self.uris.subscribe()
     }
 
     /// A message of another process: it may trigger the flight recorder.
@@ -134,6 +134,11 @@ impl Monitor {
         if let Some(reason) = reason {
             let _ = self.tell(Command::Trigger(reason));
         }
+    }
+
+    /// Something is wrong with it.
+    pub fn problem(&self, problem: String) {
+        lock(&self.view).problem(problem);
     }
 
     /// Switches it on or off.
@@ -170,7 +175,12 @@ impl Monitor {
         let settings: MonitorSettings =
             serde_json::from_value(Value::Object(all)).map_err(|error| ApiError::bad_request(error.to_string()))?;
         settings.validate()?;
-        *lock(&self.rules) = Rules::new(settings.triggers.iter().filter_map(rule).collect());
+        if settings.triggers != view.settings().triggers {
+            let rules: Vec<Rule> = settings.triggers.iter().filter_map(rule).collect();
+            let wanted = uris(&rules);
+            self.uris.send_if_modified(|uris| std::mem::replace(uris, wanted.clone()) != wanted);
+            *lock(&self.rules) = Rules::new(rules);
+        }
         view.set_settings(settings);
         drop(view);
         self.tell(Command::Look)
@@ -276,6 +286,13 @@ fn rule(given: &TriggerRule) -> Option<Rule> {
         (None, None, None, Some(severity)) => Some(Rule::Event { source, severity }),
         _ => None,
     }
+}
+
+fn uris(rules: &[Rule]) -> Vec<String> {
+    let mut uris: Vec<String> = rules.iter().map(|rule| rule.uri().to_owned()).collect();
+    uris.sort();
+    uris.dedup();
+    uris
 }
 
 fn finding_pattern(given: &TriggerRule) -> Option<FindingPattern> {
