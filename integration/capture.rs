@@ -581,6 +581,7 @@ fn no_packet_is_lost_where_windows_overlap() {
 #[test]
 fn a_window_may_begin_in_the_past_and_an_interface_may_go_and_come() {
     let Some(site) = Site::new() else { return };
+    let begun = Instant::now();
     let capture = continuous("far", Duration::from_secs(30));
     let mut near = wire("near");
     for number in 0..100 {
@@ -591,6 +592,7 @@ fn a_window_may_begin_in_the_past_and_an_interface_may_go_and_come() {
     std::thread::sleep(Duration::from_millis(50));
     let (options, sink) = window(site.folder.path().join("flight.pcapng"), true);
     let flight = capture.open(options, Arc::clone(&sink));
+    let age = begun.elapsed();
     wait_until(|| sink.lock().unwrap().0.len() == 100, || "the past is not in the window".into());
     drop(near);
     ip("link del near");
@@ -605,7 +607,9 @@ fn a_window_may_begin_in_the_past_and_an_interface_may_go_and_come() {
         near.sendpacket(experiment(number)).unwrap();
     }
     wait_until(|| sink.lock().unwrap().0.len() == 150, || "nothing came through the new interface".into());
-    let report = finish(capture.close(flight));
+    let closed = capture.close(flight).recv_timeout(Duration::from_secs(5)).unwrap();
+    assert!((Duration::from_millis(50)..=age).contains(&closed.past()), "it says that it goes back {:?}", closed.past());
+    let report = closed.finish(true);
     let numbers: Vec<u32> =
         read(&file_of(&report)).packets.iter().map(|(.., data)| u32::from_be_bytes(data[14..18].try_into().unwrap())).collect();
     assert_eq!(numbers, (0..150).collect::<Vec<_>>());

@@ -6,6 +6,7 @@
 mod support;
 
 use netdiag::{
+    api::UtcTime,
     fims::{self, ClientOptions, Message},
     packet::{Reader, decompressed},
 };
@@ -294,11 +295,13 @@ async fn the_flight_recorder_saves_what_was_before_a_message_of_another_process(
     let (_dir, bus) = bus();
     let talk = Talk::begin();
     let rule = json!({"uri": "/components/bess_1", "key": "connected", "equals": false});
-    let more = json!({"snapshot_s": 60, "triggers": [rule], "triggers_per_hour": 2});
+    let more = json!({"snapshot_s": 60, "triggers_per_hour": 2});
     let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options(&more));
     service.ready().await;
     service.ask("set", "/monitor/enabled", Some("true")).await;
     in_state(&service, "recording").await;
+    // The rule comes while it runs: its uri is heard from now on.
+    service.ask("set", "/monitor/settings", Some(&json!({"triggers": [rule]}).to_string())).await;
     tokio::time::sleep(Duration::from_millis(2500)).await;
     let (component, _incoming) = fims::connect(ClientOptions::new(bus.socket.clone(), "component".to_owned()));
     connected(&component).await;
@@ -315,6 +318,9 @@ async fn the_flight_recorder_saves_what_was_before_a_message_of_another_process(
     let (first, last) = (packets.first().unwrap().0, packets.last().unwrap().0);
     let seconds = (last - first) as f64 / 1e9;
     assert!((2.5..6.0).contains(&seconds), "two seconds before and one after are {seconds} s");
+    let opened = serde_json::from_value::<UtcTime>(saved["opened_at"].clone()).unwrap().unix_ns();
+    // A packet may be read somewhat later than it came.
+    assert!(first.abs_diff(opened) < 500_000_000, "opened at {opened}, its first packet is of {first}");
     // By hand, and then no more: two within an hour are allowed.
     service.ask("set", "/monitor/trigger", Some(r#"{"reason": "a look by hand"}"#)).await;
     wait_for(&service, "the one by hand", |snapshots| snapshots.iter().any(|one| one["trigger"] == "a look by hand")).await;

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 /// The shortest snapshot.
 const MIN_SNAPSHOT: Duration = Duration::from_millis(200);
+/// Rules at most: a client of the bus can subscribe to 255 uris.
+const MAX_TRIGGERS: usize = 250;
+/// The longest uri that the bus carries.
+const MAX_URI_LEN: usize = 255;
 
 /// How continuous recording is done. Each field has a default; a message may give some of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,7 +57,7 @@ pub struct MonitorSettings {
     pub pre_max_bytes: u64,
     /// How many snapshots may be triggered within an hour.
     pub triggers_per_hour: u32,
-    /// What triggers by itself: messages of other processes (their uris are subscribed to when the service starts) and findings.
+    /// What triggers by itself: messages of other processes and findings.
     pub triggers: Vec<TriggerRule>,
 }
 
@@ -120,6 +124,10 @@ impl MonitorSettings {
         within("post_s", self.post_s, 0, 3600)?;
         within("pre_max_bytes", self.pre_max_bytes, 0, 1 << 30)?;
         within("triggers_per_hour", self.triggers_per_hour.into(), 1, 3600)?;
+        if self.triggers.len() > MAX_TRIGGERS {
+            let message = format!("`triggers` has {} rules; there may be {MAX_TRIGGERS}", self.triggers.len());
+            return Err(ApiError::bad_field("triggers", message));
+        }
         for rule in &self.triggers {
             rule.validate()?;
         }
@@ -178,9 +186,7 @@ impl TriggerRule {
         let of_event = self.severity.is_some() || self.source.is_some();
         let of_finding = self.finding.is_some() || self.endpoint_id.is_some();
         let is_whole = match (of_value, of_event, of_finding) {
-            (true, false, false) => {
-                self.uri.as_deref().is_some_and(|uri| uri.starts_with('/')) && self.key.is_some() && conditions == 1
-            }
+            (true, false, false) => self.uri.as_deref().is_some_and(may_be_subscribed) && self.key.is_some() && conditions == 1,
             (false, true, false) => self.severity.is_some(),
             (false, false, true) => self.finding.as_deref().is_some_and(|code| !code.is_empty()),
             _ => false,
@@ -189,11 +195,17 @@ impl TriggerRule {
             true => Ok(()),
             false => Err(ApiError::bad_field(
                 "triggers",
-                "a trigger has either `uri`, `key` and one of `equals`, `differs`, `below`, `above`; or `severity` and maybe `source`; \
+                "a trigger has either `uri` (of letters, digits, `/`, `_`, `-` and `.`), `key` and one of `equals`, `differs`, `below`, `above`; or `severity` and maybe `source`; \
                  or `finding` and maybe `endpoint_id`",
             )),
         }
     }
+}
+
+/// The broker refuses a subscription with any other uri, and with it all the others.
+fn may_be_subscribed(uri: &str) -> bool {
+    let is_allowed = |byte| matches!(byte, b'-' | b'.' | b'/' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z');
+    uri.starts_with('/') && uri.len() <= MAX_URI_LEN && uri.bytes().all(is_allowed)
 }
 
 /// What the monitor is doing.
@@ -242,6 +254,9 @@ pub struct Monitor {
     pub free_bytes: u64,
     /// What is or was wrong with it.
     pub last_problem: Option<String>,
+    /// When that was last so.
+    #[serde(default)]
+    pub last_problem_at: Option<UtcTime>,
     /// What became of the time series.
     #[serde(default)]
     pub series: Option<SeriesStatus>,
@@ -368,6 +383,7 @@ mod tests {
         assert!(check(json!({"severity": 3, "source": "ess_controller"})));
         assert!(!check(json!({})));
         assert!(!check(json!({"uri": "/components/bess_1", "equals": false})));
+        assert!(!check(json!({"uri": "/components/bess 1", "key": "connected", "equals": false})));
         assert!(!check(json!({"uri": "/components/bess_1", "key": "v", "above": 1, "below": 2})));
         assert!(!check(json!({"uri": "/components/bess_1", "key": "v", "above": 1, "severity": 2})));
         assert!(!check(json!({"source": "ess_controller"})));

@@ -135,7 +135,7 @@ impl<S: PacketSink + 'static> Continuous<S> {
         let shared = Arc::<Mutex<Shared>>::default();
         let mut thread = Thread {
             intake,
-            ring: (!past.is_zero()).then(|| Ring::new(RingOptions { keep: past, max_bytes: past_max_bytes })),
+            ring: (!past.is_zero()).then(|| Ring::new(RingOptions { keep: past, max_bytes: past_max_bytes }, Instant::now())),
             windows: BTreeMap::new(),
             closing: Vec::new(),
             commands: received,
@@ -266,6 +266,7 @@ impl<S: PacketSink> Thread<S> {
                     let with_past = options.with_past;
                     let mut window = Window::new(options, file, sink, &mut self.intake);
                     if let Some(ring) = self.ring.as_mut().filter(|_| with_past) {
+                        window.begins_before(ring.reach(now));
                         ring.replay(now, |packet| window.packet(packet));
                     }
                     self.windows.insert(number, window);

@@ -23,6 +23,8 @@ pub struct Ring {
     entries: VecDeque<Entry>,
     /// The packets' bytes, one after the other.
     bytes: VecDeque<u8>,
+    /// All that came since is held, as far as it is not too old.
+    whole_since: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,8 +38,14 @@ struct Entry {
 }
 
 impl Ring {
-    pub fn new(options: RingOptions) -> Self {
-        Self { options, entries: VecDeque::new(), bytes: VecDeque::new() }
+    /// An empty ring, from now on.
+    pub fn new(options: RingOptions, now: Instant) -> Self {
+        Self { options, entries: VecDeque::new(), bytes: VecDeque::new(), whole_since: now }
+    }
+
+    /// How far back it goes without a gap.
+    pub fn reach(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.whole_since).min(self.options.keep)
     }
 
     /// Takes a packet that arrived now.
@@ -45,9 +53,11 @@ impl Ring {
         self.expire(now);
         let len = packet.data.len();
         if len + size_of::<Entry>() > self.options.max_bytes {
+            self.whole_since = now;
             return;
         }
         while self.used() + len + size_of::<Entry>() > self.options.max_bytes {
+            self.whole_since = self.entries.front().map_or(now, |oldest| oldest.arrived);
             self.forget();
         }
         let Packet { unix_ns, interface, link_type, wire_len, data, .. } = *packet;
@@ -106,7 +116,7 @@ mod tests {
     #[test]
     fn what_is_too_old_is_forgotten() {
         let begin = Instant::now();
-        let mut ring = Ring::new(RingOptions { keep: Duration::from_secs(10), max_bytes: 1 << 20 });
+        let mut ring = Ring::new(RingOptions { keep: Duration::from_secs(10), max_bytes: 1 << 20 }, begin);
         for second in 0..30_u8 {
             ring.push(&packet(&[second; 60]), begin + Duration::from_secs(second.into()));
         }
@@ -116,11 +126,27 @@ mod tests {
         assert_eq!(ring.used(), 0);
     }
 
+    #[test]
+    fn it_reaches_back_to_its_beginning_or_to_what_had_no_room() {
+        let begin = Instant::now();
+        let at = |second| begin + Duration::from_secs(second);
+        let three = 3 * (60 + size_of::<Entry>());
+        let mut ring = Ring::new(RingOptions { keep: Duration::from_secs(10), max_bytes: three }, begin);
+        let reach = |ring: &Ring, second| ring.reach(at(second)).as_secs();
+        assert_eq!((reach(&ring, 4), reach(&ring, 40)), (4, 10));
+        (40..43).for_each(|second| ring.push(&packet(&[0; 60]), at(second)));
+        assert_eq!(reach(&ring, 43), 10);
+        ring.push(&packet(&[0; 60]), at(43));
+        assert_eq!(reach(&ring, 44), 4, "the packet of second 40 is gone, what came after it is there");
+        ring.push(&packet(&vec![0; three]), at(45));
+        assert_eq!(reach(&ring, 46), 1, "one that never fits is a gap");
+    }
+
     proptest! {
         #[test]
         fn it_holds_the_newest_that_fit_and_never_more(sizes in prop::collection::vec(0_usize..400, 0..200), max_bytes in 0_usize..5_000) {
             let now = Instant::now();
-            let mut ring = Ring::new(RingOptions { keep: Duration::from_secs(10), max_bytes });
+            let mut ring = Ring::new(RingOptions { keep: Duration::from_secs(10), max_bytes }, now);
             let mut all = Vec::new();
             for (number, size) in (0_u8..).zip(&sizes) {
                 let data = vec![number; *size];

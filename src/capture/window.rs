@@ -16,7 +16,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// What a window takes of the packets of an interface.
@@ -45,6 +45,8 @@ pub struct Window<S> {
     cut: u64,
     unwritten: u64,
     flush_at: Option<Instant>,
+    /// How long before it was opened it begins.
+    past: Duration,
 }
 
 impl<S: PacketSink> Window<S> {
@@ -69,9 +71,15 @@ impl<S: PacketSink> Window<S> {
             cut: 0,
             unwritten: 0,
             flush_at: None,
+            past: Duration::ZERO,
         };
         window.describe(intake);
         window
+    }
+
+    /// It gets packets that came before it was opened, without a gap for so long.
+    pub fn begins_before(&mut self, past: Duration) {
+        self.past = past;
     }
 
     /// Describes in the file the interfaces that are new.
@@ -186,6 +194,7 @@ impl<S: PacketSink> Window<S> {
             cut: self.cut,
             filter,
             unix_ns: now_ns(),
+            past: self.past,
         }
     }
 }
@@ -211,9 +220,15 @@ pub struct ClosedWindow {
     cut: u64,
     filter: Option<String>,
     unix_ns: i64,
+    past: Duration,
 }
 
 impl ClosedWindow {
+    /// How long before it was opened it begins; less than what was to be remembered if the capture is younger, or memory was short.
+    pub fn past(&self) -> Duration {
+        self.past
+    }
+
     /// Finishes the file and gives it its name. Blocks on the disk; with `sync` until the file is safe from a power cut.
     pub fn finish(self, sync: bool) -> CaptureReport {
         let file = match self.file {

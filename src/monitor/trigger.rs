@@ -64,10 +64,10 @@ pub enum Rule {
 
 impl Rule {
     /// The uri that it needs to hear.
-    pub fn into_uri(self) -> String {
+    pub fn uri(&self) -> &str {
         match self {
             Self::Value { uri, .. } => uri,
-            Self::Event { .. } => "/events".to_owned(),
+            Self::Event { .. } => "/events",
         }
     }
 }

@@ -24,7 +24,7 @@ use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// How long a running job may take to stop when the service ends.
@@ -70,8 +70,8 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
     let cipher = Cipher::from_file_if_present(&settings.fims_key)?;
     let busy = error_body(ApiError::new(ErrorCode::Busy, "netdiag gets more messages than it can answer; try again in a moment"));
     let monitor = Monitor::new(&settings);
-    let mut subscriptions = vec![Subscription::all(settings.base_uri.clone())];
-    subscriptions.extend(monitor.uris().into_iter().map(Subscription::all));
+    let mut rule_uris = monitor.uris();
+    let subscriptions = subscriptions(&settings.base_uri, &rule_uris.borrow_and_update());
     let (client, incoming) = fims::connect(ClientOptions {
         subscriptions,
         cipher,
@@ -91,9 +91,14 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
     let (reading, keep_fresh) = Pulse::of(freshness::keep_fresh(Arc::clone(&core)));
     let (publishing, publish) = Pulse::of(publisher::publish(Arc::clone(&core)));
     let (answering, answer) = Pulse::of(answer(Arc::clone(&core), incoming));
+    let listen = listen(Arc::clone(&core), rule_uris);
     let pulses = [("reading", reading), ("publishing", publishing), ("answering", answering)];
-    let mut vital =
-        [("reading", tokio::spawn(keep_fresh)), ("publishing", tokio::spawn(publish)), ("answering", tokio::spawn(answer))];
+    let mut vital = [
+        ("reading", tokio::spawn(keep_fresh)),
+        ("publishing", tokio::spawn(publish)),
+        ("answering", tokio::spawn(answer)),
+        ("listening", tokio::spawn(listen)),
+    ];
     // A bus that is not there yet is no reason to wait: the service is set up, and looks for it.
     supervisor.ready("reading the configs");
     let ended = tokio::select! {
@@ -138,6 +143,21 @@ async fn answer(core: Arc<Core>, mut incoming: Incoming) {
         // A flood must not keep this worker from the other tasks.
         tokio::task::consume_budget().await;
     }
+}
+
+/// Hears what the monitor's rules need, also when they change.
+async fn listen(core: Arc<Core>, mut rule_uris: watch::Receiver<Vec<String>>) {
+    while rule_uris.changed().await.is_ok() {
+        let wanted = subscriptions(&core.settings.base_uri, &rule_uris.borrow_and_update());
+        if let Err(error) = core.client.subscribe(wanted).await {
+            core.monitor.problem(format!("the uris of the monitor's rules are not heard: {error}"));
+        }
+    }
+}
+
+/// Everything that is asked of netdiag, and what the rules need.
+fn subscriptions(base_uri: &str, rule_uris: &[String]) -> Vec<Subscription> {
+    std::iter::once(base_uri).chain(rule_uris.iter().map(String::as_str)).map(Subscription::all).collect()
 }
 
 async fn driver(core: &Arc<Core>, store: Store) -> Driver {

@@ -203,3 +203,49 @@ fn a_period_has_the_times_of_its_own_responses_and_no_others() {
     }
     assert_eq!((of(1, "b").connects, of(1, "b").connects_accepted, of(1, "b").server_packets), (1, 1, 2));
 }
+
+#[test]
+fn of_an_outstation_the_unsolicited_and_the_damaged_count_too() {
+    use crate::protocol::dnp3::{self, Application, Control, Function, Indications, LinkFunction, LinkHeader, objects};
+    let (master, outstation) = (socket("10.0.0.1:41000"), socket("10.0.0.8:20000"));
+    let mut site = Site::new(vec![outbound("rtu", Protocol::Dnp3, "10.0.0.8:20000")]);
+    let mut talk = Conversation::between(master, outstation);
+    site.all(0.0, talk.handshake());
+    let from_master = |application: Application, objects: &[u8]| {
+        dnp3::frames(LinkHeader::from_master(LinkFunction::UnconfirmedUserData, 10, 1), 63, &application.bytes(objects))
+    };
+    let from_outstation = |application: Application| {
+        let header = LinkHeader::from_outstation(LinkFunction::UnconfirmedUserData, 1, 10);
+        dnp3::frames(header, 63, &application.bytes(&objects::analog_inputs(&[7; 3])))
+    };
+    let mut account = Account::default();
+    let mut period = |site: &Site| {
+        account.read(site.analysis.meters());
+        account.take()["rtu"].figures(Protocol::Dnp3)
+    };
+    let poll = |sequence| from_master(Application::request(Control::request(sequence), Function::READ), &objects::CLASS_1230);
+    for sequence in 0..3 {
+        let ms = 100.0 + f64::from(sequence) * 100.0;
+        site.at(ms, talk.send(false, &poll(sequence)));
+        site.at(
+            ms + 20.0,
+            talk.send(true, &from_outstation(Application::response(Control::request(sequence), Indications::default()))),
+        );
+    }
+    let first = period(&site);
+    assert_eq!((first.requests, first.responses, first.unanswered, first.unsolicited), (Some(3), Some(3), Some(0), Some(0)));
+    assert_eq!((first.exceptions, first.response_ms_min, first.response_ms_max), (None, Some(20.0), Some(20.0)));
+
+    for sequence in 0..2 {
+        let report = Application::unsolicited(sequence, Indications::default());
+        site.at(1_000.0 + f64::from(sequence) * 10.0, talk.send(true, &from_outstation(report)));
+    }
+    let mut damaged = poll(4);
+    damaged[8] ^= 1;
+    site.at(1_100.0, talk.send(false, &damaged));
+    site.at(1_200.0, talk.send(false, &poll(5)));
+    site.wait_until(4_000.0);
+    let second = period(&site);
+    assert_eq!((second.requests, second.responses, second.unanswered), (Some(1), Some(0), Some(1)));
+    assert_eq!((second.unsolicited, second.damaged_frames, second.response_ms_median), (Some(2), Some(1), None));
+}

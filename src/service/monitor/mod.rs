@@ -32,6 +32,7 @@ use std::{
     },
     thread::{self, JoinHandle},
 };
+use tokio::sync::watch;
 
 /// So many commands may wait.
 const MAX_COMMANDS: usize = 64;
@@ -63,6 +64,8 @@ pub(super) struct Monitor {
     pub view: Mutex<View>,
     pub series: Series,
     rules: Mutex<Rules>,
+    /// The uris that the rules need to hear.
+    uris: watch::Sender<Vec<String>>,
     commands: OnceLock<SyncSender<Command>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The capture that is going on, while there is one that others may share.
@@ -82,11 +85,12 @@ impl Monitor {
             }
         });
         let Remembered { enabled, settings } = remembered.unwrap_or_else(|| Remembered { enabled, settings: settings.clone() });
-        let rules = Rules::new(settings.triggers.iter().filter_map(rule).collect());
+        let rules: Vec<Rule> = settings.triggers.iter().filter_map(rule).collect();
         Self {
+            uris: watch::Sender::new(uris(&rules)),
             view: Mutex::new(View::new(enabled, settings)),
             series: Series::new(all),
-            rules: Mutex::new(rules),
+            rules: Mutex::new(Rules::new(rules)),
             commands: OnceLock::new(),
             thread: Mutex::new(None),
             offer: Mutex::new(None),
@@ -119,13 +123,9 @@ impl Monitor {
         self.series.stop();
     }
 
-    /// The uris that its triggers need to hear.
-    pub fn uris(&self) -> Vec<String> {
-        let view = lock(&self.view);
-        let mut uris: Vec<String> = view.settings().triggers.iter().filter_map(rule).map(Rule::into_uri).collect();
-        uris.sort();
-        uris.dedup();
-        uris
+    /// The uris that its triggers need to hear, now and as they change.
+    pub fn uris(&self) -> watch::Receiver<Vec<String>> {
+        self.uris.subscribe()
     }
 
     /// A message of another process: it may trigger the flight recorder.
@@ -140,6 +140,11 @@ impl Monitor {
         if let Some(reason) = reason {
             let _ = self.tell(Command::Trigger(reason));
         }
+    }
+
+    /// Something is wrong with it.
+    pub fn problem(&self, problem: String) {
+        lock(&self.view).problem(problem);
     }
 
     /// Switches it on or off.
@@ -176,7 +181,12 @@ impl Monitor {
         let settings: MonitorSettings =
             serde_json::from_value(Value::Object(all)).map_err(|error| ApiError::bad_request(error.to_string()))?;
         settings.validate()?;
-        *lock(&self.rules) = Rules::new(settings.triggers.iter().filter_map(rule).collect());
+        if settings.triggers != view.settings().triggers {
+            let rules: Vec<Rule> = settings.triggers.iter().filter_map(rule).collect();
+            let wanted = uris(&rules);
+            self.uris.send_if_modified(|uris| std::mem::replace(uris, wanted.clone()) != wanted);
+            *lock(&self.rules) = Rules::new(rules);
+        }
         view.set_settings(settings);
         drop(view);
         self.tell(Command::Look)
@@ -282,6 +292,13 @@ fn rule(given: &TriggerRule) -> Option<Rule> {
         (None, None, None, Some(severity)) => Some(Rule::Event { source, severity }),
         _ => None,
     }
+}
+
+fn uris(rules: &[Rule]) -> Vec<String> {
+    let mut uris: Vec<String> = rules.iter().map(|rule| rule.uri().to_owned()).collect();
+    uris.sort();
+    uris.dedup();
+    uris
 }
 
 fn finding_pattern(given: &TriggerRule) -> Option<FindingPattern> {

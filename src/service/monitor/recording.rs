@@ -50,6 +50,8 @@ struct Open {
     snapshot: Snapshot,
     window: u64,
     sink: Arc<Mutex<Analysis>>,
+    /// How long before it was opened it is to begin.
+    past: Duration,
     /// The slot of one that goes by the clock; the end of one that was triggered.
     ends: Ends,
 }
@@ -345,7 +347,7 @@ impl Recorder {
         let window = capture.open(window, Arc::clone(&sink));
         core.publish(&format!("monitor/snapshots/{}", snapshot.snapshot_id), body_of(&snapshot));
         lock(&core.monitor.view).put(snapshot.clone());
-        self.open.push(Open { snapshot, window, sink, ends });
+        self.open.push(Open { snapshot, window, sink, past, ends });
     }
 
     /// Closes an open snapshot and hands it over to be judged and filed.
@@ -357,7 +359,11 @@ impl Recorder {
     }
 
     fn closed(&self, open: Open, window: Option<ClosedWindow>) {
-        let Open { mut snapshot, sink, .. } = open;
+        let Open { mut snapshot, sink, past, .. } = open;
+        // Less may have been remembered.
+        let missing = past.saturating_sub(window.as_ref().map_or(past, ClosedWindow::past));
+        let missing_ns = i64::try_from(missing.as_nanos()).unwrap_or(i64::MAX);
+        snapshot.opened_at = UtcTime::from_unix_ns(snapshot.opened_at.unix_ns().saturating_add(missing_ns)).to_millis();
         snapshot.closed_at = Some(UtcTime::from_unix_ns(wall_ns()).to_millis());
         self.hand_over(Filing::Closed(Box::new(Closed { snapshot, window, sink })));
     }

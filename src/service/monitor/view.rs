@@ -4,11 +4,11 @@ use super::Remembered;
 use crate::{
     api::{
         AnalysisVerdict, Monitor, MonitorInterface, MonitorSettings, MonitorState, Snapshot, SnapshotCounts, SnapshotList,
-        SnapshotQuery, SnapshotState,
+        SnapshotQuery, SnapshotState, UtcTime,
     },
     archive::Stored,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
 /// Snapshots in a list, unless less is asked for.
 const LISTED: usize = 100;
@@ -21,7 +21,8 @@ pub(in crate::service) struct View {
     pub state: MonitorState,
     pub interfaces: Vec<MonitorInterface>,
     pub free_bytes: u64,
-    last_problem: Option<String>,
+    /// The last problem, and when it was last so.
+    last_problem: Option<(String, SystemTime)>,
     snapshots: BTreeMap<String, Snapshot>,
     suspect: u64,
     deleted: u64,
@@ -68,10 +69,10 @@ impl View {
 
     /// Something is wrong; it is told in the log, too.
     pub fn problem(&mut self, problem: String) {
-        if self.last_problem.as_ref() != Some(&problem) {
+        if self.last_problem.as_ref().is_none_or(|(last, _)| *last != problem) {
             tracing::warn!(problem, "monitor");
         }
-        self.last_problem = Some(problem);
+        self.last_problem = Some((problem, SystemTime::now()));
     }
 
     pub fn well(&mut self) {
@@ -152,7 +153,8 @@ impl View {
             snapshots: self.counts(),
             disk_bytes: self.snapshots.values().map(|snapshot| snapshot.disk_bytes).sum(),
             free_bytes: self.free_bytes,
-            last_problem: self.last_problem.clone(),
+            last_problem: self.last_problem.as_ref().map(|(problem, _)| problem.clone()),
+            last_problem_at: self.last_problem.as_ref().map(|(_, at)| UtcTime::from(*at).to_millis()),
             series: None,
         }
     }
