@@ -12,6 +12,7 @@ pub mod capture;
 pub mod cli;
 pub mod connectivity;
 pub mod fims;
+pub mod http;
 pub mod jobs;
 pub mod lab;
 pub mod monitor;

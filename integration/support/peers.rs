@@ -45,6 +45,11 @@ impl Peers {
         None
     }
 
+    /// A program that came with the peers' packages.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.python.with_file_name(name)
+    }
+
     /// Starts `integration/peers/<script>` in `namespace` and waits until it serves.
     pub fn start(&self, namespace: &Namespace, script: &str, place: SocketAddr, options: &[&str]) -> Peer {
         let mut command = Command::new(&self.python);

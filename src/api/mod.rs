@@ -40,8 +40,8 @@ pub use health::{EndpointHealth, HealthList, InfluxStatus, SeriesStatus, Traffic
 pub use job::{CaptureSummary, Job, JobAccepted, JobKind, JobState, JobSummary, VerdictCounts};
 pub use message::{CopsAnswer, Event};
 pub use monitor::{
-    IgnoredFinding, Monitor, MonitorInterface, MonitorSettings, MonitorState, Snapshot, SnapshotCounts, SnapshotList,
-    SnapshotQuery, SnapshotState, TriggerRequest, TriggerRule,
+    IgnoredFinding, Monitor, MonitorInterface, MonitorSettings, MonitorState, SinkState, SinkStatus, Snapshot, SnapshotCounts,
+    SnapshotList, SnapshotQuery, SnapshotState, TriggerRequest, TriggerRule,
 };
 pub use request::{
     AnalysisRequest, CaptureRequest, ConnectivityRequest, ExtraEndpoint, JobQuery, MAX_BODY_DEPTH, body_json, parse_body,

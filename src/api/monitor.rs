@@ -260,6 +260,51 @@ pub struct Monitor {
     /// What became of the time series.
     #[serde(default)]
     pub series: Option<SeriesStatus>,
+    /// How each sink for archived snapshots is.
+    #[serde(default)]
+    pub sinks: Vec<SinkStatus>,
+}
+
+/// What a sink is doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkState {
+    /// Nothing waits.
+    #[default]
+    Idle,
+    /// Something is on its way.
+    Sending,
+    /// It failed, and is tried again at `retry_at`.
+    Waiting,
+}
+
+/// How a sink for archived snapshots is. Counts are since the service started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SinkStatus {
+    /// Its name.
+    pub name: String,
+    /// Its kind: `directory`, `http` or `s3`.
+    pub kind: String,
+    /// Where it leads.
+    pub place: String,
+    /// What it is doing.
+    pub state: SinkState,
+    /// Snapshots that wait.
+    pub queued: u64,
+    /// What they have together.
+    pub queued_bytes: u64,
+    /// Snapshots it has taken.
+    pub sent: u64,
+    /// What they had together.
+    pub sent_bytes: u64,
+    /// Snapshots that were given up because too much waited.
+    pub dropped: u64,
+    /// When it took the last one.
+    pub last_sent_at: Option<UtcTime>,
+    /// What is wrong with it; `null` when the last attempt went well.
+    pub last_problem: Option<String>,
+    /// When it is tried again.
+    pub retry_at: Option<UtcTime>,
 }
 
 /// How a recorded interface is.
@@ -342,6 +387,9 @@ pub struct Snapshot {
     pub problem: Option<String>,
     /// Whether it is kept whatever happens.
     pub pinned: bool,
+    /// The sinks that have it.
+    #[serde(default)]
+    pub shipped_to: Vec<String>,
 }
 
 /// Which snapshots to list.

@@ -70,9 +70,13 @@ pub fn reply_schema(method: &str, path: &str) -> Option<&'static str> {
         ("get" | "pub", ["jobs", _, "result"]) => Some("connectivity_result"),
         ("get" | "pub", ["jobs", _, "endpoints", _]) => Some("endpoint_result"),
         ("get" | "pub", ["monitor"])
-        | ("set", ["monitor", "enabled" | "settings" | "trigger"] | ["monitor", "settings", _] | ["summary", "monitor_enabled"]) => {
-            Some("monitor")
-        }
+        | (
+            "set",
+            ["monitor", "enabled" | "settings" | "trigger"]
+            | ["monitor", "settings", _]
+            | ["monitor", "sinks", _, "retry"]
+            | ["summary", "monitor_enabled"],
+        ) => Some("monitor"),
         ("get", ["monitor", "settings"]) => Some("monitor_settings"),
         ("get", ["monitor", "snapshots"]) => Some("snapshot_list"),
         ("get" | "pub", ["monitor", "snapshots", _]) | ("set", ["monitor", "snapshots", _, "pinned" | "delete"]) => {

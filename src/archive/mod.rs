@@ -3,13 +3,15 @@
 //! ```text
 //! <root>/open/<snapshot_id>.pcapng.partial    being recorded
 //! <root>/clean/<snapshot_id>/                 kept for a while
-//! <root>/archive/<snapshot_id>/               capture.pcapng.zst, snapshot.json, analysis.json, context.json, and maybe pinned
+//! <root>/archive/<snapshot_id>/               capture.pcapng.zst, snapshot.json, analysis.json, context.json, and maybe pinned, shipped_to
+//! <root>/outbox/<sink>/<snapshot_id>/         waits for a sink; the same files, linked
 //! ```
 
+pub mod historian;
 mod repair;
 mod retention;
 mod store;
 
 pub use repair::cut_to_whole;
 pub use retention::{Limits, Removal, Stored, Why, floor_bytes, may_record, to_remove};
-pub use store::{Leftover, Store, StoreError};
+pub use store::{Handover, Leftover, Store, StoreError};

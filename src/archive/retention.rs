@@ -15,6 +15,8 @@ pub struct Stored {
     pub archived: bool,
     /// Whether it stays whatever happens.
     pub pinned: bool,
+    /// Whether its files are held elsewhere, too, so that removing it makes no room.
+    pub held: bool,
 }
 
 /// How long and how much.
@@ -77,7 +79,7 @@ pub fn to_remove(stored: &[Stored], now_unix_ns: i64, free_bytes: u64, limits: &
         left.retain(|stored| {
             let goes = must(stored, archive_bytes, freed);
             if goes {
-                freed = freed.saturating_add(stored.bytes);
+                freed = freed.saturating_add(if stored.held { 0 } else { stored.bytes });
                 archive_bytes -= if stored.archived { stored.bytes.min(archive_bytes) } else { 0 };
                 removed.push(Removal { snapshot_id: stored.snapshot_id.clone(), why });
             }
@@ -93,7 +95,7 @@ pub fn to_remove(stored: &[Stored], now_unix_ns: i64, free_bytes: u64, limits: &
     });
     for archived in [false, true] {
         take(&mut oldest_first, Why::DiskFull, &mut |stored, _, freed| {
-            stored.archived == archived && free_bytes.saturating_add(freed) < limits.min_free_bytes
+            stored.archived == archived && !stored.held && free_bytes.saturating_add(freed) < limits.min_free_bytes
         });
     }
     removed
@@ -122,7 +124,7 @@ mod tests {
     };
 
     fn stored(name: &str, closed_s: i64, bytes: u64, archived: bool) -> Stored {
-        Stored { snapshot_id: name.into(), bytes, closed_unix_ns: closed_s * 1_000_000_000, archived, pinned: false }
+        Stored { snapshot_id: name.into(), bytes, closed_unix_ns: closed_s * 1_000_000_000, archived, pinned: false, held: false }
     }
 
     fn removed(stored: &[Stored], now_s: i64, free: u64) -> Vec<(String, Why)> {

@@ -7,12 +7,18 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
+
+/// What is told of each snapshot that is in the archive, with its folder, before anything else of it is removed: so it is told at least
+/// once, whenever netdiag is killed.
+pub type Handover = Arc<dyn Fn(&str, &Path) + Send + Sync>;
 
 /// Compresses well enough at a speed that a controller does not feel.
 const COMPRESSION_LEVEL: i32 = 3;
 const PARTIAL: &str = ".pcapng.partial";
 const HALF_FILED: &str = ".filing-";
+const SHIPPED_TO: &str = "shipped_to";
 
 /// What cannot be done on disk.
 #[derive(Debug, thiserror::Error)]
@@ -43,19 +49,20 @@ pub struct Leftover {
 }
 
 /// The snapshots below one directory.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Store {
     root: PathBuf,
+    handover: Handover,
 }
 
 impl Store {
-    /// Opens the directory, and makes it if need be. What was half filed when netdiag ended is removed: its recording is still there. So is
+    /// Opens the directory, and makes it if need be; what comes into the archive is told to `handover`. What was half filed when netdiag ended is removed: its recording is still there. So is
     /// what was left behind by a move into the archive.
     ///
     /// # Errors
     /// When a folder cannot be made.
-    pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let store = Self { root: root.to_owned() };
+    pub fn open(root: &Path, handover: Handover) -> Result<Self, StoreError> {
+        let store = Self { root: root.to_owned(), handover };
         for dir in [store.open_dir(), store.folder(SnapshotState::Temporary), store.folder(SnapshotState::Archived)] {
             fs::create_dir_all(&dir).map_err(io_at(&dir))?;
             for entry in fs::read_dir(&dir).map_err(io_at(&dir))?.flatten() {
@@ -67,6 +74,7 @@ impl Store {
         for entry in fs::read_dir(store.folder(SnapshotState::Archived)).into_iter().flatten().flatten() {
             let former = store.folder(SnapshotState::Temporary).join(entry.file_name());
             if former.is_dir() {
+                (store.handover)(&entry.file_name().to_string_lossy(), &entry.path());
                 fs::remove_dir_all(&former).map_err(io_at(&former))?;
             }
         }
@@ -122,6 +130,9 @@ impl Store {
             sync_dir(&half)?;
             fs::rename(&half, &place).map_err(io_at(&place))?;
             sync_dir(&folder)?;
+            if archived {
+                (self.handover)(&snapshot.snapshot_id, &place);
+            }
             if let Some(recording) = recording {
                 fs::remove_file(&recording).map_err(io_at(&recording))?;
             }
@@ -172,7 +183,8 @@ impl Store {
                 match read {
                     Ok(snapshot) if snapshot.snapshot_id == name => {
                         let pinned = entry.path().join("pinned").exists();
-                        snapshots.push(Snapshot { state, pinned, ..snapshot });
+                        let shipped_to = shipped_to(&entry.path());
+                        snapshots.push(Snapshot { state, pinned, shipped_to, ..snapshot });
                     }
                     Ok(snapshot) => problems.push(format!("{} says that it is {}", path.display(), snapshot.snapshot_id)),
                     Err(error) => problems.push(format!("{}: {error}", path.display())),
@@ -210,6 +222,29 @@ impl Store {
         sync_dir(&place)
     }
 
+    /// Tells anew of a snapshot in the archive that it is there: netdiag was killed when it had just been filed.
+    pub fn hand_over(&self, snapshot_id: &str) {
+        let place = self.folder(SnapshotState::Archived).join(snapshot_id);
+        if place.is_dir() {
+            (self.handover)(snapshot_id, &place);
+        }
+    }
+
+    /// Writes down that a sink has a snapshot of the archive.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or when it cannot be written.
+    pub fn set_shipped(&self, snapshot_id: &str, sink: &str) -> Result<(), StoreError> {
+        let place = self.place(snapshot_id)?;
+        let mut sinks = shipped_to(&place);
+        if sinks.iter().any(|known| known == sink) {
+            return Ok(());
+        }
+        sinks.push(sink.to_owned());
+        let path = place.join(SHIPPED_TO);
+        fs::write(&path, sinks.join("\n")).map_err(io_at(&path))
+    }
+
     /// The recordings that nobody closed.
     pub fn leftovers(&self) -> Vec<Leftover> {
         let entries = fs::read_dir(self.open_dir()).into_iter().flatten().flatten();
@@ -235,6 +270,12 @@ impl Store {
             .find(|place| is_name && place.is_dir())
             .ok_or_else(|| StoreError::NotFound(snapshot_id.to_owned()))
     }
+}
+
+/// The sinks that have a snapshot, as its folder says.
+fn shipped_to(place: &Path) -> Vec<String> {
+    let text = fs::read_to_string(place.join(SHIPPED_TO)).unwrap_or_default();
+    text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 fn io_at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
@@ -269,6 +310,10 @@ mod tests {
     use super::*;
     use crate::api::{AnalysisVerdict, UtcTime};
 
+    fn to_nobody() -> Handover {
+        Arc::new(|_, _| {})
+    }
+
     fn report() -> Value {
         serde_json::json!({"verdict": "clean"})
     }
@@ -293,13 +338,14 @@ mod tests {
             findings: Vec::new(),
             problem: None,
             pinned: false,
+            shipped_to: Vec::new(),
         }
     }
 
     #[test]
     fn a_snapshot_is_filed_whole_and_its_recording_goes() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), to_nobody()).unwrap();
         let clean = store.file(snapshot(&store, "a", SnapshotState::Temporary), &report(), None).unwrap();
         let context = serde_json::json!({"neighbours": []});
         let kept = store.file(snapshot(&store, "b", SnapshotState::Archived), &report(), Some(&context)).unwrap();
@@ -316,7 +362,7 @@ mod tests {
     #[test]
     fn one_that_was_kept_for_a_while_is_archived_whole_and_once() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), to_nobody()).unwrap();
         let clean = store.file(snapshot(&store, "a", SnapshotState::Temporary), &report(), None).unwrap();
         store.set_pinned("a", true).unwrap();
         let former = dir.path().join("clean/a");
@@ -333,18 +379,44 @@ mod tests {
         // The power went before the former place was cleared away.
         fs::create_dir(&former).unwrap();
         left_behind.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
-        let (listed, problems) = Store::open(dir.path()).unwrap().list();
+        let (listed, problems) = Store::open(dir.path(), to_nobody()).unwrap().list();
         assert_eq!((listed, problems), (vec![archived], Vec::new()));
         assert!(!former.exists());
     }
 
     #[test]
+    fn what_comes_into_the_archive_is_handed_over_at_least_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = Arc::clone(&told);
+        let handover: Handover = Arc::new(move |id: &str, place: &Path| {
+            assert!(place.join("snapshot.json").is_file());
+            seen.lock().unwrap().push(id.to_owned());
+        });
+        let store = Store::open(dir.path(), Arc::clone(&handover)).unwrap();
+        let clean = store.file(snapshot(&store, "a", SnapshotState::Temporary), &report(), None).unwrap();
+        store.file(snapshot(&store, "b", SnapshotState::Archived), &report(), None).unwrap();
+        assert_eq!(*told.lock().unwrap(), ["b"]);
+        store.archive(clean, &report()).unwrap();
+        store.hand_over("a");
+        store.hand_over("never");
+        fs::create_dir(dir.path().join("clean/b")).unwrap();
+        let store = Store::open(dir.path(), handover).unwrap();
+        assert_eq!(*told.lock().unwrap(), ["b", "a", "a", "b"]);
+        for sink in ["x", "y", "x"] {
+            store.set_shipped("b", sink).unwrap();
+        }
+        let shipped = |id: &str| store.list().0.into_iter().find(|one| one.snapshot_id == id).unwrap().shipped_to;
+        assert_eq!((shipped("b"), shipped("a")), (vec!["x".to_owned(), "y".to_owned()], Vec::new()));
+    }
+
+    #[test]
     fn pins_survive_and_ids_lead_nowhere_else() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("monitor")).unwrap();
+        let store = Store::open(&dir.path().join("monitor"), to_nobody()).unwrap();
         store.file(snapshot(&store, "a", SnapshotState::Archived), &report(), None).unwrap();
         store.set_pinned("a", true).unwrap();
-        assert!(Store::open(store.root()).unwrap().list().0[0].pinned);
+        assert!(Store::open(store.root(), to_nobody()).unwrap().list().0[0].pinned);
         store.set_pinned("a", false).unwrap();
         assert!(!store.list().0[0].pinned);
         for id in ["", ".", "..", "../monitor/archive/a", "a/../a", "b", "a\0"] {
@@ -357,12 +429,12 @@ mod tests {
     #[test]
     fn what_is_damaged_is_told_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), to_nobody()).unwrap();
         fs::create_dir(dir.path().join("archive/foreign")).unwrap();
         fs::write(dir.path().join("archive/foreign/notes.txt"), "mine").unwrap();
         fs::create_dir_all(dir.path().join("archive/.filing-x")).unwrap();
         fs::write(dir.path().join("open/y.pcapng.partial"), "").unwrap();
-        let store = Store::open(store.root()).unwrap();
+        let store = Store::open(store.root(), to_nobody()).unwrap();
         let (listed, problems) = store.list();
         assert!(listed.is_empty() && problems.len() == 1 && problems[0].contains("foreign"), "{problems:?}");
         assert!(dir.path().join("archive/foreign/notes.txt").exists());
@@ -372,7 +444,7 @@ mod tests {
     #[test]
     fn a_recording_that_cannot_be_filed_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), to_nobody()).unwrap();
         let filed = snapshot(&store, "a", SnapshotState::Temporary);
         fs::remove_dir_all(dir.path().join("clean")).unwrap();
         fs::write(dir.path().join("clean"), "a file where a folder should be").unwrap();

@@ -1,11 +1,13 @@
 //! The rules of continuous recording, without I/O and without a clock: when snapshots begin and end ([`Schedule`]), which are suspect
-//! and which of those are kept ([`suspicious`], [`Recurrence`]) and with what beside them ([`neighbours_before`]), and what makes the flight recorder save ([`Rules`], [`RateLimit`]).
+//! and which of those are kept ([`suspicious`], [`Recurrence`]) and with what beside them ([`neighbours_before`]), what makes the flight
+//! recorder save ([`Rules`], [`RateLimit`]), and what waits for a historian ([`Queue`]).
 //! How each endpoint was in a period ([`health()`]), and how that is written for a time-series database ([`write_point`]), stands here, too.
 //! The threads that run by them are in the service.
 
 mod health;
 mod line_protocol;
 mod neighbours;
+mod queue;
 mod schedule;
 mod trigger;
 mod verdict;
@@ -13,6 +15,7 @@ mod verdict;
 pub use health::{Expected, Past, health};
 pub use line_protocol::{Field, Point, write_point};
 pub use neighbours::{Earlier, NeighboursAfter, neighbours_before};
+pub use queue::{Queue, Refusal, Setback};
 pub use schedule::{MAX_OPEN, OpenSnapshot, Schedule, Step};
 pub use trigger::{Condition, RateLimit, Rule, Rules};
 pub use verdict::{FindingPattern, Keep, Recurrence, suspicious};

@@ -19,7 +19,6 @@ mod serve;
 mod settings;
 mod sites;
 mod supervised;
-mod tls;
 
 pub use router::{Request, route};
 pub(crate) use runners::{disk_bytes, free_bytes};

@@ -191,6 +191,10 @@ impl Core {
                 self.monitor.trigger(reason)?;
                 now(body_of(&self.monitor_now()))
             }
+            Request::RetrySink(name) => {
+                self.monitor.shipping.retry(&name)?;
+                now(body_of(&self.monitor_now()))
+            }
             Request::Snapshots(query) => now(body_of(&self.monitor.list(&query))),
             Request::Snapshot(snapshot_id) => now(self.snapshot_body(self.monitor.snapshot(&snapshot_id)?)),
             Request::PinSnapshot { snapshot_id, pinned } => now(self.snapshot_body(self.monitor.pin(&snapshot_id, pinned)?)),
@@ -265,7 +269,11 @@ impl Core {
 
     /// The monitor as it is now.
     pub(super) fn monitor_now(&self) -> crate::api::Monitor {
-        crate::api::Monitor { series: Some(self.monitor.series.status()), ..lock(&self.monitor.view).monitor() }
+        crate::api::Monitor {
+            series: Some(self.monitor.series.status()),
+            sinks: self.monitor.shipping.status(),
+            ..lock(&self.monitor.view).monitor()
+        }
     }
 
     /// What the archive takes.

@@ -35,6 +35,8 @@ pub enum Request {
     },
     /// Delete a snapshot.
     DeleteSnapshot(String),
+    /// Try a sink again at once.
+    RetrySink(String),
     /// The monitor.
     Monitor,
     /// The monitor's settings.
@@ -127,6 +129,7 @@ fn set(path: &[&str], uri: &str, body: Value) -> Result<Request, ApiError> {
         ["monitor", "snapshots", snapshot_id, "pinned"] => {
             is_bool(&body).map(|pinned| Request::PinSnapshot { snapshot_id: snapshot_id.to_owned(), pinned })
         }
+        ["monitor", "sinks", name, "retry"] => is_true(&body).map(|()| Request::RetrySink(name.to_owned())),
         ["monitor", "snapshots", snapshot_id, "delete"] => is_true(&body).map(|()| Request::DeleteSnapshot(snapshot_id.to_owned())),
         // A parent takes its child's value as a field: `set /x {"y": true}` is `set /x/y true`.
         _ => match body {
@@ -214,7 +217,7 @@ fn not_settable(uri: &str) -> ApiError {
     ApiError::not_found(format!(
         "nothing to set at `{uri}`; there are connectivity/start, capture/start, analysis/start, jobs/<job_id>/cancel, topology/rescan, \
          summary/run_connectivity_test, summary/monitor_enabled, monitor/enabled, monitor/settings, monitor/trigger, \
-         monitor/snapshots/<snapshot_id>/pinned and monitor/snapshots/<snapshot_id>/delete"
+         monitor/sinks/<name>/retry, monitor/snapshots/<snapshot_id>/pinned and monitor/snapshots/<snapshot_id>/delete"
     ))
 }
 

@@ -1,5 +1,6 @@
 //! The settings of the monitor's time series, and of the InfluxDB that takes them.
 
+use crate::http::parse_url;
 use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,9 @@ pub struct InfluxSettings {
     /// A file with the user's password (version 1).
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// A file (PEM) with the authorities that have signed the server's certificate, if the host does not know them.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
     /// The measurement of the points.
     #[serde(default = "measurement")]
     pub measurement: String,
@@ -62,7 +66,7 @@ const fn queue_max_bytes() -> u64 {
 impl InfluxSettings {
     /// The url, if it can be one.
     pub(super) fn parsed_url(&self) -> Option<Url> {
-        Url::parse(&self.url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        parse_url(&self.url)
     }
 
     /// The url as it may be told: without user, password, and parameters that may be secrets.
@@ -118,6 +122,7 @@ impl fmt::Debug for InfluxSettings {
             .field("token_file", &self.token_file)
             .field("username", &self.username)
             .field("password_file", &self.password_file)
+            .field("ca_file", &self.ca_file)
             .field("measurement", &self.measurement)
             .field("tags", &self.tags)
             .field("queue_max_bytes", &self.queue_max_bytes)

@@ -3,6 +3,7 @@
 use super::series_settings::{InfluxSettings, SeriesSettings};
 use crate::{
     api::{ApiError, ExtraEndpoint, MonitorSettings},
+    archive::historian::SinkSettings,
     fims,
 };
 use schemars::JsonSchema;
@@ -72,6 +73,8 @@ pub struct Settings {
     pub series: SeriesSettings,
     /// The InfluxDB that takes them, too.
     pub influx: Option<InfluxSettings>,
+    /// Where archived snapshots are sent.
+    pub sinks: Vec<SinkSettings>,
 }
 
 impl Default for Settings {
@@ -112,6 +115,7 @@ impl Default for Settings {
             monitor: MonitorSettings::default(),
             series: SeriesSettings::default(),
             influx: None,
+            sinks: Vec::new(),
         }
     }
 }
@@ -138,6 +142,14 @@ pub enum SettingsError {
     /// A setting of the monitor cannot be.
     #[error("the settings of the monitor: {0}")]
     Monitor(ApiError),
+    /// A sink cannot be.
+    #[error("the sink `{name}`: {problem}")]
+    Sink {
+        /// Its name.
+        name: String,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
     /// A setting has a value that cannot be.
     #[error("the setting `{field}` is {value}; it must be {right}")]
     OutOfRange {
@@ -200,6 +212,13 @@ impl Settings {
         number("series.period_s", self.series.period_s, 0, 86_400, "from 1 to 86400, or 0 for no time series")?;
         if let Some((field, value, right)) = self.influx.as_ref().and_then(InfluxSettings::wrong) {
             return Err(SettingsError::OutOfRange { field, value, right });
+        }
+        for (index, sink) in self.sinks.iter().enumerate() {
+            let wrong = |problem| SettingsError::Sink { name: sink.name.clone(), problem };
+            sink.validate().map_err(wrong)?;
+            if self.sinks.iter().take(index).any(|other| other.name == sink.name) {
+                return Err(wrong("there are two of this name; each needs its own".to_owned()));
+            }
         }
         Ok(())
     }
@@ -270,6 +289,10 @@ mod tests {
             let settings = Settings { base_uri: base_uri.to_owned(), ..Settings::default() };
             assert!(settings.validate().unwrap_err().to_string().contains("base_uri"), "{base_uri}");
         }
+        let sink = SinkSettings { name: "spool".into(), path: Some("/var/spool".into()), ..SinkSettings::default() };
+        Settings { sinks: vec![sink.clone()], ..Settings::default() }.validate().unwrap();
+        let two = Settings { sinks: vec![sink.clone(), sink], ..Settings::default() };
+        assert!(two.validate().unwrap_err().to_string().contains("two of this name"));
         assert!(Settings { publish_period_s: 0, ..Settings::default() }.validate().is_err());
     }
 }

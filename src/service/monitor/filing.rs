@@ -7,7 +7,7 @@ use crate::{
         AnalysisReport, AnalysisVerdict, CaptureReport, Event, Finding, MonitorSettings, MonitorState, Snapshot, SnapshotState,
         UtcTime,
     },
-    archive::{Leftover, Limits, Store, cut_to_whole, to_remove},
+    archive::{Handover, Leftover, Limits, Store, cut_to_whole, to_remove},
     capture::ClosedWindow,
     monitor::{Earlier, FindingPattern, Keep, NeighboursAfter, Recurrence, neighbours_before, suspicious},
     service::{free_bytes, replies::Core, results::body_of, runners::analysis_settings},
@@ -62,7 +62,13 @@ struct Clerk {
 /// Runs the monitor until it is told to stop: this thread files, and another one, that it starts, records.
 pub(super) fn run(core: &Weak<Core>, commands: Receiver<Command>) {
     let Some(strong) = core.upgrade() else { return };
-    let store = match Store::open(&strong.settings.state_dir.join("monitor")) {
+    let shipped = Weak::clone(core);
+    let handover: Handover = Arc::new(move |snapshot_id, folder| {
+        if let Some(core) = shipped.upgrade() {
+            core.monitor.shipping.take(&core, snapshot_id, folder);
+        }
+    });
+    let store = match Store::open(&strong.settings.state_dir.join("monitor"), handover) {
         Ok(store) => store,
         Err(error) => {
             let mut view = lock(&strong.monitor.view);
@@ -71,6 +77,7 @@ pub(super) fn run(core: &Weak<Core>, commands: Receiver<Command>) {
             return;
         }
     };
+    let _ = strong.monitor.store.set(store.clone());
     let (listed, problems) = store.list();
     let mut view = lock(&strong.monitor.view);
     listed.into_iter().for_each(|snapshot| view.put(snapshot));
@@ -243,6 +250,7 @@ impl Clerk {
         // A power cut between filing and removing leaves both; the filed one is whole.
         let known = lock(&core.monitor.view).snapshot(&leftover.snapshot_id);
         if known.is_some_and(|known| known.state != SnapshotState::Open) {
+            self.store.hand_over(&leftover.snapshot_id);
             return fs::remove_file(&leftover.path);
         }
         if cut_to_whole(&leftover.path)? == 0 {
@@ -279,8 +287,9 @@ impl Clerk {
         self.tidied = Some(Instant::now());
         let Some(core) = self.core.upgrade() else { return };
         let view = lock(&core.monitor.view);
-        let (settings, stored) = (view.settings().clone(), view.stored());
+        let (settings, mut stored) = (view.settings().clone(), view.stored());
         drop(view);
+        stored.iter_mut().for_each(|stored| stored.held = core.monitor.shipping.holds(&stored.snapshot_id));
         let limits = Limits {
             clean_retention: Duration::from_secs(settings.clean_retention_s),
             archive_max_age: Duration::from_secs(settings.archive_max_age_s),
@@ -334,6 +343,7 @@ fn unfinished(snapshot_id: &str) -> Snapshot {
         findings: Vec::new(),
         problem: Some("netdiag ended while this was recorded; what was written until then is whole".to_owned()),
         pinned: false,
+        shipped_to: Vec::new(),
     }
 }
 

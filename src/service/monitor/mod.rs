@@ -7,16 +7,18 @@ mod filing;
 mod recording;
 mod series;
 mod sharing;
+mod shipping;
 mod view;
 
 pub(super) use series::Series;
+pub(super) use shipping::Shipping;
 pub(super) use view::View;
 
 use super::{Settings, replies::Core};
 use crate::{
     analysis::Analysis,
     api::{ApiError, Endpoint, ErrorCode, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, TriggerRule},
-    archive::floor_bytes,
+    archive::{Store, floor_bytes},
     capture::{Recording, RecordingOptions},
     jobs::write_atomically,
     monitor::{Condition, FindingPattern, Rule, Rules},
@@ -63,6 +65,9 @@ struct Remembered {
 pub(super) struct Monitor {
     pub view: Mutex<View>,
     pub series: Series,
+    pub shipping: Shipping,
+    /// The folders of the snapshots, once they are open.
+    store: OnceLock<Store>,
     rules: Mutex<Rules>,
     /// The uris that the rules need to hear.
     uris: watch::Sender<Vec<String>>,
@@ -90,6 +95,8 @@ impl Monitor {
             uris: watch::Sender::new(uris(&rules)),
             view: Mutex::new(View::new(enabled, settings)),
             series: Series::new(all),
+            shipping: Shipping::new(all),
+            store: OnceLock::new(),
             rules: Mutex::new(Rules::new(rules)),
             commands: OnceLock::new(),
             thread: Mutex::new(None),
@@ -102,6 +109,7 @@ impl Monitor {
         let (commands, received) = sync_channel(MAX_COMMANDS);
         let _ = self.commands.set(commands);
         self.series.start(core);
+        self.shipping.start(core);
         let core = Arc::downgrade(core);
         let started = thread::Builder::new().name("netdiag-snapshots".into()).spawn(move || filing::run(&core, received));
         match started {
@@ -121,6 +129,7 @@ impl Monitor {
             tracing::error!("the monitor had broken off");
         }
         self.series.stop();
+        self.shipping.stop();
     }
 
     /// The uris that its triggers need to hear, now and as they change.
@@ -241,6 +250,16 @@ impl Monitor {
     /// A recording of these endpoints as a window of the monitor's own capture, if that one has all of it. Blocks for some milliseconds.
     pub fn record(&self, endpoints: &[Endpoint], wanted: &RecordingOptions, sink: &Arc<Mutex<Analysis>>) -> Option<Recording> {
         lock(&self.offer).as_ref()?.record(endpoints, wanted, sink)
+    }
+
+    /// A sink has a snapshot. Blocks on the disk.
+    fn shipped(&self, snapshot_id: &str, sink: &str) {
+        // One that is not in the archive any more needs no note.
+        let _ = self.store.get().map(|store| store.set_shipped(snapshot_id, sink));
+        let mut view = lock(&self.view);
+        if let Some(snapshot) = view.snapshot(snapshot_id) {
+            view.put(shipping::with_sink(snapshot, sink));
+        }
     }
 
     fn offer(&self, offer: Option<Offer>) {

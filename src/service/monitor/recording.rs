@@ -343,6 +343,7 @@ impl Recorder {
             findings: Vec::new(),
             problem: None,
             pinned: false,
+            shipped_to: Vec::new(),
         };
         let window = capture.open(window, Arc::clone(&sink));
         core.publish(&format!("monitor/snapshots/{}", snapshot.snapshot_id), body_of(&snapshot));

@@ -80,7 +80,13 @@ impl View {
     }
 
     /// A snapshot is new, or has changed.
-    pub fn put(&mut self, snapshot: Snapshot) {
+    pub fn put(&mut self, mut snapshot: Snapshot) {
+        // A sink may have it before it is told here that it was archived.
+        if let Some(former) = self.snapshots.get(&snapshot.snapshot_id)
+            && snapshot.shipped_to.len() < former.shipped_to.len()
+        {
+            snapshot.shipped_to.clone_from(&former.shipped_to);
+        }
         self.snapshots.insert(snapshot.snapshot_id.clone(), snapshot);
     }
 
@@ -123,6 +129,7 @@ impl View {
                 closed_unix_ns: snapshot.closed_at.map_or(i64::MIN, |closed| closed.unix_ns()),
                 archived: snapshot.state == SnapshotState::Archived,
                 pinned: snapshot.pinned,
+                held: false,
             })
             .collect()
     }
@@ -155,6 +162,7 @@ impl View {
             free_bytes: self.free_bytes,
             last_problem: self.last_problem.as_ref().map(|(problem, _)| problem.clone()),
             last_problem_at: self.last_problem.as_ref().map(|(_, at)| UtcTime::from(*at).to_millis()),
+            sinks: Vec::new(),
             series: None,
         }
     }

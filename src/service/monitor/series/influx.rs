@@ -2,29 +2,25 @@
 
 use crate::{
     api::{EndpointHealth, InfluxStatus, UtcTime},
+    http::{self, answer, described, secret},
     monitor::{Field, Point, write_point},
-    service::{monitor::lock, series_settings::InfluxSettings, tls::install_crypto},
+    service::{monitor::lock, series_settings::InfluxSettings},
 };
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use std::{
     collections::VecDeque,
-    path::Path,
     sync::Mutex,
     time::{Duration, SystemTime},
 };
 use tokio::sync::Notify;
 
-/// How long a connection, and a whole request, may take.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long is waited after a failure: twice as long each time.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// So many failures in a row are no accident.
 const LASTING: u32 = 4;
-/// How much of an error's text is told, and how much of an answer is read for it.
-const TOLD_CHARACTERS: usize = 200;
-const ANSWER_MAX_BYTES: usize = 16 << 10;
 
 /// An InfluxDB, and what it has not taken yet.
 pub(super) struct Influx {
@@ -61,12 +57,7 @@ enum Trouble {
 impl Influx {
     pub fn new(settings: InfluxSettings) -> Self {
         let status = InfluxStatus { url: settings.told_url(), ..InfluxStatus::default() };
-        Self {
-            settings,
-            host: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default(),
-            state: Mutex::new(State { status, ..State::default() }),
-            filled: Notify::new(),
-        }
+        Self { settings, host: http::host_name(), state: Mutex::new(State { status, ..State::default() }), filled: Notify::new() }
     }
 
     pub fn status(&self) -> InfluxStatus {
@@ -125,21 +116,12 @@ impl Influx {
         let mut url = self.settings.parsed_url().ok_or("its url cannot be read")?;
         let kept: Vec<(String, String)> = url.query_pairs().filter(|(key, _)| key != "precision").map(owned).collect();
         url.query_pairs_mut().clear().extend_pairs(kept).append_pair("precision", "ms");
-        install_crypto();
-        // Redirects could take the token elsewhere.
-        let builder = Client::builder()
-            .user_agent(concat!("netdiag/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT_PATIENCE)
-            .timeout(PATIENCE);
-        // Without encryption the host's certificates need not be there.
-        let builder = if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
-        builder.build().map(|client| (client, url)).map_err(|error| described(&error.without_url()))
+        let client = http::client(&url, self.settings.ca_file.as_deref())?;
+        Ok((client, url))
     }
 
     async fn write(&self, client: &Client, url: &Url, lines: String) -> Result<(), Trouble> {
-        let request = client.post(url.clone()).header("Content-Type", "text/plain; charset=utf-8").body(lines);
+        let request = client.post(url.clone()).timeout(PATIENCE).header("Content-Type", "text/plain; charset=utf-8").body(lines);
         let request = self.signed(request).await.map_err(Trouble::Later)?;
         let response = request.send().await.map_err(|error| Trouble::Later(described(&error.without_url())))?;
         judged(response.status(), answer(response).await)
@@ -234,39 +216,6 @@ fn judged(status: StatusCode, told: String) -> Result<(), Trouble> {
         status if status.is_redirection() => Err(Trouble::Later(problem("it refers to another address; set that one"))),
         _ => Err(Trouble::Later(problem("it has failed"))),
     }
-}
-
-/// What the answer says, in short.
-async fn answer(mut response: Response) -> String {
-    let mut bytes = Vec::new();
-    while bytes.len() < ANSWER_MAX_BYTES
-        && let Ok(Some(chunk)) = response.chunk().await
-    {
-        bytes.extend_from_slice(&chunk);
-    }
-    let text = String::from_utf8_lossy(&bytes);
-    let error = serde_json::from_str::<serde_json::Value>(&text).ok();
-    let error = error.as_ref().and_then(|json| json.get("error").or_else(|| json.get("message"))?.as_str());
-    error.unwrap_or(&text).trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(TOLD_CHARACTERS).collect()
-}
-
-/// An error with its causes; what is below says why.
-fn described(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(because) = cause {
-        text.push_str(": ");
-        text.push_str(&because.to_string());
-        cause = because.source();
-    }
-    text
-}
-
-async fn secret(path: &Path) -> Result<String, String> {
-    let text = tokio::fs::read_to_string(path).await.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let secret = text.trim();
-    let is_legal = !secret.is_empty() && secret.chars().all(|c| c.is_ascii_graphic() || c == ' ');
-    if is_legal { Ok(secret.to_owned()) } else { Err(format!("{} must hold one line of ASCII characters", path.display())) }
 }
 
 fn owned((key, value): (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)) -> (String, String) {

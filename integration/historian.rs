@@ -1,0 +1,424 @@
+//! Archived snapshots on their way to a historian: the real binary, and real stores (S3, WebDAV) that are away, late, wrongly addressed,
+//! or hang.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use netdiag::{
+    archive::historian::{Parcel, SinkKind, SinkSettings, sink},
+    http::{client, parse_url},
+};
+use nix::sys::signal::Signal;
+use object_store::{GetResult, ObjectStoreExt as _, aws::AmazonS3Builder};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+use support::{
+    peers::Peers,
+    private_network,
+    service::{Bus, Options, Service, modbus_client},
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const DEVICE: &str = "127.0.0.2";
+
+/// A store that runs until it is dropped.
+struct Store(Child);
+
+impl Store {
+    fn begin(mut command: Command, port: u16) -> Self {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let store = Self(child);
+        support::wait_until("the store listens", PATIENCE, || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        store
+    }
+
+    /// An S3 store with a bucket `site`. With `strict` it knows no user, and asks for one as soon as the bucket is made.
+    async fn s3(peers: &Peers, port: u16, strict: bool) -> Self {
+        let mut command = Command::new(peers.program("moto_server"));
+        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        if strict {
+            command.env("INITIAL_NO_AUTH_ACTION_COUNT", "1");
+        }
+        let store = Self::begin(command, port);
+        let made = http().put(format!("http://127.0.0.1:{port}/site")).send().await.unwrap();
+        assert!(made.status().is_success(), "{made:?}");
+        store
+    }
+
+    /// A WebDAV server with a user `plant` and the password `hunter2`.
+    fn dav(peers: &Peers, port: u16, dir: &Path) -> Self {
+        let root = dir.join("dav");
+        fs::create_dir_all(root.join("netdiag")).unwrap();
+        let config = dir.join("dav.json");
+        let settings = json!({
+            "host": "127.0.0.1", "port": port, "provider_mapping": {"/": root},
+            "http_authenticator": {"domain_controller": null, "accept_basic": true, "accept_digest": false, "default_to_digest": false},
+            "simple_dc": {"user_mapping": {"*": {"plant": {"password": "hunter2"}}}},
+        });
+        fs::write(&config, settings.to_string()).unwrap();
+        let mut command = Command::new(peers.program("wsgidav"));
+        Self::begin(
+            {
+                command.arg("--config").arg(config);
+                command
+            },
+            port,
+        )
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An object of the bucket `site`.
+async fn object(port: u16, place: &str) -> GetResult {
+    let store = AmazonS3Builder::new()
+        .with_endpoint(format!("http://127.0.0.1:{port}"))
+        .with_allow_http(true)
+        .with_bucket_name("site")
+        .with_access_key_id("plant")
+        .with_secret_access_key("hunter2")
+        .build();
+    store.unwrap().get(&place.into()).await.unwrap()
+}
+
+fn http() -> reqwest::Client {
+    client(&parse_url("http://127.0.0.1").unwrap(), None).unwrap()
+}
+
+/// A Modbus conversation without a fault, for as long as the test lasts. Gives the port.
+fn talk() -> u16 {
+    let listener = TcpListener::bind((DEVICE, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 12];
+        while stream.read_exact(&mut request).is_ok() {
+            let [high, low] = *request.first_chunk::<2>().unwrap();
+            stream.write_all(&[high, low, 0, 0, 0, 5, 1, 3, 2, 0, 7]).unwrap();
+        }
+    });
+    thread::spawn(move || {
+        let mut stream = TcpStream::connect((DEVICE, port)).unwrap();
+        for id in 0_u16.. {
+            let [high, low] = id.to_be_bytes();
+            stream.write_all(&[high, low, 0, 0, 0, 6, 1, 3, 0, 0, 0, 1]).unwrap();
+            stream.read_exact(&mut [0; 11]).unwrap();
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    port
+}
+
+fn bus() -> (tempfile::TempDir, Bus) {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = Bus::start(&dir.path().join("bus"));
+    (dir, bus)
+}
+
+/// A service that records and has these sinks; it archives what it is told to.
+async fn service(bus: &Bus, sinks: &Value) -> Service {
+    let monitor = json!({
+        "snapshot_s": 60, "min_free_bytes": 1 << 20, "min_free_percent": 0, "interfaces": ["lo"], "pre_s": 1, "post_s": 0,
+        "triggers_per_hour": 100,
+    });
+    let settings = json!({"monitor": monitor, "monitor_enabled": true, "series": {"period_s": 0}, "sinks": sinks});
+    let port = talk();
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, port)], &Options { settings, ..Options::default() });
+    service.ready().await;
+    monitor_where(&service, "it records", |monitor| monitor["state"] == "recording").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    service
+}
+
+async fn monitor_where(service: &Service, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let monitor = service.get("/monitor").await;
+        if holds(&monitor) {
+            return monitor;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}; {monitor:#}\n{}", service.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn sink_of<'a>(monitor: &'a Value, name: &str) -> &'a Value {
+    monitor["sinks"].as_array().unwrap().iter().find(|sink| sink["name"] == name).unwrap()
+}
+
+/// Has a snapshot archived, and gives its name.
+async fn archive_one(service: &Service) -> String {
+    let known = archived(service).await;
+    service.ask("set", "/monitor/trigger", Some("true")).await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(new) = archived(service).await.into_iter().find(|id| !known.contains(id)) {
+            return new;
+        }
+        assert!(Instant::now() < deadline, "nothing was archived:\n{}", service.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn archived(service: &Service) -> Vec<String> {
+    let list = service.get("/monitor/snapshots").await;
+    let archived = list["snapshots"].as_array().unwrap().iter().filter(|snapshot| snapshot["state"] == "archived");
+    archived.map(|snapshot| snapshot["snapshot_id"].as_str().unwrap().to_owned()).collect()
+}
+
+fn members(tar: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let mut archive = tar::Archive::new(tar);
+    let entries = archive.entries().unwrap().map(|entry| {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        (path, bytes)
+    });
+    entries.collect()
+}
+
+/// What the archive holds of a snapshot.
+fn in_archive(service: &Service, id: &str) -> BTreeMap<String, Vec<u8>> {
+    let folder = service.dir.path().join("state/monitor/archive").join(id);
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    files
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path))
+        .filter(|(name, _)| name != "shipped_to")
+        .map(|(name, path)| (format!("{id}/{name}"), fs::read(path).unwrap()))
+        .collect()
+}
+
+fn file_name(id: &str) -> String {
+    format!("{}_{id}.tar", nix::unistd::gethostname().unwrap().into_string().unwrap())
+}
+
+// On one thread: the others would not be in the private network.
+#[tokio::test]
+async fn what_waits_for_stores_that_are_away_arrives_whole_and_in_order_when_they_come() {
+    let Some(peers) = Peers::find() else { return };
+    private_network();
+    let (dir, bus) = bus();
+    let keys = dir.path().join("keys");
+    fs::write(&keys, "aws_access_key_id = plant\naws_secret_access_key = hunter2\n").unwrap();
+    fs::write(dir.path().join("password"), "hunter2\n").unwrap();
+    let spool = dir.path().join("spool");
+    let sinks = json!([
+        {"name": "store", "kind": "s3", "url": "http://127.0.0.1:19001", "bucket": "site", "prefix": "north/bess", "credentials_file": keys},
+        {"name": "dav", "kind": "http", "url": "http://127.0.0.1:19002/netdiag", "username": "plant", "password_file": dir.path().join("password")},
+        {"name": "spool", "kind": "directory", "path": spool, "min_free_bytes": 0},
+    ]);
+    let mut service = service(&bus, &sinks).await;
+    let mut sent = Vec::new();
+    for _ in 0..3 {
+        sent.push(archive_one(&service).await);
+    }
+    let all_wait = |monitor: &Value| {
+        let waits = |sink: &Value| sink["queued"] == 3 && sink["state"] == "waiting" && sink["last_problem"].is_string();
+        monitor["sinks"].as_array().unwrap().iter().all(waits)
+    };
+    let monitor = monitor_where(&service, "all sinks wait", all_wait).await;
+    let problem = |name| sink_of(&monitor, name)["last_problem"].as_str().unwrap();
+    assert!(
+        problem("spool").contains("mount") && problem("dav").contains("refused") && problem("store").contains("refused"),
+        "{monitor:#}"
+    );
+
+    // Nothing is lost when it is killed.
+    service.signal(Signal::SIGKILL);
+    service.wait(PATIENCE).await;
+    service.restart();
+    service.ready().await;
+    monitor_where(&service, "all sinks wait again", all_wait).await;
+    // Nor when the archive lets go of it.
+    let gone = in_archive(&service, &sent[0]);
+    service.ask("set", &format!("/monitor/snapshots/{}/delete", sent[0]), Some("true")).await;
+
+    let _s3 = Store::s3(&peers, 19001, false).await;
+    let _dav = Store::dav(&peers, 19002, dir.path());
+    fs::create_dir(&spool).unwrap();
+    for name in ["store", "dav", "spool"] {
+        service.ask("set", &format!("/monitor/sinks/{name}/retry"), Some("true")).await;
+    }
+    let all_sent = |monitor: &Value| {
+        monitor["sinks"].as_array().unwrap().iter().all(|sink| sink["sent"] == 3 && sink["queued"] == 0 && sink["state"] == "idle")
+    };
+    let monitor = monitor_where(&service, "all is sent", all_sent).await;
+    for sink in monitor["sinks"].as_array().unwrap() {
+        assert!(sink["last_problem"].is_null() && sink["dropped"] == 0 && sink["sent_bytes"].as_u64() > Some(3000), "{sink:#}");
+    }
+    let mut times = Vec::new();
+    for (index, id) in sent.iter().enumerate() {
+        let expected = if index == 0 { gone.clone() } else { in_archive(&service, id) };
+        assert_eq!(expected.len(), 4, "{:?}", expected.keys());
+        let (file, in_dav) = (spool.join(file_name(id)), dir.path().join("dav/netdiag").join(file_name(id)));
+        assert!(members(&fs::read(&file).unwrap()) == expected, "{id} in the directory");
+        assert!(members(&fs::read(in_dav).unwrap()) == expected, "{id} by http");
+        let object = object(19001, &format!("north/bess/{}", file_name(id))).await;
+        assert!(members(&object.bytes().await.unwrap()) == expected, "{id} in the store");
+        times.push(fs::metadata(file).unwrap().modified().unwrap());
+        if index > 0 {
+            let snapshot = service.get(&format!("/monitor/snapshots/{id}")).await;
+            let mut sinks: Vec<&str> =
+                snapshot["shipped_to"].as_array().unwrap().iter().map(|sink| sink.as_str().unwrap()).collect();
+            sinks.sort_unstable();
+            assert_eq!(sinks, ["dav", "spool", "store"]);
+        }
+    }
+    assert!(times.is_sorted(), "the oldest comes first");
+    let left: Vec<_> = fs::read_dir(&spool).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 3, "nothing half: {left:?}");
+    assert!(!service.log().contains("hunter2"), "a secret is in the log");
+    // What is new goes at once, and what was sent is not sent again after a restart.
+    let next = archive_one(&service).await;
+    monitor_where(&service, "the next one", |monitor| sink_of(monitor, "spool")["sent"] == 4).await;
+    assert!(spool.join(file_name(&next)).exists());
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.wait(PATIENCE).await, Some(0));
+    fs::read_dir(&spool).unwrap().for_each(|file| fs::remove_file(file.unwrap().path()).unwrap());
+    service.restart();
+    service.ready().await;
+    let kept = service.get(&format!("/monitor/snapshots/{next}")).await;
+    assert_eq!(kept["shipped_to"].as_array().unwrap().len(), 3, "remembered: {kept:#}");
+    let again =
+        || fs::read_dir(&spool).unwrap().any(|file| sent.iter().any(|id| file.as_ref().unwrap().file_name() == *file_name(id)));
+    assert!(!again(), "sent again");
+}
+
+#[tokio::test]
+async fn too_much_for_a_sink_goes_oldest_first_and_is_told() {
+    private_network();
+    let (dir, bus) = bus();
+    let spool = dir.path().join("spool");
+    let service =
+        service(&bus, &json!([{"name": "spool", "kind": "directory", "path": spool, "min_free_bytes": 0, "max_bytes": 65_536}]))
+            .await;
+    let mut events = bus.listen("/events").await;
+    let mut made = Vec::new();
+    let full = loop {
+        made.push(archive_one(&service).await);
+        let monitor = service.get("/monitor").await;
+        let sink = sink_of(&monitor, "spool").clone();
+        assert!(sink["queued_bytes"].as_u64() <= Some(65_536), "{sink:#}");
+        if sink["dropped"].as_u64() >= Some(2) {
+            break sink;
+        }
+        assert!(made.len() < 40, "{sink:#}");
+    };
+    let (queued, dropped) = (full["queued"].as_u64().unwrap() as usize, full["dropped"].as_u64().unwrap() as usize);
+    assert_eq!(queued + dropped, made.len());
+    let waiting = service.dir.path().join("state/monitor/outbox/spool");
+    let mut left: Vec<String> =
+        fs::read_dir(&waiting).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    left.sort();
+    assert_eq!(left, made[dropped..], "the newest stay");
+    let told = async {
+        loop {
+            let event = events.recv().await.unwrap();
+            let text = String::from_utf8(event.body.unwrap()).unwrap();
+            if text.contains("too much waits for the sink spool") {
+                return text;
+            }
+        }
+    };
+    let told = tokio::time::timeout(PATIENCE, told).await.expect("it is told");
+    assert!(told.contains(&made[0]), "{told}");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_holds_up_nobody() {
+    private_network();
+    let (_dir, bus) = bus();
+    // Connections are accepted by the kernel, and nobody ever reads.
+    let hanging = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}/a", hanging.local_addr().unwrap());
+    let mut service = service(&bus, &json!([{"name": "hangs", "kind": "http", "url": url}])).await;
+    archive_one(&service).await;
+    let is_sending = |monitor: &Value| sink_of(monitor, "hangs")["state"] == "sending";
+    monitor_where(&service, "it hangs", is_sending).await;
+    let second = archive_one(&service).await;
+    let monitor = monitor_where(&service, "two wait", |monitor| sink_of(monitor, "hangs")["queued"] == 2).await;
+    assert!(is_sending(&monitor) && monitor["state"] == "recording", "{monitor:#}");
+    let asked = Instant::now();
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.wait(PATIENCE).await, Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(8), "it took {:?} to stop", asked.elapsed());
+    assert!(service.dir.path().join("state/monitor/outbox/hangs").join(second).is_dir());
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_with_its_reason_and_what_was_wrong_may_be_mended_while_it_runs() {
+    let Some(peers) = Peers::find() else { return };
+    private_network();
+    let (dir, bus) = bus();
+    let (keys, password) = (dir.path().join("keys"), dir.path().join("password"));
+    fs::write(&keys, "aws_access_key_id = nobody\naws_secret_access_key = hunter3\n").unwrap();
+    fs::write(&password, "hunter3\n").unwrap();
+    let _s3 = Store::s3(&peers, 19011, true).await;
+    let _dav = Store::dav(&peers, 19012, dir.path());
+    let sinks = json!([
+        {"name": "store", "kind": "s3", "url": "http://127.0.0.1:19011", "bucket": "site", "credentials_file": keys},
+        {"name": "dav", "kind": "http", "url": "http://127.0.0.1:19012/netdiag", "username": "plant", "password_file": password},
+        {"name": "nowhere", "kind": "http", "url": "http://127.0.0.1:19012/missing/folder", "username": "plant",
+         "password_file": dir.path().join("right")},
+    ]);
+    fs::write(dir.path().join("right"), "hunter2").unwrap();
+    let service = service(&bus, &sinks).await;
+    let id = archive_one(&service).await;
+    let told = |monitor: &Value| monitor["sinks"].as_array().unwrap().iter().all(|sink| sink["last_problem"].is_string());
+    let monitor = monitor_where(&service, "all are told", told).await;
+    let problem = |name| sink_of(&monitor, name)["last_problem"].as_str().unwrap().to_owned();
+    assert!(problem("store").contains("lets this user write nothing") && problem("dav").contains("401"), "{monitor:#}");
+    assert!(problem("nowhere").contains("folder of the url is not there"), "{monitor:#}");
+    assert!(!monitor.to_string().contains("hunter") && !service.log().contains("hunter"), "a secret is told");
+    fs::write(&password, "hunter2\n").unwrap();
+    service.ask("set", "/monitor/sinks/dav/retry", Some("true")).await;
+    monitor_where(&service, "it arrives", |monitor| sink_of(monitor, "dav")["sent"] == 1).await;
+    assert!(members(&fs::read(dir.path().join("dav/netdiag").join(file_name(&id))).unwrap()) == in_archive(&service, &id));
+    assert_eq!(service.ask("set", "/monitor/sinks/unknown/retry", Some("true")).await["error"]["code"], "not_found");
+}
+
+#[tokio::test]
+async fn what_is_large_goes_to_s3_in_parts() {
+    let Some(peers) = Peers::find() else { return };
+    private_network();
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("snapshot");
+    fs::create_dir(&folder).unwrap();
+    // Bytes of which no two parts are alike.
+    let bytes: Vec<u8> = (0_u32..5_500_000).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    fs::write(folder.join("capture.pcapng.zst"), &bytes).unwrap();
+    let keys = dir.path().join("keys");
+    fs::write(&keys, "aws_access_key_id = plant\naws_secret_access_key = hunter2\n").unwrap();
+    let _s3 = Store::s3(&peers, 19021, false).await;
+    let settings = SinkSettings {
+        name: "store".into(),
+        kind: SinkKind::S3,
+        url: Some("http://127.0.0.1:19021".into()),
+        bucket: Some("site".into()),
+        credentials_file: Some(keys),
+        ..SinkSettings::default()
+    };
+    let parcel = Arc::new(Parcel::of(&folder, "a").unwrap());
+    sink(&settings).put("h_a.tar", parcel).await.unwrap();
+    let object = object(19021, "h_a.tar").await;
+    let etag = object.meta.e_tag.clone().unwrap();
+    assert!(etag.contains("-3"), "three parts of 8 MiB at most, not {etag}");
+    assert!(members(&object.bytes().await.unwrap()) == BTreeMap::from([("a/capture.pcapng.zst".to_owned(), bytes)]));
+}
