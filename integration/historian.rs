@@ -200,7 +200,7 @@ fn in_archive(service: &Service, id: &str) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     files
         .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path))
-        .filter(|(name, _)| name != "shipped_to")
+        .filter(|(name, _)| !name.starts_with("shipped-to-"))
         .map(|(name, path)| (format!("{id}/{name}"), fs::read(path).unwrap()))
         .collect()
 }

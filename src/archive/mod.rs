@@ -3,7 +3,8 @@
 //! ```text
 //! <root>/open/<snapshot_id>.pcapng.partial    being recorded
 //! <root>/clean/<snapshot_id>/                 kept for a while
-//! <root>/archive/<snapshot_id>/               capture.pcapng.zst, snapshot.json, analysis.json, context.json, and maybe pinned, shipped_to
+//! <root>/archive/<snapshot_id>/               capture.pcapng.zst, snapshot.json, analysis.json, context.json, and markers
+//!                                             (pinned, shipped-to-<sink>)
 //! <root>/outbox/<sink>/<snapshot_id>/         waits for a sink; the same files, linked
 //! ```
 

@@ -18,7 +18,8 @@ pub type Handover = Arc<dyn Fn(&str, &Path) + Send + Sync>;
 const COMPRESSION_LEVEL: i32 = 3;
 const PARTIAL: &str = ".pcapng.partial";
 const HALF_FILED: &str = ".filing-";
-const SHIPPED_TO: &str = "shipped_to";
+/// Begins the name of the marker for each sink that has a snapshot.
+const SHIPPED_TO: &str = "shipped-to-";
 
 /// What cannot be done on disk.
 #[derive(Debug, thiserror::Error)]
@@ -56,8 +57,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the directory, and makes it if need be; what comes into the archive is told to `handover`. What was half filed when netdiag ended is removed: its recording is still there. So is
-    /// what was left behind by a move into the archive.
+    /// Opens the directory, and makes it if need be; what comes into the archive is told to `handover`. What was half filed when netdiag
+    /// ended is removed: its recording is still there. So is what was left behind by a move into the archive.
     ///
     /// # Errors
     /// When a folder cannot be made.
@@ -235,14 +236,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], or when it cannot be written.
     pub fn set_shipped(&self, snapshot_id: &str, sink: &str) -> Result<(), StoreError> {
-        let place = self.place(snapshot_id)?;
-        let mut sinks = shipped_to(&place);
-        if sinks.iter().any(|known| known == sink) {
-            return Ok(());
-        }
-        sinks.push(sink.to_owned());
-        let path = place.join(SHIPPED_TO);
-        fs::write(&path, sinks.join("\n")).map_err(io_at(&path))
+        let path = self.place(snapshot_id)?.join(format!("{SHIPPED_TO}{sink}"));
+        File::create(&path).map(drop).map_err(io_at(&path))
     }
 
     /// The recordings that nobody closed.
@@ -274,8 +269,10 @@ impl Store {
 
 /// The sinks that have a snapshot, as its folder says.
 fn shipped_to(place: &Path) -> Vec<String> {
-    let text = fs::read_to_string(place.join(SHIPPED_TO)).unwrap_or_default();
-    text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    let names = fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let mut sinks: Vec<String> = names.filter_map(|name| name.to_str()?.strip_prefix(SHIPPED_TO).map(str::to_owned)).collect();
+    sinks.sort();
+    sinks
 }
 
 fn io_at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {

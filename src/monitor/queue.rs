@@ -1,6 +1,6 @@
 //! The queue of a sink: what waits to be sent, when it is tried again, and what is given up. Plain functions over values; the time is told.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
 /// The wait after the first failure; each one after it doubles.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -8,7 +8,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// The wait after a refusal, which trying again soon will not mend.
 const REFUSED_WAIT: Duration = Duration::from_secs(60);
-/// What has failed for so long is told of.
+/// What nobody was there for so long is told of; a refusal is told at once.
 const LASTING: Duration = Duration::from_secs(600);
 
 /// Why something was not taken.
@@ -35,6 +35,8 @@ pub struct Queue {
     waiting: BTreeMap<String, u64>,
     bytes: u64,
     sending: Option<String>,
+    /// The last one that was refused, while those after it have not had their turn.
+    refused: Option<String>,
     failures: u32,
     failing_since: Option<Duration>,
     is_told: bool,
@@ -57,9 +59,17 @@ impl Queue {
         dropped
     }
 
-    /// The next to be sent: the oldest. It counts as being sent until [`Self::sent`] or [`Self::failed`].
+    /// The next to be sent: the oldest; but the others have their turn before one that was refused, for that may be for its own sake. It counts
+    /// as being sent until [`Self::sent`] or [`Self::failed`].
     pub fn take_next(&mut self) -> Option<String> {
-        self.sending = self.waiting.keys().next().cloned();
+        let after = self.refused.take();
+        let later =
+            after.as_ref().and_then(|name| self.waiting.range::<String, _>((Bound::Excluded(name), Bound::Unbounded)).next());
+        // After the last one it begins anew.
+        if later.is_some() {
+            self.refused.clone_from(&after);
+        }
+        self.sending = later.or_else(|| self.waiting.first_key_value()).map(|(name, _)| name.clone());
         self.sending.clone()
     }
 
@@ -82,12 +92,16 @@ impl Queue {
     /// The one being sent was not taken, at `now` on a clock that is never set. It stays. `jitter` is from 0 to 1, so that many sites do
     /// not come back at the same moment.
     pub fn failed(&mut self, why: Refusal, now: Duration, jitter: f64) -> Setback {
-        self.sending = None;
+        let name = self.sending.take();
+        if why == Refusal::Refused {
+            self.refused = name;
+        }
         let since = *self.failing_since.get_or_insert(now);
         let doubled = FIRST_WAIT.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(LONGEST_WAIT);
         self.failures = self.failures.saturating_add(1);
         let wait = if why == Refusal::Refused { doubled.max(REFUSED_WAIT) } else { doubled };
-        let tell = !self.is_told && now.saturating_sub(since) >= LASTING;
+        let is_news = why == Refusal::Refused || now.saturating_sub(since) >= LASTING;
+        let tell = is_news && !self.is_told;
         self.is_told |= tell;
         Setback { wait: wait.mul_f64(0.75 + 0.25 * jitter.clamp(0.0, 1.0)), tell }
     }
@@ -158,6 +172,26 @@ mod tests {
         assert!(queue.sent() && !queue.sent());
         assert!(!tell(&mut queue, 61), "the clock begins anew");
         assert!(!queue.sent(), "a short failure is no news");
+    }
+
+    #[test]
+    fn a_refusal_is_told_at_once_and_holds_up_no_other() {
+        let mut queue = Queue::default();
+        for name in ["a", "b", "c"] {
+            queue.add(name, 10, 100);
+        }
+        let mut tried = Vec::new();
+        for _ in 0..6 {
+            let name = queue.take_next().unwrap();
+            if name == "a" || name == "b" {
+                let told = queue.failed(Refusal::Refused, Duration::ZERO, 0.0).tell;
+                assert_eq!(told, tried.is_empty() || tried.last().is_some_and(|last| last == "c"), "{tried:?}");
+            } else {
+                queue.sent();
+            }
+            tried.push(name);
+        }
+        assert_eq!(tried, ["a", "b", "c", "a", "b", "a"]);
     }
 
     proptest! {

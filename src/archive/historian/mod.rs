@@ -13,7 +13,14 @@ pub use parcel::Parcel;
 pub use settings::{SinkKind, SinkSettings};
 
 use async_trait::async_trait;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::time::timeout;
 
 /// Why a sink did not take a parcel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +53,47 @@ pub fn sink(settings: &SinkSettings) -> Box<dyn Sink> {
     }
 }
 
-/// How long the whole of so many bytes may take: half a minute, and a second for each 128 KiB.
-fn patience(bytes: u64) -> Duration {
-    Duration::from_secs(30_u64.saturating_add(bytes >> 17))
+/// So long nothing may move. Long enough for one part of S3 over a line of 256 kbit/s.
+const STALL: Duration = Duration::from_secs(300);
+
+fn stalled() -> SinkError {
+    SinkError::Unreachable(format!("nothing has moved for {} s", STALL.as_secs()))
+}
+
+/// Waits for as long as `progress` grows.
+async fn while_it_moves<T>(work: impl Future<Output = T>, progress: &AtomicU64) -> Result<T, SinkError> {
+    tokio::pin!(work);
+    let mut before = progress.load(Relaxed);
+    loop {
+        if let Ok(done) = timeout(STALL, &mut work).await {
+            return Ok(done);
+        }
+        let now = progress.load(Relaxed);
+        if now == before {
+            return Err(stalled());
+        }
+        before = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Instant, sleep};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_slow_may_take_for_ever_and_what_stands_still_may_not() {
+        let progress = AtomicU64::new(0);
+        let slow = async {
+            for _ in 0..100 {
+                sleep(STALL / 2).await;
+                progress.fetch_add(1, Relaxed);
+            }
+        };
+        while_it_moves(slow, &progress).await.unwrap();
+        let begun = Instant::now();
+        let hangs = std::future::pending::<()>();
+        assert_eq!(while_it_moves(hangs, &progress).await, Err(stalled()));
+        assert_eq!(begun.elapsed(), STALL);
+    }
 }

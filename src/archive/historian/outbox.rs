@@ -8,8 +8,6 @@ use std::{
 };
 
 const HALF: &str = ".half-";
-/// What else may lie in a snapshot's folder, and concerns this host alone.
-const MARKERS: [&str; 2] = ["pinned", "shipped_to"];
 
 /// The snapshots that wait for one sink.
 #[derive(Debug, Clone)]
@@ -98,7 +96,8 @@ fn link_all(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let name = entry.file_name();
-        if !entry.metadata()?.is_file() || MARKERS.iter().any(|marker| name == *marker) {
+        // What is empty marks something for this host alone: pinned, or shipped.
+        if !entry.metadata().is_ok_and(|data| data.is_file() && data.len() > 0) {
             continue;
         }
         let link = to.join(&name);

@@ -1,11 +1,14 @@
 //! A server that takes files by HTTP `PUT` (RFC 9110, section 9.3.4), such as WebDAV.
 
-use super::{Parcel, Sink, SinkError, SinkSettings, patience};
+use super::{Parcel, Sink, SinkError, SinkSettings, while_it_moves};
 use crate::http::{answer, client, described, parse_url, secret};
 use async_trait::async_trait;
 use futures::stream;
 use reqwest::{Body, StatusCode, Url, header};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 pub(super) struct HttpPut(pub SinkSettings);
 
@@ -18,10 +21,14 @@ impl Sink for HttpPut {
         let (base, ca_file) = (url.clone(), settings.ca_file.clone());
         let client = tokio::task::spawn_blocking(move || client(&base, ca_file.as_deref())).await;
         let client = client.map_err(|error| SinkError::Unreachable(error.to_string()))?.map_err(SinkError::Refused)?;
-        let pieces = stream::unfold(parcel.pieces(), |mut pieces| async { pieces.recv().await.map(|piece| (piece, pieces)) });
+        let moved = Arc::new(AtomicU64::new(0));
+        let pieces = stream::unfold((parcel.pieces(), Arc::clone(&moved)), |(mut pieces, moved)| async {
+            let piece = pieces.recv().await?;
+            moved.fetch_add(1, Relaxed);
+            Some((piece, (pieces, moved)))
+        });
         let request = client
             .put(url)
-            .timeout(patience(parcel.tar_bytes()))
             .header(header::CONTENT_TYPE, "application/x-tar")
             .header(header::CONTENT_LENGTH, parcel.tar_bytes())
             .body(Body::wrap_stream(pieces));
@@ -30,8 +37,11 @@ impl Sink for HttpPut {
             (None, Some(user), Some(file)) => request.basic_auth(user, Some(secret(file).await.map_err(SinkError::Refused)?)),
             _ => request,
         };
-        let response = request.send().await.map_err(|error| SinkError::Unreachable(described(&error.without_url())))?;
-        judged(response.status(), &answer(response).await)
+        let sent = async {
+            let response = request.send().await.map_err(|error| SinkError::Unreachable(described(&error.without_url())))?;
+            judged(response.status(), &answer(response).await)
+        };
+        while_it_moves(sent, &moved).await?
     }
 }
 

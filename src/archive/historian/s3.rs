@@ -1,6 +1,6 @@
 //! A store that speaks S3: Amazon's, or one of its kind on site.
 
-use super::{Parcel, Sink, SinkError, SinkSettings, patience};
+use super::{Parcel, STALL, Sink, SinkError, SinkSettings};
 use crate::http::{described, install_crypto, root_cause, short};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -24,12 +24,11 @@ pub(super) struct S3(pub SinkSettings);
 #[async_trait]
 impl Sink for S3 {
     async fn put(&self, file_name: &str, parcel: Arc<Parcel>) -> Result<(), SinkError> {
-        let (settings, bytes) = (self.0.clone(), parcel.tar_bytes());
+        let settings = self.0.clone();
         let place = Path::from_iter(settings.prefix.split('/').filter(|part| !part.is_empty()).chain([file_name]));
         let store = tokio::task::spawn_blocking(move || store(&settings)).await;
         let store = store.map_err(|error| SinkError::Unreachable(error.to_string()))?.map_err(SinkError::Refused)?;
-        let sent = timeout(patience(bytes), send(&store, &place, &parcel)).await;
-        sent.map_err(|_| SinkError::Unreachable(format!("it did not take {bytes} bytes within {} s", patience(bytes).as_secs())))?
+        send(&store, &place, &parcel).await
     }
 }
 
@@ -49,20 +48,25 @@ async fn send(store: &AmazonS3, place: &Path, parcel: &Arc<Parcel>) -> Result<()
     in_parts(upload, pieces).await
 }
 
-async fn in_parts(upload: Box<dyn MultipartUpload>, mut pieces: Receiver<io::Result<Bytes>>) -> Result<(), SinkError> {
+async fn in_parts(upload: Box<dyn MultipartUpload>, pieces: Receiver<io::Result<Bytes>>) -> Result<(), SinkError> {
     let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
-    while let Some(piece) = pieces.recv().await {
-        let put = match piece {
-            Ok(piece) => upload.wait_for_capacity(PARTS_AHEAD).await.map(|()| upload.put(piece)).map_err(|error| judged(&error)),
-            Err(error) => Err(unread(&error)),
-        };
-        if let Err(error) = put {
-            // What it has of it is of no use; that it cannot be told so is no news.
-            let _ = upload.abort().await;
-            return Err(error);
-        }
+    if let Err(error) = all_parts(&mut upload, pieces).await {
+        // What it has of it is of no use; that it cannot be told so is no news.
+        let _ = timeout(CONNECT_PATIENCE, upload.abort()).await;
+        return Err(error);
     }
+    // Each request has its own limit of time.
     upload.finish().await.map(drop).map_err(|error| judged(&error))
+}
+
+async fn all_parts(upload: &mut WriteMultipart, mut pieces: Receiver<io::Result<Bytes>>) -> Result<(), SinkError> {
+    while let Some(piece) = pieces.recv().await {
+        let piece = piece.map_err(|error| unread(&error))?;
+        upload.wait_for_capacity(PARTS_AHEAD).await.map_err(|error| judged(&error))?;
+        upload.put(piece);
+    }
+    // So that what fails here is taken back, too.
+    upload.wait_for_capacity(1).await.map_err(|error| judged(&error))
 }
 
 fn unread(error: &io::Error) -> SinkError {
@@ -88,7 +92,7 @@ fn store(settings: &SinkSettings) -> Result<AmazonS3, String> {
         .with_connect_timeout(CONNECT_PATIENCE)
         // A part that goes out on a connection that the store is just closing is lost.
         .with_pool_max_idle_per_host(0)
-        .with_timeout(patience(PART as u64))
+        .with_timeout(STALL)
         .with_allow_http(settings.url.as_deref().is_some_and(|url| url.starts_with("http://")));
     if let Some(path) = &settings.ca_file {
         let unusable = |error: &dyn std::error::Error| format!("the certificates {} cannot be used: {error}", path.display());
@@ -97,15 +101,15 @@ fn store(settings: &SinkSettings) -> Result<AmazonS3, String> {
             options = options.with_root_certificate(certificate);
         }
     }
-    // Without keys of its own: what the environment gives, as with Amazon's own tools.
-    let mut builder = match &settings.credentials_file {
-        Some(path) => {
-            let Keys { id, secret, token } = keys(path)?;
-            let builder = AmazonS3Builder::new().with_access_key_id(id).with_secret_access_key(secret);
-            token.into_iter().fold(builder, AmazonS3Builder::with_token)
-        }
-        None => AmazonS3Builder::from_env(),
+    // Never asked of a metadata service, as Amazon's own tools would: that is traffic that a plant does not expect.
+    let Keys { id, secret, token } = match &settings.credentials_file {
+        Some(path) => keys(path)?,
+        None => keys_of_environment(|name| std::env::var(name).ok())?,
     };
+    let mut builder = AmazonS3Builder::new().with_access_key_id(id).with_secret_access_key(secret);
+    if let Some(token) = token {
+        builder = builder.with_token(token);
+    }
     if let Some(url) = &settings.url {
         builder = builder.with_endpoint(url.trim_end_matches('/'));
     }
@@ -138,6 +142,14 @@ fn keys(path: &FilePath) -> Result<Keys, String> {
     Ok(Keys { id: needed("aws_access_key_id")?, secret: needed("aws_secret_access_key")?, token: value("aws_session_token") })
 }
 
+fn keys_of_environment(value: impl Fn(&str) -> Option<String>) -> Result<Keys, String> {
+    let needed = |name: &str| {
+        let missing = || format!("no `credentials_file` is set, and there is no {name} in the environment");
+        value(name).filter(|value| !value.is_empty()).ok_or_else(missing)
+    };
+    Ok(Keys { id: needed("AWS_ACCESS_KEY_ID")?, secret: needed("AWS_SECRET_ACCESS_KEY")?, token: value("AWS_SESSION_TOKEN") })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,5 +164,8 @@ mod tests {
         std::fs::write(&path, "aws_access_key_id = AKID\n").unwrap();
         let error = keys(&path).err().unwrap();
         assert!(error.contains("aws_secret_access_key") && !error.contains("AKID"), "{error}");
+        let error = keys_of_environment(|name| (name == "AWS_ACCESS_KEY_ID").then(|| "AKID".to_owned())).err().unwrap();
+        assert!(error.contains("AWS_SECRET_ACCESS_KEY") && !error.contains("AKID"), "{error}");
+        assert!(keys_of_environment(|_| Some("x".to_owned())).is_ok());
     }
 }

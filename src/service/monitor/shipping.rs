@@ -11,7 +11,7 @@ use crate::{
 };
 use std::{
     collections::BTreeSet,
-    fs,
+    fmt, fs, io,
     path::Path,
     sync::{Arc, Mutex, Weak},
     time::{Duration, Instant, SystemTime},
@@ -154,14 +154,18 @@ impl Lane {
     }
 
     /// Takes a snapshot, and gives the names of those that had to go for it.
-    fn take(&self, snapshot_id: &str, folder: &Path) -> std::io::Result<Vec<String>> {
+    fn take(&self, snapshot_id: &str, folder: &Path) -> io::Result<Vec<String>> {
         let bytes = self.outbox.put(snapshot_id, folder)?;
         let mut state = lock(&self.state);
         let dropped = state.queue.add(snapshot_id, bytes, self.settings.max_bytes);
         state.status.dropped += dropped.len() as u64;
         drop(state);
         self.arrived.notify_one();
-        dropped.iter().try_for_each(|name| self.outbox.remove(name))?;
+        for name in &dropped {
+            if let Err(error) = self.outbox.remove(name) {
+                tracing::warn!(sink = self.settings.name, name, %error, "what is given up cannot be removed");
+            }
+        }
         Ok(dropped)
     }
 
@@ -174,14 +178,17 @@ impl Lane {
     async fn run(self: Arc<Self>, core: Weak<Core>) {
         let sink = sink(&self.settings);
         loop {
-            let Some(parcel) = self.next().await else {
+            let Some(next) = self.next().await else {
                 self.arrived.notified().await;
                 continue;
             };
-            let outcome = self.send(&*sink, &parcel).await;
+            let outcome = match next {
+                Ok(parcel) => self.send(&*sink, &parcel).await.map(|()| parcel),
+                Err(error) => Err(error),
+            };
             let Some(core) = core.upgrade() else { return };
             let wait = match outcome {
-                Ok(()) => {
+                Ok(parcel) => {
                     self.sent(&core, &parcel).await;
                     None
                 }
@@ -200,13 +207,17 @@ impl Lane {
     }
 
     /// The oldest that waits.
-    async fn next(self: &Arc<Self>) -> Option<Arc<Parcel>> {
+    async fn next(self: &Arc<Self>) -> Option<Result<Arc<Parcel>, SinkError>> {
         while let Some(name) = self.next_name() {
             let lane = Arc::clone(self);
             match spawn_blocking(move || lane.outbox.parcel(&name)).await {
-                Ok(Ok(parcel)) => return Some(Arc::new(parcel)),
+                Ok(Ok(parcel)) => return Some(Ok(Arc::new(parcel))),
+                Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+                    return Some(Err(SinkError::Unreachable(unread(&error))));
+                }
+                Err(error) => return Some(Err(SinkError::Unreachable(unread(&error)))),
                 // Somebody has cleared it away by hand.
-                _ => lock(&self.state).queue.gone(),
+                Ok(Err(_)) => lock(&self.state).queue.gone(),
             }
         }
         None
@@ -268,12 +279,15 @@ impl Lane {
         status.retry_at = Some(UtcTime::from(SystemTime::now() + wait).to_millis());
         drop(state);
         if tell {
-            let message =
-                format!("the sink {} has taken nothing for ten minutes, {waiting} snapshots wait: {problem}", self.settings.name);
+            let message = format!("the sink {} takes nothing, {waiting} snapshots wait: {problem}", self.settings.name);
             core.post(&event(core, ALARM, message));
         }
         wait
     }
+}
+
+fn unread(error: &dyn fmt::Display) -> String {
+    format!("what waits cannot be read: {error}")
 }
 
 fn event(core: &Core, severity: u8, message: String) -> Event {
