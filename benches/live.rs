@@ -65,7 +65,10 @@ fn main() {
     ip(&format!("link add {SENDS} type veth peer name {CAPTURES}"));
     ip(&format!("link set {SENDS} up"));
     ip(&format!("link set {CAPTURES} up"));
-    println!("{:>9}  {:<10} {:>9} {:>9} {:>8}  {:>7} {:>7}  ratio to it", "packets/s", "", "sent", "received", "dropped", "CPU s", "% core");
+    println!(
+        "{:>9}  {:<10} {:>9} {:>9} {:>8}  {:>7} {:>7}  ratio to it",
+        "packets/s", "", "sent", "received", "dropped", "CPU s", "% core"
+    );
     for rate in RATES {
         measure(rate);
     }
@@ -187,7 +190,11 @@ fn measure(rate: usize) {
     for (name, said, cpu) in &results {
         let (received, dropped) = counts(name, said).unwrap_or_else(|| panic!("{name} said: {said}"));
         let part = 100.0 * cpu / took.as_secs_f64();
-        println!("{reached:>9.0}  {name:<10} {:>9} {received:>9} {dropped:>8}  {cpu:>7.2} {part:>6.1}%  {:.2}", frames.len(), ours / cpu);
+        println!(
+            "{reached:>9.0}  {name:<10} {:>9} {received:>9} {dropped:>8}  {cpu:>7.2} {part:>6.1}%  {:.2}",
+            frames.len(),
+            ours / cpu
+        );
     }
 }
 
@@ -262,5 +269,9 @@ fn monitor(folder: &Path) {
     // What the interfaces have counted is written down twice a second.
     thread::sleep(Duration::from_millis(600));
     let interface = capture.interfaces().into_iter().next().expect("one interface");
-    println!("{} packets captured, {} packets dropped by kernel", interface.received - interface.kernel_dropped, interface.kernel_dropped);
+    println!(
+        "{} packets captured, {} packets dropped by kernel",
+        interface.received - interface.kernel_dropped,
+        interface.kernel_dropped
+    );
 }

@@ -98,7 +98,8 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         };
         let Self { table, build, entries, .. } = self;
         // A slot in the table has an entry.
-        let hash_of = |slot: &Slot| entries.get(*slot as usize).and_then(Option::as_ref).map_or(0, |entry| build.hash_one(entry.key));
+        let hash_of =
+            |slot: &Slot| entries.get(*slot as usize).and_then(Option::as_ref).map_or(0, |entry| build.hash_one(entry.key));
         table.insert_unique(build.hash_one(key), slot, hash_of);
         self.link_newest(slot);
         (slot, forgotten)
