@@ -66,32 +66,29 @@ pub(super) type ClientPlace = u8;
 /// The clients of one server.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
-    list: Vec<(Option<IpAddr>, Client)>,
+    list: Vec<Client>,
+    /// The addresses of those that are told apart, in the same order.
+    addresses: Vec<IpAddr>,
 }
 
 impl Clients {
     /// The place of a client; those beyond the limit share the last one.
     pub fn place(&mut self, address: IpAddr, at: i64) -> ClientPlace {
-        let known = self.list.iter().position(|(known, _)| *known == Some(address));
+        let known = self.addresses.iter().position(|known| *known == address);
         let place = known.unwrap_or_else(|| {
-            let client = Client { first_at: at, last_at: at, ..Client::default() };
-            match self.list.len() {
-                full if full > MAX_CLIENTS => MAX_CLIENTS,
-                MAX_CLIENTS => {
-                    self.list.push((None, client));
-                    MAX_CLIENTS
-                }
-                next => {
-                    self.list.push((Some(address), client));
-                    next
-                }
+            if self.list.len() <= MAX_CLIENTS {
+                self.list.push(Client { first_at: at, last_at: at, ..Client::default() });
             }
+            if self.addresses.len() < MAX_CLIENTS {
+                self.addresses.push(address);
+            }
+            self.list.len() - 1
         });
         ClientPlace::try_from(place).unwrap_or(ClientPlace::MAX)
     }
 
     fn get(&mut self, place: ClientPlace) -> Option<&mut Client> {
-        self.list.get_mut(usize::from(place)).map(|(_, client)| client)
+        self.list.get_mut(usize::from(place))
     }
 
     /// A packet of one of its connections.
@@ -140,7 +137,8 @@ impl Clients {
 
     /// The clients; without an address those that are not told apart.
     pub fn iter(&self) -> impl Iterator<Item = (Option<IpAddr>, &Client)> {
-        self.list.iter().map(|(address, client)| (*address, client))
+        let addresses = self.addresses.iter().copied().map(Some).chain(std::iter::repeat(None));
+        addresses.zip(&self.list)
     }
 
     /// All connections made anew, the times between, and how many came after an end that the client did not choose.

@@ -24,10 +24,10 @@ const OVERTAKEN_WITHIN_NS: i64 = 3_000_000;
 /// The two ends of a connection, in an order that does not depend on who sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct FlowKey {
-    low: (u128, u16),
-    high: (u128, u16),
-    /// The IP protocol number.
-    protocol: u8,
+    low: u128,
+    high: u128,
+    /// The lower end's port, the higher end's, and the IP protocol number.
+    ports: u64,
 }
 
 impl FlowKey {
@@ -37,7 +37,8 @@ impl FlowKey {
             SocketAddr::V6(v6) => (v6.ip().to_bits(), v6.port()),
         };
         let (source, destination) = (end(source), end(destination));
-        Self { low: source.min(destination), high: source.max(destination), protocol }
+        let (low, high) = if source < destination { (source, destination) } else { (destination, source) };
+        Self { low: low.0, high: high.0, ports: u64::from(low.1) << 32 | u64::from(high.1) << 8 | u64::from(protocol) }
     }
 }
 

@@ -1,7 +1,8 @@
 //! A map that forgets what was used longest ago when it is full.
 
 use super::hasher::QuickBuild;
-use std::{collections::HashMap, hash::Hash};
+use hashbrown::HashTable;
+use std::hash::{BuildHasher as _, Hash};
 
 /// Where an entry lies; stable until it is forgotten or removed.
 pub(super) type Slot = u32;
@@ -11,15 +12,26 @@ const NONE: Slot = Slot::MAX;
 struct Entry<K, V> {
     key: K,
     value: V,
+}
+
+/// The entries that were used next after and next before one.
+#[derive(Debug, Clone, Copy)]
+struct Links {
     newer: Slot,
     older: Slot,
 }
 
-/// Entries in a vector, found by a hash map, linked from the newest to the oldest.
+/// Entries in a vector, found by a hash table, linked from the newest to the oldest.
+///
+/// Entries are large and there are many, so that to look at one is to wait for memory. The table holds nothing but slots, and the links
+/// stand apart: both stay in the processor's cache, and finding an entry touches no other.
 #[derive(Debug)]
 pub(super) struct Lru<K, V> {
-    slots: HashMap<K, Slot, QuickBuild>,
+    table: HashTable<Slot>,
+    build: QuickBuild,
     entries: Vec<Option<Entry<K, V>>>,
+    /// As long as `entries`.
+    links: Vec<Links>,
     free: Vec<Slot>,
     newest: Slot,
     oldest: Slot,
@@ -29,23 +41,33 @@ pub(super) struct Lru<K, V> {
 impl<K: Copy + Eq + Hash, V> Lru<K, V> {
     /// An empty map for `capacity` entries, at least one.
     pub fn new(capacity: usize) -> Self {
-        let capacity = capacity.clamp(1, NONE as usize - 1);
-        Self { slots: HashMap::default(), entries: Vec::new(), free: Vec::new(), newest: NONE, oldest: NONE, capacity }
+        Self {
+            table: HashTable::new(),
+            build: QuickBuild::default(),
+            entries: Vec::new(),
+            links: Vec::new(),
+            free: Vec::new(),
+            newest: NONE,
+            oldest: NONE,
+            capacity: capacity.clamp(1, NONE as usize - 1),
+        }
     }
 
     /// The slot of a key, which becomes the newest.
     pub fn find(&mut self, key: &K) -> Option<Slot> {
-        let slot = *self.slots.get(key)?;
-        if self.newest != slot {
-            self.unlink(slot);
-            self.link_newest(slot);
+        // Most packets belong to the same connection as the one before.
+        if self.is_at(self.newest, key) {
+            return Some(self.newest);
         }
+        let slot = self.slot(key)?;
+        self.unlink(slot);
+        self.link_newest(slot);
         Some(slot)
     }
 
     /// Looks a key up and leaves its age alone.
     pub fn peek(&self, key: &K) -> Option<&V> {
-        self.get(*self.slots.get(key)?)
+        self.get(self.slot(key)?)
     }
 
     pub fn get(&self, slot: Slot) -> Option<&V> {
@@ -59,8 +81,8 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
     /// Puts a new key in as the newest; `key` must not be there. When the map is full, the oldest entry's slot is taken and its
     /// value given back.
     pub fn insert(&mut self, key: K, value: V) -> (Slot, Option<V>) {
-        let forgotten = if self.slots.len() >= self.capacity { self.remove_slot(self.oldest) } else { None };
-        let entry = Some(Entry { key, value, newer: NONE, older: NONE });
+        let forgotten = if self.len() >= self.capacity { self.remove_slot(self.oldest) } else { None };
+        let entry = Some(Entry { key, value });
         let slot = match self.free.pop() {
             Some(slot) => {
                 if let Some(place) = self.entries.get_mut(slot as usize) {
@@ -70,22 +92,26 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
             }
             None => {
                 self.entries.push(entry);
+                self.links.push(Links { newer: NONE, older: NONE });
                 (self.entries.len() - 1) as Slot
             }
         };
-        self.slots.insert(key, slot);
+        let Self { table, build, entries, .. } = self;
+        // A slot in the table has an entry.
+        let hash_of =
+            |slot: &Slot| entries.get(*slot as usize).and_then(Option::as_ref).map_or(0, |entry| build.hash_one(entry.key));
+        table.insert_unique(build.hash_one(key), slot, hash_of);
         self.link_newest(slot);
         (slot, forgotten)
     }
 
     /// The slot that the next insertion takes from its owner, if the map is full.
     pub fn oldest_if_full(&self) -> Option<Slot> {
-        (self.slots.len() >= self.capacity).then_some(self.oldest)
+        (self.len() >= self.capacity).then_some(self.oldest)
     }
 
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let slot = *self.slots.get(key)?;
-        self.remove_slot(slot)
+        self.remove_slot(self.slot(key)?)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
@@ -98,40 +124,46 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
     }
 
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.table.len()
+    }
+
+    fn slot(&self, key: &K) -> Option<Slot> {
+        self.table.find(self.build.hash_one(key), |&slot| self.is_at(slot, key)).copied()
+    }
+
+    fn is_at(&self, slot: Slot, key: &K) -> bool {
+        self.entries.get(slot as usize).and_then(Option::as_ref).is_some_and(|entry| entry.key == *key)
     }
 
     fn remove_slot(&mut self, slot: Slot) -> Option<V> {
-        self.unlink(slot);
         let entry = self.entries.get_mut(slot as usize)?.take()?;
-        self.slots.remove(&entry.key);
+        self.unlink(slot);
+        if let Ok(found) = self.table.find_entry(self.build.hash_one(entry.key), |&known| known == slot) {
+            found.remove();
+        }
         self.free.push(slot);
         Some(entry.value)
     }
 
-    fn entry_mut(&mut self, slot: Slot) -> Option<&mut Entry<K, V>> {
-        self.entries.get_mut(slot as usize)?.as_mut()
-    }
-
     fn unlink(&mut self, slot: Slot) {
-        let Some((newer, older)) = self.entry_mut(slot).map(|entry| (entry.newer, entry.older)) else { return };
-        match self.entry_mut(newer) {
-            Some(entry) => entry.older = older,
+        let Some(&Links { newer, older }) = self.links.get(slot as usize) else { return };
+        match self.links.get_mut(newer as usize) {
+            Some(links) => links.older = older,
             None => self.newest = older,
         }
-        match self.entry_mut(older) {
-            Some(entry) => entry.newer = newer,
+        match self.links.get_mut(older as usize) {
+            Some(links) => links.newer = newer,
             None => self.oldest = newer,
         }
     }
 
     fn link_newest(&mut self, slot: Slot) {
         let before = self.newest;
-        if let Some(entry) = self.entry_mut(slot) {
-            (entry.newer, entry.older) = (NONE, before);
+        if let Some(links) = self.links.get_mut(slot as usize) {
+            *links = Links { newer: NONE, older: before };
         }
-        match self.entry_mut(before) {
-            Some(entry) => entry.newer = slot,
+        match self.links.get_mut(before as usize) {
+            Some(links) => links.newer = slot,
             None => self.oldest = slot,
         }
         self.newest = slot;

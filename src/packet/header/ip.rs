@@ -99,6 +99,7 @@ impl Carried<'_> {
 
 impl<'a> Ip<'a> {
     /// The packet, and whether it was cut.
+    #[inline]
     pub(crate) fn decode_v4(data: &'a [u8]) -> Result<(Self, bool), Reject> {
         let header = Ipv4Packet::new(data).ok_or(Reject::IpHeader)?;
         if header.get_version() != 4 {
@@ -220,7 +221,8 @@ pub(crate) fn transport_of(protocol: u8, payload: &[u8], is_v6: bool) -> Result<
     transport(protocol, Carried { data: payload, len: payload.len(), first_fragment: false }, is_v6)
 }
 
-#[inline]
+// If it were not inlined, each segment's header would be copied twice on its way up.
+#[inline(always)]
 fn transport(protocol: u8, carried: Carried<'_>, is_v6: bool) -> Result<Transport<'_>, Reject> {
     let header_len = match protocol {
         protocol::TCP => Tcp::HEADER_LEN,

@@ -11,8 +11,6 @@ pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// IPv6.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
-/// The tags that may stand before the real EtherType: 802.1Q, 802.1ad and the numbers in use before it was written.
-const VLAN_TAGS: [u16; 4] = [0x8100, 0x88a8, 0x9100, 0x9200];
 /// EtherTypes begin here; below it the field is an 802.3 length.
 const SMALLEST_ETHERTYPE: u16 = 0x0600;
 /// Cooked capture's protocol numbers for frames that begin with an LLC header.
@@ -33,6 +31,7 @@ pub struct Frame<'a> {
 }
 
 /// Takes the link header off.
+#[inline]
 pub fn decode(link_type: LinkType, data: &[u8]) -> Result<Frame<'_>, Reject> {
     match link_type {
         LinkType::ETHERNET => ethernet(data),
@@ -45,6 +44,7 @@ pub fn decode(link_type: LinkType, data: &[u8]) -> Result<Frame<'_>, Reject> {
     }
 }
 
+#[inline]
 fn ethernet(data: &[u8]) -> Result<Frame<'_>, Reject> {
     let header = EthernetPacket::new(data).ok_or(Reject::LinkHeader)?;
     let frame = Frame {
@@ -57,9 +57,15 @@ fn ethernet(data: &[u8]) -> Result<Frame<'_>, Reject> {
     tagged(frame, header.get_ethertype().0)
 }
 
+/// Whether a tag stands before the real EtherType: 802.1Q, 802.1ad and the numbers in use before it was written.
+fn is_vlan_tag(ethertype: u16) -> bool {
+    matches!(ethertype, 0x8100 | 0x88a8 | 0x9100 | 0x9200)
+}
+
 /// Takes VLAN tags off and tells an EtherType from an 802.3 length.
+#[inline]
 fn tagged(mut frame: Frame<'_>, mut ethertype: u16) -> Result<Frame<'_>, Reject> {
-    while VLAN_TAGS.contains(&ethertype) {
+    while is_vlan_tag(ethertype) {
         let tag = VlanPacket::new(frame.payload).ok_or(Reject::VlanTag)?;
         frame.vlan = frame.vlan.or(Some(tag.get_vlan_identifier()));
         ethertype = tag.get_ethertype().0;
