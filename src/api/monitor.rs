@@ -69,7 +69,7 @@ impl Default for MonitorSettings {
             interfaces: Vec::new(),
             filter: String::new(),
             snaplen: 65_535,
-            buffer_bytes: 8 << 20,
+            buffer_bytes: 16 << 20,
             snapshot_max_bytes: 512 << 20,
             severity: Severity::Warning,
             ignore: Vec::new(),

@@ -5,7 +5,7 @@ use super::{
     intake::{Intake, IntakeOptions},
     lane::Losses,
     live::LIBRARY,
-    recorder::{DRAIN, panic_text},
+    recorder::panic_text,
     ring::{Ring, RingOptions},
     window::{Window, WindowProgress},
 };
@@ -25,6 +25,11 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+/// How long the kernel may hold packets back: a monitor that runs for months would rather lose none in a stall than have them at once.
+const HOLD: Duration = Duration::from_millis(50);
+/// How long a window that is to be closed gets packets that the kernel held back.
+const DRAIN: Duration = Duration::from_millis(120);
 
 /// How often the state of the interfaces is written down for others to read.
 const STATE_PERIOD: Duration = Duration::from_millis(500);
@@ -129,7 +134,7 @@ impl<S: PacketSink + 'static> Continuous<S> {
     pub fn start(options: ContinuousOptions) -> Result<Self, CaptureError> {
         LIBRARY.map_err(|reason| CaptureError::Unavailable(reason.into()))?;
         let ContinuousOptions { interfaces, filter, snaplen, buffer_bytes, past, past_max_bytes } = options;
-        let intake = Intake::open(IntakeOptions { filter, snaplen, buffer_bytes }, &interfaces);
+        let intake = Intake::open(IntakeOptions { filter, snaplen, buffer_bytes, hold: HOLD }, &interfaces);
         let (called, bell) = pipe().map_err(CaptureError::Thread)?;
         let (commands, received) = channel();
         let shared = Arc::<Mutex<Shared>>::default();
@@ -169,7 +174,7 @@ impl<S: PacketSink + 'static> Continuous<S> {
         number
     }
 
-    /// Closes a window; it gets what the kernel still holds, which takes some 50 ms. The receiver fails if there is no such window
+    /// Closes a window; it gets what the kernel still holds, which takes some 120 ms. The receiver fails if there is no such window
     /// or the capture has ended. If the receiver is gone by then, the file is finished all the same, and the disk not waited for.
     pub fn close(&self, window: u64) -> Receiver<ClosedWindow> {
         let (reply, closed) = sync_channel(1);

@@ -1,6 +1,6 @@
 //! Why nothing can be captured.
 
-use std::{fmt, io};
+use std::{fmt, io, time::Duration};
 use thiserror::Error;
 
 /// Why a recording could not begin.
@@ -75,4 +75,6 @@ pub(super) struct OpenSettings<'a> {
     pub snaplen: u32,
     /// The kernel's buffer.
     pub buffer_bytes: u32,
+    /// How long the kernel may hold packets back to hand them over together.
+    pub hold: Duration,
 }

@@ -29,11 +29,14 @@ pub struct IntakeOptions {
     pub snaplen: u32,
     /// The kernel's buffer for each interface.
     pub buffer_bytes: u32,
+    /// How long the kernel may hold packets back to hand them over together. Its buffer is made of blocks, and each is handed over at the
+    /// latest after this time, full or not: the shorter, the shorter a stall that the buffer bridges.
+    pub hold: Duration,
 }
 
 impl IntakeOptions {
     fn open(&self) -> OpenSettings<'_> {
-        OpenSettings { filter: &self.filter, snaplen: self.snaplen, buffer_bytes: self.buffer_bytes }
+        OpenSettings { filter: &self.filter, snaplen: self.snaplen, buffer_bytes: self.buffer_bytes, hold: self.hold }
     }
 }
 

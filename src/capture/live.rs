@@ -4,16 +4,10 @@ use super::{OpenError, error::OpenSettings, filter::without_vlan_part, lane::Los
 use crate::packet::LinkType;
 use nix::net::if_::if_nametoindex;
 use pcap::{Active, BpfProgram, Capture, Dead, Inactive, Linktype, Precision, Stat};
-use std::{
-    os::fd::{AsFd, BorrowedFd},
-    time::Duration,
-};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// What captures here, or why nothing does.
 pub const LIBRARY: Result<&str, &str> = Ok("libpcap");
-
-/// How long the kernel may hold packets back to hand them over together. Every packet reaches the sink within about this time.
-pub const HOLD: Duration = Duration::from_millis(20);
 
 /// The name under which Linux gives all interfaces at once.
 const ALL_INTERFACES: &str = "any";
@@ -43,7 +37,7 @@ impl Live {
             .promisc(false)
             .snaplen(signed(settings.snaplen))
             .buffer_size(signed(settings.buffer_bytes))
-            .timeout(signed(u32::try_from(HOLD.as_millis()).unwrap_or(u32::MAX)))
+            .timeout(signed(u32::try_from(settings.hold.as_millis()).unwrap_or(u32::MAX)))
             .precision(Precision::Nano)
             .open()
             .map_err(|error| activation_error(&error))?;

@@ -25,8 +25,10 @@ use std::{
 
 /// How long packets may wait in memory before they are written.
 pub const FLUSH_AFTER: Duration = Duration::from_secs(1);
-/// How long, once the word to stop has come, packets are taken that the kernel held back: longer than it may (`live::HOLD`).
-pub const DRAIN: Duration = Duration::from_millis(50);
+/// How long the kernel may hold packets back. Every packet reaches the sink within about this time.
+pub const HOLD: Duration = Duration::from_millis(20);
+/// How long, once the word to stop has come, packets are taken that the kernel held back.
+const DRAIN: Duration = Duration::from_millis(50);
 
 /// How far a recording is, for others to read while it goes on.
 #[derive(Debug, Default)]

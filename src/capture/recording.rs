@@ -5,7 +5,7 @@ use super::{
     file::CaptureFile,
     intake::{Intake, IntakeOptions},
     live::LIBRARY,
-    recorder::{Progress, Recorder},
+    recorder::{HOLD, Progress, Recorder},
 };
 use crate::{api::CaptureReport, packet::PacketSink};
 use std::{
@@ -92,7 +92,8 @@ pub fn start<S: PacketSink + 'static>(options: RecordingOptions, sink: Arc<Mutex
     if options.interfaces.is_empty() {
         return Err(CaptureError::NoInterface);
     }
-    let how = IntakeOptions { filter: options.filter.clone(), snaplen: options.snaplen, buffer_bytes: options.buffer_bytes };
+    let RecordingOptions { snaplen, buffer_bytes, .. } = options;
+    let how = IntakeOptions { filter: options.filter.clone(), snaplen, buffer_bytes, hold: HOLD };
     let intake = Intake::open(how, &options.interfaces);
     if intake.lanes().iter().all(|lane| lane.live.is_none()) {
         return Err(no_interface(&intake));

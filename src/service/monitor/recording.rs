@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// How long a closed window is waited for; it takes some 50 ms.
+/// How long a closed window is waited for; it takes some 120 ms.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long after a capture that failed another one is tried.
 const RETRY: Duration = Duration::from_secs(5);
