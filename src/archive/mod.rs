@@ -14,5 +14,5 @@ mod retention;
 mod store;
 
 pub use repair::cut_to_whole;
-pub use retention::{Limits, Removal, Stored, Why, floor_bytes, may_record, to_remove};
+pub use retention::{Limits, Removal, Stored, Why, comfort_bytes, floor_bytes, may_record, to_remove};
 pub use store::{Handover, Leftover, Store, StoreError};

@@ -106,6 +106,12 @@ pub fn floor_bytes(min_free_bytes: u64, min_free_percent: f64, disk_bytes: u64) 
     min_free_bytes.max((disk_bytes as f64 * min_free_percent / 100.0) as u64)
 }
 
+/// The room that deleting sees to: somewhat more than the floor, and than what a pause ends at, so that what need not be kept goes before
+/// recording has to pause.
+pub fn comfort_bytes(min_free_bytes: u64) -> u64 {
+    min_free_bytes.saturating_add(min_free_bytes / 5)
+}
+
 /// Whether there is room to record. Who has paused waits for a tenth more, so that recording does not flutter.
 pub fn may_record(free_bytes: u64, min_free_bytes: u64, paused: bool) -> bool {
     free_bytes >= if paused { min_free_bytes.saturating_add(min_free_bytes / 10) } else { min_free_bytes }
@@ -166,6 +172,13 @@ mod tests {
     fn recording_does_not_flutter_at_the_floor() {
         assert!(may_record(1000, 1000, false) && !may_record(999, 1000, false));
         assert!(!may_record(1099, 1000, true) && may_record(1100, 1000, true));
+    }
+
+    #[test]
+    fn what_is_deleted_lets_recording_go_on() {
+        for floor in [0, 1, 9, 10, 1 << 30, u64::MAX] {
+            assert!(may_record(comfort_bytes(floor), floor, true), "{floor}");
+        }
     }
 
     proptest! {

@@ -100,12 +100,18 @@ impl Store {
         self.root.join(if state == SnapshotState::Archived { "archive" } else { "clean" })
     }
 
-    /// Files a snapshot in the folder of its state, whole or not at all: the capture (compressed in the archive), what it is, what was
-    /// found, and the context. The recording is removed when all is there.
+    /// Files a snapshot in the folder of its state, whole or not at all: the capture (compressed in the archive, unless it may not take
+    /// `room_bytes` beside the recording), what it is, what was found, and the context. The recording is removed when all is there.
     ///
     /// # Errors
     /// When something cannot be written; then the recording stays where it is.
-    pub fn file(&self, mut snapshot: Snapshot, analysis: &impl Serialize, context: Option<&Value>) -> Result<Snapshot, StoreError> {
+    pub fn file(
+        &self,
+        mut snapshot: Snapshot,
+        analysis: &impl Serialize,
+        context: Option<&Value>,
+        room_bytes: u64,
+    ) -> Result<Snapshot, StoreError> {
         let archived = snapshot.state == SnapshotState::Archived;
         let folder = self.folder(snapshot.state);
         let half = folder.join(format!("{HALF_FILED}{}", snapshot.snapshot_id));
@@ -117,14 +123,20 @@ impl Store {
         let filed = (|| {
             let recording = snapshot.file.take().map(PathBuf::from);
             if let Some(recording) = &recording {
-                let name = if archived { "capture.pcapng.zst" } else { "capture.pcapng" };
+                let is_small = fs::metadata(recording).map_err(io_at(recording))?.len() <= room_bytes;
+                let compressed = archived && is_small;
+                let name = if compressed { "capture.pcapng.zst" } else { "capture.pcapng" };
                 let copy = half.join(name);
-                if archived { compress(recording, &copy) } else { fs::hard_link(recording, &copy) }.map_err(io_at(&copy))?;
+                if compressed { compress(recording, &copy) } else { fs::hard_link(recording, &copy) }.map_err(io_at(&copy))?;
                 snapshot.file = Some(place.join(name).display().to_string());
             }
             write_json(&half.join("analysis.json"), &snapshot.snapshot_id, analysis)?;
             if let Some(context) = context {
                 write_json(&half.join("context.json"), &snapshot.snapshot_id, context)?;
+            }
+            if snapshot.pinned {
+                let marker = half.join("pinned");
+                File::create(&marker).map_err(io_at(&marker))?;
             }
             snapshot.disk_bytes = size_of(&half);
             write_json(&half.join("snapshot.json"), &snapshot.snapshot_id, &snapshot)?;
@@ -137,6 +149,7 @@ impl Store {
             if let Some(recording) = recording {
                 fs::remove_file(&recording).map_err(io_at(&recording))?;
             }
+            let _ = fs::remove_file(self.reason_file(&snapshot.snapshot_id));
             Ok(())
         })();
         if filed.is_err() {
@@ -149,18 +162,14 @@ impl Store {
     ///
     /// # Errors
     /// When something cannot be read or written; then it stays where it is.
-    pub fn archive(&self, snapshot: Snapshot, context: &Value) -> Result<Snapshot, StoreError> {
+    pub fn archive(&self, snapshot: Snapshot, context: &Value, room_bytes: u64) -> Result<Snapshot, StoreError> {
         let former = self.folder(SnapshotState::Temporary).join(&snapshot.snapshot_id);
         let path = former.join("analysis.json");
         let json = fs::read(&path).map_err(io_at(&path))?;
         let analysis: Value = serde_json::from_slice(&json)
             .map_err(|error| StoreError::Json(snapshot.snapshot_id.clone(), format!("{}: {error}", path.display())))?;
-        let pinned = snapshot.pinned;
-        let archived = self.file(Snapshot { state: SnapshotState::Archived, ..snapshot }, &analysis, Some(context))?;
+        let archived = self.file(Snapshot { state: SnapshotState::Archived, ..snapshot }, &analysis, Some(context), room_bytes)?;
         fs::remove_dir_all(&former).map_err(io_at(&former))?;
-        if pinned {
-            self.set_pinned(&archived.snapshot_id, true)?;
-        }
         Ok(archived)
     }
 
@@ -236,8 +245,28 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], or when it cannot be written.
     pub fn set_shipped(&self, snapshot_id: &str, sink: &str) -> Result<(), StoreError> {
-        let path = self.place(snapshot_id)?.join(format!("{SHIPPED_TO}{sink}"));
+        // Never in the place that it had before it was archived.
+        let place = self.folder(SnapshotState::Archived).join(self.place(snapshot_id)?.file_name().unwrap_or_default());
+        let path = place.join(format!("{SHIPPED_TO}{sink}"));
         File::create(&path).map(drop).map_err(io_at(&path))
+    }
+
+    /// Writes down why a snapshot that is being recorded was triggered.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_reason(&self, snapshot_id: &str, reason: &str) -> Result<(), StoreError> {
+        let path = self.reason_file(snapshot_id);
+        fs::write(&path, reason).map_err(io_at(&path))
+    }
+
+    /// Why a snapshot that was not closed had been triggered.
+    pub fn reason(&self, snapshot_id: &str) -> Option<String> {
+        fs::read_to_string(self.reason_file(snapshot_id)).ok()
+    }
+
+    fn reason_file(&self, snapshot_id: &str) -> PathBuf {
+        self.open_dir().join(format!("{snapshot_id}.reason"))
     }
 
     /// The recordings that nobody closed.
@@ -343,9 +372,9 @@ mod tests {
     fn a_snapshot_is_filed_whole_and_its_recording_goes() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), to_nobody()).unwrap();
-        let clean = store.file(snapshot(&store, "a", SnapshotState::Temporary), &report(), None).unwrap();
+        let clean = store.file(snapshot(&store, "a", SnapshotState::Temporary), &report(), None, u64::MAX).unwrap();
         let context = serde_json::json!({"neighbours": []});
-        let kept = store.file(snapshot(&store, "b", SnapshotState::Archived), &report(), Some(&context)).unwrap();
+        let kept = store.file(snapshot(&store, "b", SnapshotState::Archived), &report(), Some(&context), u64::MAX).unwrap();
         assert!(store.leftovers().is_empty());
         assert_eq!(fs::read(clean.file.as_ref().unwrap()).unwrap(), vec![7; 100_000]);
         let unpacked = zstd::decode_all(File::open(kept.file.as_ref().unwrap()).unwrap()).unwrap();
@@ -360,7 +389,7 @@ mod tests {
     fn one_that_was_kept_for_a_while_is_archived_whole_and_once() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), to_nobody()).unwrap();
-        let clean = store.file(snapshot(&store, "a", SnapshotState::Temporary), &report(), None).unwrap();
+        let clean = store.file(snapshot(&store, "a", SnapshotState::Temporary), &report(), None, u64::MAX).unwrap();
         store.set_pinned("a", true).unwrap();
         let former = dir.path().join("clean/a");
         let left_behind: Vec<(PathBuf, Vec<u8>)> = fs::read_dir(&former)
@@ -369,7 +398,8 @@ mod tests {
             .map(|path| (path.clone(), fs::read(path).unwrap()))
             .collect();
         let context = serde_json::json!({"topology": {}});
-        let archived = store.archive(Snapshot { pinned: true, neighbour_of: Some("b".into()), ..clean }, &context).unwrap();
+        let archived =
+            store.archive(Snapshot { pinned: true, neighbour_of: Some("b".into()), ..clean }, &context, u64::MAX).unwrap();
         let unpacked = zstd::decode_all(File::open(archived.file.as_ref().unwrap()).unwrap()).unwrap();
         assert_eq!(unpacked, vec![7; 100_000]);
         assert!(!former.exists() && dir.path().join("archive/a/context.json").is_file());
@@ -391,10 +421,10 @@ mod tests {
             seen.lock().unwrap().push(id.to_owned());
         });
         let store = Store::open(dir.path(), Arc::clone(&handover)).unwrap();
-        let clean = store.file(snapshot(&store, "a", SnapshotState::Temporary), &report(), None).unwrap();
-        store.file(snapshot(&store, "b", SnapshotState::Archived), &report(), None).unwrap();
+        let clean = store.file(snapshot(&store, "a", SnapshotState::Temporary), &report(), None, u64::MAX).unwrap();
+        store.file(snapshot(&store, "b", SnapshotState::Archived), &report(), None, u64::MAX).unwrap();
         assert_eq!(*told.lock().unwrap(), ["b"]);
-        store.archive(clean, &report()).unwrap();
+        store.archive(clean, &report(), u64::MAX).unwrap();
         store.hand_over("a");
         store.hand_over("never");
         fs::create_dir(dir.path().join("clean/b")).unwrap();
@@ -411,7 +441,7 @@ mod tests {
     fn pins_survive_and_ids_lead_nowhere_else() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("monitor"), to_nobody()).unwrap();
-        store.file(snapshot(&store, "a", SnapshotState::Archived), &report(), None).unwrap();
+        store.file(snapshot(&store, "a", SnapshotState::Archived), &report(), None, u64::MAX).unwrap();
         store.set_pinned("a", true).unwrap();
         assert!(Store::open(store.root(), to_nobody()).unwrap().list().0[0].pinned);
         store.set_pinned("a", false).unwrap();
@@ -421,6 +451,17 @@ mod tests {
         }
         store.remove("a").unwrap();
         assert!(store.list().0.is_empty());
+    }
+
+    #[test]
+    fn without_room_it_is_archived_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), to_nobody()).unwrap();
+        store.set_reason("a", "because").unwrap();
+        assert_eq!(store.reason("a").as_deref(), Some("because"));
+        let kept = store.file(snapshot(&store, "a", SnapshotState::Archived), &report(), None, 99_999).unwrap();
+        assert_eq!(fs::read(kept.file.unwrap()).unwrap(), vec![7; 100_000]);
+        assert_eq!((store.reason("a"), store.leftovers()), (None, Vec::new()));
     }
 
     #[test]
@@ -445,7 +486,7 @@ mod tests {
         let filed = snapshot(&store, "a", SnapshotState::Temporary);
         fs::remove_dir_all(dir.path().join("clean")).unwrap();
         fs::write(dir.path().join("clean"), "a file where a folder should be").unwrap();
-        let error = store.file(filed, &report(), None).unwrap_err().to_string();
+        let error = store.file(filed, &report(), None, u64::MAX).unwrap_err().to_string();
         assert!(error.contains("clean"), "{error}");
         assert_eq!(store.leftovers().len(), 1);
     }

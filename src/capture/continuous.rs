@@ -296,13 +296,14 @@ impl<S: PacketSink> Thread<S> {
 
     fn write_state(&mut self, now: Instant) {
         let losses: Vec<Losses> = self.intake.losses();
-        let states = self.intake.lanes().iter().zip(losses).map(|(lane, losses)| InterfaceState {
-            name: lane.name.clone(),
-            captured: lane.live.is_some() && lane.lost_at.is_none(),
-            problem: lane.error.clone(),
-            received: losses.received,
-            kernel_dropped: losses.kernel_dropped,
-        });
+        let states =
+            self.intake.lanes().iter().zip(losses).filter(|(lane, _)| !lane.is_retired()).map(|(lane, losses)| InterfaceState {
+                name: lane.name.clone(),
+                captured: lane.live.is_some() && lane.lost_at.is_none(),
+                problem: lane.error.clone(),
+                received: losses.received,
+                kernel_dropped: losses.kernel_dropped,
+            });
         let mut shared = lock(&self.shared);
         shared.interfaces = states.collect();
         shared.windows = self.windows.iter().map(|(number, window)| (*number, window.progress())).collect();

@@ -121,6 +121,11 @@ impl Lane {
         self.lost_at = self.lost_at.or(Some(Instant::now()));
     }
 
+    /// Whether nobody wants the interface any more.
+    pub fn is_retired(&self) -> bool {
+        self.live.is_none() && self.error.as_deref() == Some(RETIRED)
+    }
+
     /// Has an interface tried that was given up.
     pub fn engage(&mut self) {
         if self.error.as_deref() == Some(RETIRED) {

@@ -1,27 +1,47 @@
 //! A directory that another service ships from. Files appear in it complete, by renaming.
 
-use super::{Parcel, Sink, SinkError, SinkSettings};
+use super::{Parcel, Sink, SinkError, SinkSettings, while_it_moves};
 use async_trait::async_trait;
 use nix::sys::statvfs::statvfs;
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Write as _},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
-pub(super) struct Directory(pub SinkSettings);
+pub(super) struct Directory {
+    settings: SinkSettings,
+    /// Held while a file is written, also by one that has been given up because the file system hangs.
+    writing: Arc<Mutex<()>>,
+}
+
+impl Directory {
+    pub fn new(settings: SinkSettings) -> Self {
+        Self { settings, writing: Arc::default() }
+    }
+}
 
 #[async_trait]
 impl Sink for Directory {
     async fn put(&self, file_name: &str, parcel: Arc<Parcel>) -> Result<(), SinkError> {
-        let (settings, file_name) = (self.0.clone(), file_name.to_owned());
-        let put = tokio::task::spawn_blocking(move || put(&settings, &file_name, &parcel)).await;
+        let (settings, file_name) = (self.settings.clone(), file_name.to_owned());
+        let moved = Arc::new(AtomicU64::new(0));
+        let (writing, moves) = (Arc::clone(&self.writing), Arc::clone(&moved));
+        let put = tokio::task::spawn_blocking(move || match writing.try_lock() {
+            Ok(_writing) => put(&settings, &file_name, &parcel, &moves),
+            // Another thread that waits for it would help nobody.
+            Err(_) => Err("the file system of the directory hangs".to_owned()),
+        });
+        let put = while_it_moves(put, &moved).await?;
         put.map_err(|error| SinkError::Unreachable(format!("writing broke off: {error}")))?.map_err(SinkError::Unreachable)
     }
 }
 
-fn put(settings: &SinkSettings, file_name: &str, parcel: &Parcel) -> Result<(), String> {
+fn put(settings: &SinkSettings, file_name: &str, parcel: &Parcel, moved: &AtomicU64) -> Result<(), String> {
     let dir = settings.path.as_deref().ok_or("no `path` is set")?;
     let failed = |error: io::Error| format!("{}: {error}", dir.display());
     // Never made: where a disk should be mounted, the files would lie beneath it.
@@ -44,10 +64,10 @@ fn put(settings: &SinkSettings, file_name: &str, parcel: &Parcel) -> Result<(), 
     }
     let half = dir.join(format!(".{file_name}.partial"));
     let written = (|| {
-        let mut file = BufWriter::new(File::create(&half)?);
+        let mut file = BufWriter::new(Counted(File::create(&half)?, moved));
         parcel.write_to(&mut file)?;
         file.flush()?;
-        file.get_ref().sync_all()?;
+        file.get_ref().0.sync_all()?;
         fs::rename(&half, dir.join(file_name))?;
         File::open(dir)?.sync_all()
     })();
@@ -55,6 +75,21 @@ fn put(settings: &SinkSettings, file_name: &str, parcel: &Parcel) -> Result<(), 
         let _ = fs::remove_file(&half);
     }
     written.map_err(failed)
+}
+
+/// A file, and how much has been written of it.
+struct Counted<'a>(File, &'a AtomicU64);
+
+impl io::Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(bytes)?;
+        self.1.fetch_add(written as u64, Relaxed);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Bytes of the files that nobody has taken yet.
@@ -85,11 +120,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let parcel = parcel(dir.path());
         let spool = dir.path().join("spool");
-        let error = put(&settings(spool.clone()), "h_a.tar", &parcel).unwrap_err();
+        let error = put(&settings(spool.clone()), "h_a.tar", &parcel, &AtomicU64::new(0)).unwrap_err();
         assert!(error.contains("mount") && !spool.exists(), "{error}");
         fs::create_dir(&spool).unwrap();
-        put(&settings(spool.clone()), "h_a.tar", &parcel).unwrap();
-        put(&settings(spool.clone()), "h_a.tar", &parcel).unwrap();
+        put(&settings(spool.clone()), "h_a.tar", &parcel, &AtomicU64::new(0)).unwrap();
+        put(&settings(spool.clone()), "h_a.tar", &parcel, &AtomicU64::new(0)).unwrap();
         let names: Vec<_> = fs::read_dir(&spool).unwrap().map(|file| file.unwrap().file_name()).collect();
         assert_eq!(names, ["h_a.tar"]);
         assert_eq!(fs::metadata(spool.join("h_a.tar")).unwrap().len(), parcel.tar_bytes());
@@ -101,7 +136,7 @@ mod tests {
         let parcel = parcel(dir.path());
         let spool = dir.path().join("spool");
         fs::create_dir(&spool).unwrap();
-        let put = |name: &str, settings: &SinkSettings| put(settings, name, &parcel);
+        let put = |name: &str, settings: &SinkSettings| put(settings, name, &parcel, &AtomicU64::new(0));
         let settings = settings(spool.clone());
         assert!(put("a.tar", &settings).is_ok() && put("b.tar", &settings).is_ok() && put("c.tar", &settings).is_err());
         fs::remove_file(spool.join("a.tar")).unwrap();

@@ -47,13 +47,13 @@ pub trait Sink: Send + Sync {
 pub fn sink(settings: &SinkSettings) -> Box<dyn Sink> {
     let settings = settings.clone();
     match settings.kind {
-        SinkKind::Directory => Box::new(directory::Directory(settings)),
+        SinkKind::Directory => Box::new(directory::Directory::new(settings)),
         SinkKind::Http => Box::new(put::HttpPut(settings)),
         SinkKind::S3 => Box::new(s3::S3(settings)),
     }
 }
 
-/// So long nothing may move. Long enough for one part of S3 over a line of 256 kbit/s.
+/// So long nothing may move.
 const STALL: Duration = Duration::from_secs(300);
 
 fn stalled() -> SinkError {

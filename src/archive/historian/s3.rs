@@ -1,6 +1,6 @@
 //! A store that speaks S3: Amazon's, or one of its kind on site.
 
-use super::{Parcel, STALL, Sink, SinkError, SinkSettings};
+use super::{Parcel, Sink, SinkError, SinkSettings};
 use crate::http::{described, install_crypto, root_cause, short};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -13,11 +13,13 @@ use object_store::{
 use std::{io, path::Path as FilePath, sync::Arc, time::Duration};
 use tokio::{sync::mpsc::Receiver, time::timeout};
 
-/// What is longer goes in parts of this size. S3 wants 5 MiB at least.
-const PART: usize = 8 << 20;
+/// What is longer goes in parts of this size, the least that S3 takes.
+const PART: usize = 5 << 20;
 /// Parts on their way at a time.
 const PARTS_AHEAD: usize = 1;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long one part may take: enough over a line of 64 kbit/s.
+const PART_PATIENCE: Duration = Duration::from_secs(900);
 
 pub(super) struct S3(pub SinkSettings);
 
@@ -92,7 +94,7 @@ fn store(settings: &SinkSettings) -> Result<AmazonS3, String> {
         .with_connect_timeout(CONNECT_PATIENCE)
         // A part that goes out on a connection that the store is just closing is lost.
         .with_pool_max_idle_per_host(0)
-        .with_timeout(STALL)
+        .with_timeout(PART_PATIENCE)
         .with_allow_http(settings.url.as_deref().is_some_and(|url| url.starts_with("http://")));
     if let Some(path) = &settings.ca_file {
         let unusable = |error: &dyn std::error::Error| format!("the certificates {} cannot be used: {error}", path.display());

@@ -1,21 +1,26 @@
 //! The filing thread: judges each snapshot as it closes, files it, and forgets what need not be kept.
 
-use super::{Command, floor, lock, recording};
+use super::{
+    Command, floor, lock,
+    recording::{self, TRIGGERED},
+};
 use crate::{
     analysis::Analysis,
     api::{
         AnalysisReport, AnalysisVerdict, CaptureReport, Event, Finding, MonitorSettings, MonitorState, Snapshot, SnapshotState,
         UtcTime,
     },
-    archive::{Handover, Leftover, Limits, Store, cut_to_whole, to_remove},
+    archive::{Handover, Leftover, Limits, Store, StoreError, comfort_bytes, cut_to_whole, to_remove},
     capture::ClosedWindow,
     monitor::{Earlier, FindingPattern, Keep, NeighboursAfter, Recurrence, neighbours_before, suspicious},
-    service::{free_bytes, replies::Core, results::body_of, runners::analysis_settings},
+    service::{free_bytes, replies::Core, results::body_of},
 };
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeSet,
     fs,
     ops::ControlFlow,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, Weak,
         mpsc::{Receiver, RecvTimeoutError, sync_channel},
@@ -27,9 +32,16 @@ use std::{
 /// So many closed snapshots may wait to be filed; then recording waits with closing the next.
 const MAX_WAITING: usize = 16;
 /// How often it is looked whether something is to be forgotten.
-const TIDY_PERIOD: Duration = Duration::from_secs(5);
-/// Severity of a suspect snapshot in the alarm log.
+const TIDY_PERIOD: Duration = Duration::from_secs(1);
+/// How often what could not be filed is tried again.
+const REFILE_PERIOD: Duration = Duration::from_secs(60);
+/// How long recordings that were broken off wait for the configs to be read.
+const BEFORE_THE_CONFIGS: Duration = Duration::from_secs(20);
+/// Severities of the alarm log.
 const STATUS: u8 = 2;
+const ALARM: u8 = 3;
+/// What is wrong with a recording that an earlier netdiag left.
+const BROKEN_OFF: &str = "netdiag ended while this was recorded; what was written until then is whole";
 /// Findings that a publication holds at most; the snapshot's own file has all.
 const MAX_PUBLISHED: usize = 50;
 
@@ -57,6 +69,11 @@ struct Clerk {
     neighbours: NeighboursAfter,
     started: Instant,
     tidied: Option<Instant>,
+    /// Recordings that were broken off, by an earlier netdiag.
+    broken_off: Vec<Leftover>,
+    /// Snapshots that could not be filed; their recordings lie where they were recorded.
+    unfiled: BTreeSet<String>,
+    refiled: Instant,
 }
 
 /// Runs the monitor until it is told to stop: this thread files, and another one, that it starts, records.
@@ -71,6 +88,7 @@ pub(super) fn run(core: &Weak<Core>, commands: Receiver<Command>) {
     let store = match Store::open(&strong.settings.state_dir.join("monitor"), handover) {
         Ok(store) => store,
         Err(error) => {
+            strong.monitor.shipping.begin();
             let mut view = lock(&strong.monitor.view);
             view.state = MonitorState::Unavailable;
             view.problem(error.to_string());
@@ -83,11 +101,12 @@ pub(super) fn run(core: &Weak<Core>, commands: Receiver<Command>) {
     listed.into_iter().for_each(|snapshot| view.put(snapshot));
     problems.into_iter().for_each(|problem| view.problem(problem));
     drop(view);
+    strong.monitor.shipping.begin();
     // What a killed netdiag left; looked for before anything new is opened, and its names are taken.
     let leftovers = store.leftovers();
     for leftover in &leftovers {
         if lock(&strong.monitor.view).snapshot(&leftover.snapshot_id).is_none() {
-            lock(&strong.monitor.view).put(unfinished(&leftover.snapshot_id));
+            lock(&strong.monitor.view).put(unfinished(&leftover.snapshot_id, BROKEN_OFF));
         }
     }
     drop(strong);
@@ -103,28 +122,40 @@ pub(super) fn run(core: &Weak<Core>, commands: Receiver<Command>) {
         neighbours: NeighboursAfter::default(),
         started: Instant::now(),
         tidied: None,
+        broken_off: leftovers,
+        unfiled: BTreeSet::new(),
+        refiled: Instant::now(),
     };
-    leftovers.into_iter().for_each(|leftover| clerk.mend(&leftover));
     loop {
+        clerk.mend_broken_off();
         clerk.tidy();
+        clerk.file_again();
         match received.recv_timeout(TIDY_PERIOD) {
             Ok(filing) => clerk.take(filing),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
+    clerk.mend_all();
     if recorder.is_ok_and(|recorder| recorder.join().is_err())
         && let Some(core) = core.upgrade()
     {
-        lock(&core.monitor.view).problem("the recording of the monitor broke off; please report this".to_owned());
+        lock(&core.monitor.view).state = MonitorState::Unavailable;
+        alarm(&core, "the recording of the monitor broke off; please report this, and start netdiag anew".to_owned());
     }
+}
+
+/// Something is wrong, and somebody should know.
+fn alarm(core: &Core, message: String) {
+    core.post(&Event { source: core.settings.process_name.clone(), message: message.clone(), severity: ALARM });
+    lock(&core.monitor.view).problem(message);
 }
 
 impl Clerk {
     fn take(&mut self, filing: Filing) {
         let Some(core) = self.core.upgrade() else { return };
         match filing {
-            Filing::Closed(closed) => self.closed(&core, *closed),
+            Filing::Closed(closed) => self.guarded(&core, |clerk| clerk.closed(&core, *closed)),
             Filing::Pin(snapshot_id, pinned) => {
                 let pinning = self.store.set_pinned(&snapshot_id, pinned);
                 let mut view = lock(&core.monitor.view);
@@ -135,6 +166,8 @@ impl Clerk {
                         drop(view);
                         publish(&core, &snapshot);
                     }
+                    // It is pinned as it is filed.
+                    (Err(_), Some(snapshot)) if snapshot.state == SnapshotState::Open => {}
                     (Err(error), _) => view.problem(error.to_string()),
                     (Ok(()), None) => {}
                 }
@@ -144,8 +177,24 @@ impl Clerk {
         }
     }
 
+    /// A panic over one snapshot must not end the filing of all others; its recording stays where it is.
+    fn guarded(&mut self, core: &Core, work: impl FnOnce(&mut Self)) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) {
+            let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned()).or_else(|| panic.downcast_ref().cloned());
+            let said: String = said.unwrap_or_default();
+            alarm(core, format!("the filing of a snapshot broke off; its recording is still there; please report this: {said}"));
+        }
+    }
+
     fn closed(&mut self, core: &Core, closed: Closed) {
         let Closed { mut snapshot, window, sink } = closed;
+        // Without a word from the capture, what is on disk counts.
+        if window.is_none()
+            && let Some(leftover) = self.store.leftovers().into_iter().find(|left| left.snapshot_id == snapshot.snapshot_id)
+        {
+            drop(sink);
+            return self.mend(core, &leftover, "the capture broke off before the snapshot was closed");
+        }
         let capture = window.map(|window| window.finish(true));
         let mut report = {
             let mut analysis = lock(&sink);
@@ -165,7 +214,10 @@ impl Clerk {
 
     /// Judges a snapshot and files it.
     fn file(&mut self, core: &Core, mut snapshot: Snapshot, report: &mut AnalysisReport) {
-        let settings = lock(&core.monitor.view).settings().clone();
+        let view = lock(&core.monitor.view);
+        let settings = view.settings().clone();
+        snapshot.pinned |= view.snapshot(&snapshot.snapshot_id).is_some_and(|known| known.pinned);
+        drop(view);
         let ignore: Vec<FindingPattern> = settings
             .ignore
             .iter()
@@ -174,13 +226,14 @@ impl Clerk {
         let matters = suspicious(&report.findings, settings.severity, &ignore);
         let gone_after = settings.snapshot_s.0 * 2 + Duration::from_secs(60);
         let repeat = Duration::from_secs(settings.repeat_s);
+        let continuous = snapshot.trigger.is_none();
+        let mut recurrence = self.recurrence.clone();
         let keep = match matters.is_empty() {
             true => None,
-            false => Some(self.recurrence.take(&matters, self.started.elapsed(), repeat, gone_after)),
+            false => Some(recurrence.take(&matters, self.started.elapsed(), repeat, gone_after)),
         };
         snapshot.verdict = Some(if keep.is_some() { AnalysisVerdict::Suspect } else { AnalysisVerdict::Clean });
         snapshot.text = text(&matters, keep, report);
-        let continuous = snapshot.trigger.is_none();
         let for_itself = !continuous || matches!(keep, Some(Keep::New | Keep::Again));
         snapshot.neighbour_of = if for_itself { None } else { self.neighbours.take() };
         let archive = for_itself || snapshot.neighbour_of.is_some();
@@ -188,14 +241,15 @@ impl Clerk {
         snapshot.findings.clone_from(&report.findings);
         report.file.clone_from(&snapshot.file);
         let context = archive.then(|| context(core, &settings));
-        let filed = match self.store.file(snapshot.clone(), report, context.as_ref()) {
+        let filed = match self.store.file(snapshot.clone(), report, context.as_ref(), self.room(&settings)) {
             Ok(filed) => filed,
-            Err(error) => {
-                lock(&core.monitor.view).problem(format!("a snapshot could not be filed: {error}"));
-                snapshot.problem = Some(error.to_string());
-                snapshot
-            }
+            Err(error) => return self.could_not(core, snapshot, &error),
         };
+        self.unfiled.remove(&filed.snapshot_id);
+        // What was triggered is archived for the trigger's sake; it says nothing of the continuous ones.
+        if continuous {
+            self.recurrence = recurrence;
+        }
         let mut view = lock(&core.monitor.view);
         view.judged(&filed);
         view.put(filed.clone());
@@ -215,6 +269,39 @@ impl Clerk {
         self.tidied = None;
     }
 
+    /// The snapshot stays as if it were open, its recording where it is, and it is tried again.
+    fn could_not(&mut self, core: &Core, snapshot: Snapshot, error: &StoreError) {
+        let snapshot_id = snapshot.snapshot_id.clone();
+        let problem = format!("snapshot {snapshot_id} could not be filed, and will be tried again: {error}");
+        if self.unfiled.insert(snapshot_id) {
+            alarm(core, problem.clone());
+        } else {
+            lock(&core.monitor.view).problem(problem.clone());
+        }
+        let waits =
+            Snapshot { state: SnapshotState::Open, text: "it waits to be filed".to_owned(), problem: Some(problem), ..snapshot };
+        lock(&core.monitor.view).put(waits);
+    }
+
+    fn file_again(&mut self) {
+        if self.unfiled.is_empty() || self.refiled.elapsed() < REFILE_PERIOD {
+            return;
+        }
+        self.refiled = Instant::now();
+        let Some(core) = self.core.upgrade() else { return };
+        let leftovers = self.store.leftovers();
+        self.unfiled.retain(|snapshot_id| leftovers.iter().any(|leftover| leftover.snapshot_id == *snapshot_id));
+        let again: Vec<Leftover> = leftovers.into_iter().filter(|leftover| self.unfiled.contains(&leftover.snapshot_id)).collect();
+        for leftover in again {
+            self.mend(&core, &leftover, "it could not be filed when it was closed");
+        }
+    }
+
+    /// The bytes that may be written beside what is recorded.
+    fn room(&self, settings: &MonitorSettings) -> u64 {
+        free_bytes(self.store.root()).unwrap_or(0).saturating_sub(floor(self.store.root(), settings))
+    }
+
     fn archive_neighbours_before(&self, core: &Core, suspect: &Snapshot, settings: &MonitorSettings) {
         let earlier = lock(&core.monitor.view).continuous_before(&suspect.snapshot_id, settings.neighbours);
         let places: Vec<Earlier> = earlier
@@ -228,7 +315,7 @@ impl Clerk {
         let chosen = neighbours_before(&places, suspect.opened_at.unix_ns(), settings.neighbours, settings.snapshot_s.0);
         for earlier in earlier.into_iter().filter(|earlier| chosen.contains(&earlier.snapshot_id)) {
             let snapshot = Snapshot { neighbour_of: Some(suspect.snapshot_id.clone()), ..earlier };
-            match self.store.archive(snapshot, &context(core, settings)) {
+            match self.store.archive(snapshot, &context(core, settings), self.room(settings)) {
                 Ok(archived) => {
                     lock(&core.monitor.view).put(archived.clone());
                     publish(core, &archived);
@@ -238,18 +325,34 @@ impl Clerk {
         }
     }
 
-    /// A recording that nobody closed: cut to its last whole packet, looked at, and filed like any other.
-    fn mend(&mut self, leftover: &Leftover) {
-        let Some(core) = self.core.upgrade() else { return };
-        if let Err(error) = self.mended(&core, leftover) {
-            lock(&core.monitor.view).problem(format!("{}: {error}", leftover.path.display()));
+    /// What a killed netdiag left, when the configs are read or will not be soon: they say what a finding is about.
+    fn mend_broken_off(&mut self) {
+        let is_time = |core: &Arc<Core>| core.sites.is_read() || self.started.elapsed() >= BEFORE_THE_CONFIGS;
+        if !self.broken_off.is_empty() && self.core.upgrade().as_ref().is_some_and(is_time) {
+            self.mend_all();
         }
     }
 
-    fn mended(&mut self, core: &Core, leftover: &Leftover) -> std::io::Result<()> {
+    fn mend_all(&mut self) {
+        let Some(core) = self.core.upgrade() else { return };
+        for leftover in std::mem::take(&mut self.broken_off) {
+            self.mend(&core, &leftover, BROKEN_OFF);
+        }
+    }
+
+    /// A recording that nobody closed: cut to its last whole packet, looked at, and filed like any other.
+    fn mend(&mut self, core: &Core, leftover: &Leftover, problem: &str) {
+        self.guarded(core, |clerk| {
+            if let Err(error) = clerk.mended(core, leftover, problem) {
+                lock(&core.monitor.view).problem(format!("{}: {error}", leftover.path.display()));
+            }
+        });
+    }
+
+    fn mended(&mut self, core: &Core, leftover: &Leftover, problem: &str) -> std::io::Result<()> {
         // A power cut between filing and removing leaves both; the filed one is whole.
         let known = lock(&core.monitor.view).snapshot(&leftover.snapshot_id);
-        if known.is_some_and(|known| known.state != SnapshotState::Open) {
+        if known.as_ref().is_some_and(|known| known.state != SnapshotState::Open && known.file.is_some()) {
             self.store.hand_over(&leftover.snapshot_id);
             return fs::remove_file(&leftover.path);
         }
@@ -260,20 +363,19 @@ impl Clerk {
         }
         let path = self.store.recording(&leftover.snapshot_id);
         fs::rename(&leftover.path, &path)?;
-        let site = core.sites.latest();
-        let endpoints = core.with_extra(&site.topology.endpoints);
-        let watches = endpoints.iter().map(crate::analysis::Watch::of).collect();
-        let mut analysis = Analysis::new(analysis_settings(&core.settings), watches, Vec::new());
+        let mut analysis = recording::analysis(core);
         analysis.read_through(fs::File::open(&path)?, &mut |_, _| ControlFlow::Continue(()))?;
         let mut report = analysis.report();
         let modified = UtcTime::from(fs::metadata(&path)?.modified().unwrap_or_else(|_| SystemTime::now()));
+        let is_triggered = leftover.snapshot_id.contains(TRIGGERED);
         let snapshot = Snapshot {
+            trigger: self.store.reason(&leftover.snapshot_id).or_else(|| is_triggered.then(|| "not known any more".to_owned())),
             opened_at: report.first_at.unwrap_or(modified),
             closed_at: Some(report.last_at.unwrap_or(modified)),
             file: Some(path.display().to_string()),
             packets: report.packets,
             kernel_dropped: report.dropped,
-            ..unfinished(&leftover.snapshot_id)
+            ..unfinished(&leftover.snapshot_id, problem)
         };
         self.file(core, snapshot, &mut report);
         Ok(())
@@ -294,7 +396,7 @@ impl Clerk {
             clean_retention: Duration::from_secs(settings.clean_retention_s),
             archive_max_age: Duration::from_secs(settings.archive_max_age_s),
             archive_max_bytes: settings.archive_max_bytes,
-            min_free_bytes: floor(self.store.root(), &settings),
+            min_free_bytes: comfort_bytes(floor(self.store.root(), &settings)),
         };
         let free = free_bytes(self.store.root()).unwrap_or(u64::MAX);
         let now = UtcTime::from(SystemTime::now()).unix_ns();
@@ -307,7 +409,8 @@ impl Clerk {
         let removed = self.store.remove(snapshot_id);
         let mut view = lock(&core.monitor.view);
         match removed {
-            Ok(()) => {
+            // One that is not there any more is gone as well.
+            Ok(()) | Err(StoreError::NotFound(_)) => {
                 tracing::info!(snapshot_id, why, "a snapshot is deleted");
                 let snapshot = view.snapshot(snapshot_id);
                 view.remove(snapshot_id);
@@ -324,7 +427,7 @@ impl Clerk {
 }
 
 /// A snapshot of which nothing is known but that netdiag ended while it was recorded.
-fn unfinished(snapshot_id: &str) -> Snapshot {
+fn unfinished(snapshot_id: &str, problem: &str) -> Snapshot {
     let now = UtcTime::from(SystemTime::now());
     Snapshot {
         snapshot_id: snapshot_id.to_owned(),
@@ -341,7 +444,7 @@ fn unfinished(snapshot_id: &str) -> Snapshot {
         kernel_dropped: 0,
         interfaces: Vec::new(),
         findings: Vec::new(),
-        problem: Some("netdiag ended while this was recorded; what was written until then is whole".to_owned()),
+        problem: Some(problem.to_owned()),
         pinned: false,
         shipped_to: Vec::new(),
     }

@@ -17,7 +17,7 @@ pub(super) use view::View;
 use super::{Settings, replies::Core};
 use crate::{
     analysis::Analysis,
-    api::{ApiError, Endpoint, ErrorCode, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, TriggerRule},
+    api::{ApiError, Endpoint, ErrorCode, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, SnapshotState, TriggerRule},
     archive::{Store, floor_bytes},
     capture::{Recording, RecordingOptions},
     jobs::write_atomically,
@@ -30,14 +30,19 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
 /// So many commands may wait.
 const MAX_COMMANDS: usize = 64;
+
+/// So long after a rule has triggered no other message does.
+const BETWEEN_TRIGGERS: Duration = Duration::from_secs(1);
 
 /// What the recording thread is told.
 #[derive(Debug)]
@@ -72,6 +77,10 @@ pub(super) struct Monitor {
     /// The uris that the rules need to hear.
     uris: watch::Sender<Vec<String>>,
     commands: OnceLock<SyncSender<Command>>,
+    /// How it is set has changed, and is to be written down.
+    changed: AtomicBool,
+    /// When a rule triggered last.
+    ruled: Mutex<Option<Instant>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The capture that is going on, while there is one that others may share.
     offer: Mutex<Option<Offer>>,
@@ -83,7 +92,11 @@ impl Monitor {
         let (path, enabled, settings) = (state_file(&all.state_dir), all.monitor_enabled, &all.monitor);
         let remembered = std::fs::read(&path).ok().and_then(|json| match serde_json::from_slice::<Remembered>(&json) {
             Ok(remembered) if remembered.settings.validate().is_ok() => Some(remembered),
-            Ok(_) => None,
+            // Of an earlier version, maybe: on it stays on.
+            Ok(remembered) => {
+                tracing::warn!(path = %path.display(), "how the monitor was set is not valid any more; the settings file counts");
+                Some(Remembered { settings: settings.clone(), ..remembered })
+            }
             Err(error) => {
                 tracing::warn!(%error, path = %path.display(), "how the monitor was set cannot be read; the settings file counts");
                 None
@@ -99,6 +112,8 @@ impl Monitor {
             store: OnceLock::new(),
             rules: Mutex::new(Rules::new(rules)),
             commands: OnceLock::new(),
+            changed: AtomicBool::new(false),
+            ruled: Mutex::new(None),
             thread: Mutex::new(None),
             offer: Mutex::new(None),
         }
@@ -146,7 +161,12 @@ impl Monitor {
         let Some(body) = body.and_then(|body| serde_json::from_slice::<Value>(body).ok()) else { return };
         let reason = rules.look(method, uri, &undressed(body));
         drop(rules);
-        if let Some(reason) = reason {
+        let Some(reason) = reason else { return };
+        let mut ruled = lock(&self.ruled);
+        // What comes in a burst is on the same recording.
+        if ruled.is_none_or(|last| last.elapsed() >= BETWEEN_TRIGGERS) {
+            *ruled = Some(Instant::now());
+            drop(ruled);
             let _ = self.tell(Command::Trigger(reason));
         }
     }
@@ -159,7 +179,7 @@ impl Monitor {
     /// Switches it on or off.
     pub fn set_enabled(&self, enabled: bool) -> Result<(), ApiError> {
         lock(&self.view).set_enabled(enabled);
-        self.tell(Command::Look)
+        self.look_anew()
     }
 
     /// Changes some of its settings.
@@ -198,7 +218,21 @@ impl Monitor {
         }
         view.set_settings(settings);
         drop(view);
-        self.tell(Command::Look)
+        self.look_anew()
+    }
+
+    /// Whether how it is set has changed since this was asked last.
+    fn has_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::AcqRel)
+    }
+
+    fn look_anew(&self) -> Result<(), ApiError> {
+        self.changed.store(true, Ordering::Release);
+        match self.tell(Command::Look) {
+            // It looks by itself within a second, too.
+            Err(error) if error.code != ErrorCode::Busy => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Saves what the flight recorder remembers.
@@ -216,11 +250,11 @@ impl Monitor {
 
     /// Pins a snapshot, or lets it go; gives it as it will be.
     pub fn pin(&self, snapshot_id: &str, pinned: bool) -> Result<Snapshot, ApiError> {
-        let snapshot = self.snapshot(snapshot_id)?;
+        self.snapshot(snapshot_id)?;
         self.tell(Command::Pin(snapshot_id.to_owned(), pinned))?;
-        let snapshot = Snapshot { pinned, ..snapshot };
-        lock(&self.view).put(snapshot.clone());
-        Ok(snapshot)
+        let pinned = lock(&self.view).pin(snapshot_id, pinned);
+        // It may have been deleted just now.
+        pinned.map_or_else(|| self.snapshot(snapshot_id), Ok)
     }
 
     /// Deletes a snapshot; gives it as it was.
@@ -228,6 +262,10 @@ impl Monitor {
         let snapshot = self.snapshot(snapshot_id)?;
         if snapshot.pinned {
             return Err(ApiError::new(ErrorCode::Forbidden, format!("snapshot `{snapshot_id}` is pinned; unpin it first")));
+        }
+        if snapshot.state == SnapshotState::Open {
+            let message = format!("snapshot `{snapshot_id}` is being recorded; it can be deleted when it is closed");
+            return Err(ApiError::new(ErrorCode::Forbidden, message));
         }
         self.tell(Command::Delete(snapshot_id.to_owned()))?;
         Ok(snapshot)

@@ -29,8 +29,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// How long a closed window is waited for; it takes some 120 ms.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a closed window is waited for; it takes some 120 ms, and more when the disk is slow.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(20);
 /// How long after a capture that failed another one is tried.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long until it is looked again whether the configs have been read, at the start.
@@ -41,6 +41,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// How often it is looked whether a finding triggers, and at most what part of the time that may take.
 const FINDINGS_PERIOD: Duration = Duration::from_secs(1);
 const FINDINGS_SHARE: u32 = 50;
+/// Ends the names of what the flight recorder saved.
+pub(super) const TRIGGERED: &str = "_trigger";
 /// Severities of the alarm log.
 const STATUS: u8 = 2;
 const ALARM: u8 = 3;
@@ -75,6 +77,8 @@ struct Recorder {
     triggered: Recurrence,
     findings_at: Instant,
     full: bool,
+    /// The filing thread has broken off.
+    is_alone: bool,
     retry_at: Option<Instant>,
     published: Option<(MonitorState, Vec<(String, bool)>)>,
     published_at: Instant,
@@ -96,6 +100,7 @@ pub(super) fn run(core: Weak<Core>, store: Store, commands: &Receiver<Command>, 
         triggered: Recurrence::default(),
         findings_at: now,
         full: false,
+        is_alone: false,
         retry_at: None,
         published: None,
         published_at: now,
@@ -120,18 +125,21 @@ impl Recorder {
             Command::Trigger(reason) => self.trigger(reason),
             Command::Pin(snapshot_id, pinned) => self.hand_over(Filing::Pin(snapshot_id, pinned)),
             Command::Delete(snapshot_id) => self.hand_over(Filing::Delete(snapshot_id)),
-            Command::Look => self.hand_over(Filing::Remember),
-            Command::Stop => {}
+            // What has changed is looked at in each round.
+            Command::Look | Command::Stop => {}
         }
     }
 
     /// The filing thread ends after this one. A long queue is waited for: packets go on being recorded meanwhile.
-    fn hand_over(&self, filing: Filing) {
-        let _ = self.filings.send(filing);
+    fn hand_over(&mut self, filing: Filing) {
+        self.is_alone |= self.filings.send(filing).is_err();
     }
 
     /// Looks at everything; gives how long to wait until the next look.
     fn look(&mut self, core: &Core) -> Duration {
+        if core.monitor.has_changed() {
+            self.hand_over(Filing::Remember);
+        }
         let view = lock(&core.monitor.view);
         let (enabled, settings) = (view.is_enabled(), view.settings().clone());
         drop(view);
@@ -168,6 +176,12 @@ impl Recorder {
         if self.full {
             self.end_capture();
             return (MonitorState::Paused, second);
+        }
+        if self.is_alone {
+            lock(&core.monitor.view)
+                .problem("snapshots are not filed any more; please report this, and start netdiag anew".to_owned());
+            self.end_capture();
+            return (MonitorState::Unavailable, second);
         }
         if let Err(state) = self.capture(core, settings) {
             return (state, if core.sites.is_read() { second } else { BEFORE_THE_CONFIGS });
@@ -293,7 +307,7 @@ impl Recorder {
         } else if !self.triggers.admit(now.saturating_duration_since(self.started), settings.triggers_per_hour as usize, HOUR) {
             lock(&core.monitor.view).problem(format!("a trigger was not followed, there were too many within the hour: {reason}"));
         } else {
-            let name = format!("{}_trigger", name_of(UtcTime::from_unix_ns(wall_ns())));
+            let name = format!("{}{TRIGGERED}", name_of(UtcTime::from_unix_ns(wall_ns())));
             let ends = Ends::At(now + Duration::from_secs(settings.post_s));
             self.open(&core, &settings, &name, Some(reason), ends);
         }
@@ -305,15 +319,7 @@ impl Recorder {
         let is_free = |name: &String| lock(&core.monitor.view).snapshot(name).is_none();
         let again = (2..10_000).map(|number| format!("{name}_{number}"));
         let Some(snapshot_id) = std::iter::once(name.to_owned()).chain(again).find(is_free) else { return };
-        let site = core.sites.latest();
-        let endpoints = core.with_extra(&site.topology.endpoints);
-        let analysis = Analysis::new(
-            analysis_settings(&core.settings),
-            endpoints.iter().map(Watch::of).collect(),
-            local_addresses(&site.topology),
-        )
-        .with_expectations(site.topology.endpoints.iter().map(Expectation::of).collect())
-        .with_heartbeats(HeartbeatWatch::of_topology(&site.topology.heartbeats, &endpoints));
+        let analysis = analysis(core);
         let sink = Arc::new(Mutex::new(analysis));
         let past = if trigger.is_some() { options.past } else { Duration::ZERO };
         let file = self.store.recording(&snapshot_id);
@@ -346,6 +352,11 @@ impl Recorder {
             shipped_to: Vec::new(),
         };
         let window = capture.open(window, Arc::clone(&sink));
+        if let Some(reason) = &snapshot.trigger
+            && let Err(error) = self.store.set_reason(&snapshot.snapshot_id, reason)
+        {
+            tracing::warn!(%error, "should netdiag be killed now, the reason of the snapshot is lost");
+        }
         core.publish(&format!("monitor/snapshots/{}", snapshot.snapshot_id), body_of(&snapshot));
         lock(&core.monitor.view).put(snapshot.clone());
         self.open.push(Open { snapshot, window, sink, past, ends });
@@ -359,7 +370,7 @@ impl Recorder {
         self.closed(open, window);
     }
 
-    fn closed(&self, open: Open, window: Option<ClosedWindow>) {
+    fn closed(&mut self, open: Open, window: Option<ClosedWindow>) {
         let Open { mut snapshot, sink, past, .. } = open;
         // Less may have been remembered.
         let missing = past.saturating_sub(window.as_ref().map_or(past, ClosedWindow::past));
@@ -399,6 +410,11 @@ impl Recorder {
             .iter()
             .filter_map(|open| {
                 let progress = self.capture.as_ref()?.1.progress(open.window)?;
+                if progress.file_ended {
+                    let id = &open.snapshot.snapshot_id;
+                    lock(&core.monitor.view)
+                        .problem(format!("the file of {id} has ended early; what comes is analysed and not written"));
+                }
                 Some((open.snapshot.snapshot_id.clone(), progress.packets, progress.bytes))
             })
             .collect();
@@ -428,6 +444,16 @@ impl Recorder {
 /// The analysis of the oldest of the snapshots that go by the clock.
 fn oldest(open: &[Open]) -> Option<&Arc<Mutex<Analysis>>> {
     open.iter().find(|open| matches!(open.ends, Ends::BySchedule(_))).map(|open| &open.sink)
+}
+
+/// A first look that knows the site as it is now.
+pub(super) fn analysis(core: &Core) -> Analysis {
+    let site = core.sites.latest();
+    let endpoints = core.with_extra(&site.topology.endpoints);
+    let watches = endpoints.iter().map(Watch::of).collect();
+    Analysis::new(analysis_settings(&core.settings), watches, local_addresses(&site.topology))
+        .with_expectations(site.topology.endpoints.iter().map(Expectation::of).collect())
+        .with_heartbeats(HeartbeatWatch::of_topology(&site.topology.heartbeats, &endpoints))
 }
 
 fn told(state: capture::InterfaceState) -> MonitorInterface {

@@ -41,6 +41,8 @@ struct Lane {
     outbox: Outbox,
     started: Instant,
     state: Mutex<State>,
+    /// What was archived is known, so that what is sent can be noted.
+    may_begin: Notify,
     arrived: Notify,
     /// Somebody does not want to wait for the next attempt.
     hurried: Notify,
@@ -78,6 +80,11 @@ impl Shipping {
         self.problems.iter().for_each(|problem| core.monitor.problem(problem.clone()));
         let run = |lane: &Arc<Lane>| tokio::spawn(Arc::clone(lane).run(Arc::downgrade(core)));
         lock(&self.tasks).extend(self.lanes.iter().map(run));
+    }
+
+    /// What was archived is known; from now on it is sent.
+    pub(super) fn begin(&self) {
+        self.lanes.iter().for_each(|lane| lane.may_begin.notify_one());
     }
 
     /// Ends at once; what was on its way waits for the next start.
@@ -147,6 +154,7 @@ impl Lane {
             outbox,
             started: Instant::now(),
             state: Mutex::new(State { queue, status }),
+            may_begin: Notify::new(),
             arrived: Notify::new(),
             hurried: Notify::new(),
         };
@@ -177,6 +185,7 @@ impl Lane {
     /// Sends what waits. Runs until it is aborted.
     async fn run(self: Arc<Self>, core: Weak<Core>) {
         let sink = sink(&self.settings);
+        self.may_begin.notified().await;
         loop {
             let Some(next) = self.next().await else {
                 self.arrived.notified().await;

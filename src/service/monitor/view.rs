@@ -90,6 +90,13 @@ impl View {
         self.snapshots.insert(snapshot.snapshot_id.clone(), snapshot);
     }
 
+    /// Pins a snapshot, or lets it go; gives it as it is then.
+    pub fn pin(&mut self, snapshot_id: &str, pinned: bool) -> Option<Snapshot> {
+        let snapshot = self.snapshots.get_mut(snapshot_id)?;
+        snapshot.pinned = pinned;
+        Some(snapshot.clone())
+    }
+
     /// A snapshot was closed: it counts as suspect if it is.
     pub fn judged(&mut self, snapshot: &Snapshot) {
         self.suspect += u64::from(snapshot.verdict == Some(AnalysisVerdict::Suspect));
@@ -141,7 +148,8 @@ impl View {
 
     pub fn counts(&self) -> SnapshotCounts {
         let of = |state| self.snapshots.values().filter(|snapshot| snapshot.state == state).count() as u64;
-        let is_clean = |snapshot: &&Snapshot| snapshot.verdict == Some(AnalysisVerdict::Clean);
+        let is_clean =
+            |snapshot: &&Snapshot| snapshot.verdict == Some(AnalysisVerdict::Clean) && snapshot.state == SnapshotState::Temporary;
         SnapshotCounts {
             open: of(SnapshotState::Open),
             clean: self.snapshots.values().filter(is_clean).count() as u64,

@@ -86,21 +86,21 @@ impl Influx {
 
     /// Writes what is in the queue. Runs until it is aborted.
     pub async fn run(self: std::sync::Arc<Self>) {
-        let (client, url) = match self.client() {
-            Ok(made) => made,
-            Err(problem) => {
-                let mut state = lock(&self.state);
-                (state.failures, state.queue) = (LASTING, VecDeque::new());
-                return state.problem(problem);
-            }
-        };
-        let mut wait = FIRST_WAIT;
+        let (mut wait, mut made) = (FIRST_WAIT, None);
         loop {
             let Some((number, points, lines)) = lock(&self.state).first() else {
                 self.filled.notified().await;
                 continue;
             };
-            let outcome = self.write(&client, &url, lines).await;
+            // Made anew after a failure: a file of certificates may have been mended.
+            let outcome = match self.made(made.take()).await {
+                Ok((client, url)) => {
+                    let outcome = self.write(&client, &url, lines).await;
+                    made = outcome.is_ok().then_some((client, url));
+                    outcome
+                }
+                Err(problem) => Err(Trouble::Later(problem)),
+            };
             let is_later = matches!(outcome, Err(Trouble::Later(_)));
             lock(&self.state).settle(number, points, outcome);
             if is_later {
@@ -109,6 +109,15 @@ impl Influx {
             } else {
                 wait = FIRST_WAIT;
             }
+        }
+    }
+
+    async fn made(self: &std::sync::Arc<Self>, made: Option<(Client, Url)>) -> Result<(Client, Url), String> {
+        let influx = std::sync::Arc::clone(self);
+        match made {
+            Some(made) => Ok(made),
+            // It reads certificates from the disk.
+            None => tokio::task::spawn_blocking(move || influx.client()).await.map_err(|error| error.to_string())?,
         }
     }
 
