@@ -24,8 +24,7 @@ impl Shipping {
             let given_up: Vec<&str> = chosen.iter().map(String::as_str).filter(|name| lane.give_up(name)).collect();
             if !given_up.is_empty() {
                 any = true;
-                let message =
-                    format!("the disk is full; the sink {} will not get {}", lane.settings.name, given_up.join(", "));
+                let message = format!("the disk is full; the sink {} will not get {}", lane.settings.name, given_up.join(", "));
                 core.post(&event(core, ALARM, message));
             }
         }
