@@ -24,9 +24,10 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{
+    disk::SmallDisk,
     peers::Peers,
     private_network,
-    service::{Bus, Options, Service, modbus_client},
+    service::{Bus, Listener, Options, Service, modbus_client},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -133,11 +134,19 @@ fn bus() -> (tempfile::TempDir, Bus) {
 
 /// A service that records and has these sinks; it archives what it is told to.
 async fn service(bus: &Bus, sinks: &Value) -> Service {
+    service_on(None, 1 << 20, bus, sinks).await
+}
+
+/// The same with its state in a directory of the test's, and a disk floor.
+async fn service_on(state_dir: Option<&Path>, min_free_bytes: u64, bus: &Bus, sinks: &Value) -> Service {
     let monitor = json!({
-        "snapshot_s": 60, "min_free_bytes": 1 << 20, "min_free_percent": 0, "interfaces": ["lo"], "pre_s": 1, "post_s": 0,
+        "snapshot_s": 60, "min_free_bytes": min_free_bytes, "min_free_percent": 0, "interfaces": ["lo"], "pre_s": 1, "post_s": 0,
         "triggers_per_hour": 100,
     });
-    let settings = json!({"monitor": monitor, "monitor_enabled": true, "series": {"period_s": 0}, "sinks": sinks});
+    let mut settings = json!({"monitor": monitor, "monitor_enabled": true, "series": {"period_s": 0}, "sinks": sinks});
+    if let Some(state_dir) = state_dir {
+        settings["state_dir"] = json!(state_dir);
+    }
     let port = talk();
     let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, port)], &Options { settings, ..Options::default() });
     service.ready().await;
@@ -328,17 +337,86 @@ async fn too_much_for_a_sink_goes_oldest_first_and_is_told() {
         fs::read_dir(&waiting).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     left.sort();
     assert_eq!(left, made[dropped..], "the newest stay");
+    let told = event_with(&mut events, "too much waits for the sink spool").await;
+    assert!(told.contains(&made[0]), "{told}");
+}
+
+/// Waits for an event that says this.
+async fn event_with(events: &mut Listener, what: &str) -> String {
     let told = async {
         loop {
             let event = events.recv().await.unwrap();
             let text = String::from_utf8(event.body.unwrap()).unwrap();
-            if text.contains("too much waits for the sink spool") {
+            if text.contains(what) {
                 return text;
             }
         }
     };
-    let told = tokio::time::timeout(PATIENCE, told).await.expect("it is told");
-    assert!(told.contains(&made[0]), "{told}");
+    tokio::time::timeout(PATIENCE, told).await.expect("it is told")
+}
+
+#[tokio::test]
+async fn a_sink_that_is_away_while_the_disk_is_full_loses_its_oldest_and_recording_goes_on() {
+    private_network();
+    let (dir, bus) = bus();
+    let disk = SmallDisk::mount(24);
+    let state = disk.path().join("state");
+    // They wait since before the start, and the archive has let go of them.
+    let waiting = state.join("monitor/outbox/spool");
+    let alone = ["20260101T000000.000Z", "20260102T000000.000Z", "20260103T000000.000Z"];
+    for id in alone {
+        fs::create_dir_all(waiting.join(id)).unwrap();
+        fs::write(waiting.join(id).join("capture.pcapng.zst"), vec![7; 2 << 20]).unwrap();
+    }
+    let sinks = json!([{"name": "spool", "kind": "directory", "path": dir.path().join("spool"), "min_free_bytes": 0}]);
+    let service = service_on(Some(&state), 8 << 20, &bus, &sinks).await;
+    let mut events = bus.listen("/events").await;
+    let kept = archive_one(&service).await;
+    let monitor = monitor_where(&service, "four wait", |monitor| sink_of(monitor, "spool")["queued"] == 4).await;
+    assert!(monitor["disk_bytes"].as_u64() > Some(6 << 20), "what only waits counts: {monitor:#}");
+    // Somebody else takes the disk's room, less than what one of them has below the floor.
+    fs::write(disk.path().join("ballast"), vec![1; 11 << 20]).unwrap();
+    let told = event_with(&mut events, "the disk is full; the sink spool will not get").await;
+    assert!(told.contains(alone[0]) && !told.contains(alone[1]) && !told.contains(&kept), "{told}");
+    let goes_on = |monitor: &Value| monitor["state"] == "recording" && monitor["free_bytes"].as_u64() >= Some(8 << 20);
+    let monitor = monitor_where(&service, "it records", goes_on).await;
+    let sink = sink_of(&monitor, "spool");
+    assert!(sink["dropped"] == 1 && sink["queued"] == 3 && monitor["disk_bytes"].as_u64() < Some(6 << 20), "{monitor:#}");
+    let is_there = |id: &str| waiting.join(id).is_dir();
+    assert!(!is_there(alone[0]) && is_there(alone[1]) && is_there(alone[2]) && is_there(&kept));
+    assert!(archived(&service).await.contains(&kept));
+}
+
+#[tokio::test]
+async fn what_another_process_takes_from_a_directory_was_whole_when_it_appeared() {
+    private_network();
+    let (dir, bus) = bus();
+    let spool = dir.path().join("spool");
+    fs::create_dir(&spool).unwrap();
+    let service = service(&bus, &json!([{"name": "spool", "kind": "directory", "path": spool, "min_free_bytes": 0}])).await;
+    let taker = thread::spawn(move || {
+        let (mut taken, deadline) = (BTreeMap::new(), Instant::now() + PATIENCE);
+        while taken.len() < 4 && Instant::now() < deadline {
+            for path in fs::read_dir(&spool).unwrap().map(|file| file.unwrap().path()) {
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                if !name.starts_with('.') {
+                    taken.insert(name, fs::read(&path).unwrap());
+                    fs::remove_file(path).unwrap();
+                }
+            }
+        }
+        taken
+    });
+    let mut made = Vec::new();
+    for _ in 0..4 {
+        made.push(archive_one(&service).await);
+    }
+    let taken = tokio::task::spawn_blocking(|| taker.join().unwrap()).await.unwrap();
+    for id in &made {
+        assert!(members(&taken[&file_name(id)]) == in_archive(&service, id), "{id}");
+    }
+    let monitor = monitor_where(&service, "all sent", |monitor| sink_of(monitor, "spool")["sent"] == 4).await;
+    assert!(sink_of(&monitor, "spool")["last_problem"].is_null(), "{monitor:#}");
 }
 
 #[tokio::test]

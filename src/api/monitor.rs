@@ -248,7 +248,7 @@ pub struct Monitor {
     pub settings: MonitorSettings,
     /// How many snapshots there are of each kind.
     pub snapshots: SnapshotCounts,
-    /// What all snapshots take on disk.
+    /// What all snapshots take on disk, those among them that only wait for a sink.
     pub disk_bytes: u64,
     /// What is free there.
     pub free_bytes: u64,

@@ -12,7 +12,9 @@ pub mod historian;
 mod repair;
 mod retention;
 mod store;
+mod waiting;
 
 pub use repair::cut_to_whole;
-pub use retention::{Limits, Removal, Stored, Why, comfort_bytes, floor_bytes, may_record, to_remove};
+pub use retention::{Limits, Removal, Stored, Why, comfort_bytes, floor_bytes, may_record, needed_bytes, to_remove};
 pub use store::{Handover, Leftover, Store, StoreError};
+pub use waiting::{Waiting, to_give_up};

@@ -112,9 +112,14 @@ pub fn comfort_bytes(min_free_bytes: u64) -> u64 {
     min_free_bytes.saturating_add(min_free_bytes / 5)
 }
 
-/// Whether there is room to record. Who has paused waits for a tenth more, so that recording does not flutter.
+/// The room that is needed to record: who has paused waits for a tenth more, so that recording does not flutter.
+pub fn needed_bytes(min_free_bytes: u64, paused: bool) -> u64 {
+    if paused { min_free_bytes.saturating_add(min_free_bytes / 10) } else { min_free_bytes }
+}
+
+/// Whether there is room to record.
 pub fn may_record(free_bytes: u64, min_free_bytes: u64, paused: bool) -> bool {
-    free_bytes >= if paused { min_free_bytes.saturating_add(min_free_bytes / 10) } else { min_free_bytes }
+    free_bytes >= needed_bytes(min_free_bytes, paused)
 }
 
 #[cfg(test)]

@@ -114,6 +114,20 @@ impl Queue {
         Setback { wait: wait.mul_f64(1.0 + 0.25 * jitter.clamp(0.0, 1.0)), tell }
     }
 
+    /// Takes out one that is not worth its room any more. False: it is not there, or on its way.
+    pub fn give_up(&mut self, name: &str) -> bool {
+        let may_go = self.sending.as_deref() != Some(name) && self.contains(name);
+        if may_go {
+            self.remove(name);
+        }
+        may_go
+    }
+
+    /// All that wait, the oldest first, with their bytes and whether they are being sent.
+    pub fn waiting(&self) -> impl Iterator<Item = (&str, u64, bool)> {
+        self.waiting.iter().map(|(name, bytes)| (name.as_str(), *bytes, self.sending.as_ref() == Some(name)))
+    }
+
     /// Whether it waits, or is being sent.
     pub fn contains(&self, name: &str) -> bool {
         self.waiting.contains_key(name)
@@ -159,6 +173,18 @@ mod tests {
         assert_eq!(queue.take_next().as_deref(), Some("b"));
         queue.gone();
         assert_eq!((queue.take_next().as_deref(), queue.bytes()), (Some("c"), 10));
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_the_one_on_its_way() {
+        let mut queue = Queue::default();
+        for name in ["a", "b"] {
+            queue.add(name, 10, 100);
+        }
+        queue.take_next().unwrap();
+        assert!(queue.waiting().eq([("a", 10, true), ("b", 10, false)]));
+        assert!(!queue.give_up("a") && queue.give_up("b") && !queue.give_up("b"));
+        assert_eq!((queue.len(), queue.bytes()), (1, 10));
     }
 
     #[test]

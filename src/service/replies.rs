@@ -269,10 +269,15 @@ impl Core {
 
     /// The monitor as it is now.
     pub(super) fn monitor_now(&self) -> crate::api::Monitor {
+        let view = lock(&self.monitor.view);
+        let monitor = view.monitor();
+        let only_waiting = self.monitor.shipping.own_bytes(|snapshot_id| view.knows(snapshot_id));
+        drop(view);
         crate::api::Monitor {
             series: Some(self.monitor.series.status()),
             sinks: self.monitor.shipping.status(),
-            ..lock(&self.monitor.view).monitor()
+            disk_bytes: monitor.disk_bytes.saturating_add(only_waiting),
+            ..monitor
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
         AnalysisReport, AnalysisVerdict, CaptureReport, Event, Finding, MonitorSettings, MonitorState, Snapshot, SnapshotState,
         UtcTime,
     },
-    archive::{Handover, Leftover, Limits, Store, StoreError, comfort_bytes, cut_to_whole, to_remove},
+    archive::{Handover, Leftover, Limits, Store, StoreError, comfort_bytes, cut_to_whole, needed_bytes, to_remove},
     capture::ClosedWindow,
     monitor::{Earlier, FindingPattern, Keep, NeighboursAfter, Recurrence, neighbours_before, suspicious},
     service::{free_bytes, replies::Core, results::body_of},
@@ -389,7 +389,7 @@ impl Clerk {
         self.tidied = Some(Instant::now());
         let Some(core) = self.core.upgrade() else { return };
         let view = lock(&core.monitor.view);
-        let (settings, mut stored) = (view.settings().clone(), view.stored());
+        let (settings, mut stored, is_full) = (view.settings().clone(), view.stored(), view.is_full);
         drop(view);
         stored.iter_mut().for_each(|stored| stored.held = core.monitor.shipping.holds(&stored.snapshot_id));
         let limits = Limits {
@@ -400,8 +400,15 @@ impl Clerk {
         };
         let free = free_bytes(self.store.root()).unwrap_or(u64::MAX);
         let now = UtcTime::from(SystemTime::now()).unix_ns();
-        for removal in to_remove(&stored, now, free, &limits) {
+        let removals = to_remove(&stored, now, free, &limits);
+        for removal in &removals {
             self.forget(&core, &removal.snapshot_id, &removal.why.to_string());
+        }
+        // What waits for a sink goes last, when recording could not go on otherwise; and what the archive kept of it next.
+        let needed = needed_bytes(floor(self.store.root(), &settings), is_full);
+        if removals.is_empty() && core.monitor.shipping.make_room(&core, &stored, free, needed) {
+            core.publish_monitor();
+            self.tidied = None;
         }
     }
 

@@ -429,7 +429,7 @@ impl Recorder {
         if let Some(lost) = lost {
             view.problem(format!("{} is not recorded: {}", lost.name, lost.problem.as_deref().unwrap_or("it cannot be opened")));
         }
-        (view.state, view.interfaces, view.free_bytes) = (state, interfaces, free);
+        (view.state, view.interfaces, view.free_bytes, view.is_full) = (state, interfaces, free, self.full);
         drop(view);
         let told = Some((state, captured));
         let now = Instant::now();

@@ -1,6 +1,8 @@
 //! Archived snapshots on their way to a historian: for each sink a queue on disk and a task that empties it, again and again until all is
 //! taken. Neither the recording nor another sink waits for any of it.
 
+mod room;
+
 use super::lock;
 use crate::{
     api::{ApiError, Event, SinkState, SinkStatus, Snapshot, UtcTime},

@@ -21,6 +21,8 @@ pub(in crate::service) struct View {
     pub state: MonitorState,
     pub interfaces: Vec<MonitorInterface>,
     pub free_bytes: u64,
+    /// Whether recording has paused because the disk is full.
+    pub is_full: bool,
     /// The last problem, and when it was last so.
     last_problem: Option<(String, SystemTime)>,
     snapshots: BTreeMap<String, Snapshot>,
@@ -36,6 +38,7 @@ impl View {
             state: MonitorState::Off,
             interfaces: Vec::new(),
             free_bytes: 0,
+            is_full: false,
             last_problem: None,
             snapshots: BTreeMap::new(),
             suspect: 0,
@@ -108,6 +111,11 @@ impl View {
 
     pub fn snapshot(&self, snapshot_id: &str) -> Option<Snapshot> {
         self.snapshots.get(snapshot_id).cloned()
+    }
+
+    /// Whether there is a snapshot of that name.
+    pub fn knows(&self, snapshot_id: &str) -> bool {
+        self.snapshots.contains_key(snapshot_id)
     }
 
     /// So many of the filed continuous snapshots before this one, the newest first.
