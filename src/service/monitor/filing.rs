@@ -1,25 +1,23 @@
 //! The filing thread: judges each snapshot as it closes, files it, and forgets what need not be kept.
 
-use super::{
-    Command, floor, lock,
-    recording::{self, TRIGGERED},
-};
+mod mending;
+
+use super::{Command, floor, lock, recording};
 use crate::{
     analysis::Analysis,
     api::{
         AnalysisReport, AnalysisVerdict, CaptureReport, Event, Finding, MonitorSettings, MonitorState, Snapshot, SnapshotState,
         UtcTime,
     },
-    archive::{Handover, Leftover, Limits, Store, StoreError, comfort_bytes, cut_to_whole, needed_bytes, to_remove},
+    archive::{Handover, Leftover, Limits, Store, StoreError, comfort_bytes, needed_bytes, to_remove},
     capture::ClosedWindow,
     monitor::{Earlier, FindingPattern, Keep, NeighboursAfter, Recurrence, neighbours_before, suspicious},
     service::{free_bytes, replies::Core, results::body_of},
 };
+use mending::{BROKEN_OFF, unfinished};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
-    fs,
-    ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, Weak,
@@ -33,15 +31,9 @@ use std::{
 const MAX_WAITING: usize = 16;
 /// How often it is looked whether something is to be forgotten.
 const TIDY_PERIOD: Duration = Duration::from_secs(1);
-/// How often what could not be filed is tried again.
-const REFILE_PERIOD: Duration = Duration::from_secs(60);
-/// How long recordings that were broken off wait for the configs to be read.
-const BEFORE_THE_CONFIGS: Duration = Duration::from_secs(20);
 /// Severities of the alarm log.
 const STATUS: u8 = 2;
 const ALARM: u8 = 3;
-/// What is wrong with a recording that an earlier netdiag left.
-const BROKEN_OFF: &str = "netdiag ended while this was recorded; what was written until then is whole";
 /// Findings that a publication holds at most; the snapshot's own file has all.
 const MAX_PUBLISHED: usize = 50;
 
@@ -269,34 +261,6 @@ impl Clerk {
         self.tidied = None;
     }
 
-    /// The snapshot stays as if it were open, its recording where it is, and it is tried again.
-    fn could_not(&mut self, core: &Core, snapshot: Snapshot, error: &StoreError) {
-        let snapshot_id = snapshot.snapshot_id.clone();
-        let problem = format!("snapshot {snapshot_id} could not be filed, and will be tried again: {error}");
-        if self.unfiled.insert(snapshot_id) {
-            alarm(core, problem.clone());
-        } else {
-            lock(&core.monitor.view).problem(problem.clone());
-        }
-        let waits =
-            Snapshot { state: SnapshotState::Open, text: "it waits to be filed".to_owned(), problem: Some(problem), ..snapshot };
-        lock(&core.monitor.view).put(waits);
-    }
-
-    fn file_again(&mut self) {
-        if self.unfiled.is_empty() || self.refiled.elapsed() < REFILE_PERIOD {
-            return;
-        }
-        self.refiled = Instant::now();
-        let Some(core) = self.core.upgrade() else { return };
-        let leftovers = self.store.leftovers();
-        self.unfiled.retain(|snapshot_id| leftovers.iter().any(|leftover| leftover.snapshot_id == *snapshot_id));
-        let again: Vec<Leftover> = leftovers.into_iter().filter(|leftover| self.unfiled.contains(&leftover.snapshot_id)).collect();
-        for leftover in again {
-            self.mend(&core, &leftover, "it could not be filed when it was closed");
-        }
-    }
-
     /// The bytes that may be written beside what is recorded.
     fn room(&self, settings: &MonitorSettings) -> u64 {
         free_bytes(self.store.root()).unwrap_or(0).saturating_sub(floor(self.store.root(), settings))
@@ -323,62 +287,6 @@ impl Clerk {
                 Err(error) => lock(&core.monitor.view).problem(format!("a neighbour could not be archived: {error}")),
             }
         }
-    }
-
-    /// What a killed netdiag left, when the configs are read or will not be soon: they say what a finding is about.
-    fn mend_broken_off(&mut self) {
-        let is_time = |core: &Arc<Core>| core.sites.is_read() || self.started.elapsed() >= BEFORE_THE_CONFIGS;
-        if !self.broken_off.is_empty() && self.core.upgrade().as_ref().is_some_and(is_time) {
-            self.mend_all();
-        }
-    }
-
-    fn mend_all(&mut self) {
-        let Some(core) = self.core.upgrade() else { return };
-        for leftover in std::mem::take(&mut self.broken_off) {
-            self.mend(&core, &leftover, BROKEN_OFF);
-        }
-    }
-
-    /// A recording that nobody closed: cut to its last whole packet, looked at, and filed like any other.
-    fn mend(&mut self, core: &Core, leftover: &Leftover, problem: &str) {
-        self.guarded(core, |clerk| {
-            if let Err(error) = clerk.mended(core, leftover, problem) {
-                lock(&core.monitor.view).problem(format!("{}: {error}", leftover.path.display()));
-            }
-        });
-    }
-
-    fn mended(&mut self, core: &Core, leftover: &Leftover, problem: &str) -> std::io::Result<()> {
-        // A power cut between filing and removing leaves both; the filed one is whole.
-        let known = lock(&core.monitor.view).snapshot(&leftover.snapshot_id);
-        if known.as_ref().is_some_and(|known| known.state != SnapshotState::Open && known.file.is_some()) {
-            self.store.hand_over(&leftover.snapshot_id);
-            return fs::remove_file(&leftover.path);
-        }
-        if cut_to_whole(&leftover.path)? == 0 {
-            tracing::info!(path = %leftover.path.display(), "nothing whole is in a recording that was broken off; it is removed");
-            lock(&core.monitor.view).remove(&leftover.snapshot_id);
-            return fs::remove_file(&leftover.path);
-        }
-        let path = self.store.recording(&leftover.snapshot_id);
-        fs::rename(&leftover.path, &path)?;
-        let mut analysis = recording::analysis(core);
-        analysis.read_through(fs::File::open(&path)?, &mut |_, _| ControlFlow::Continue(()))?;
-        let mut report = analysis.report();
-        let modified = UtcTime::from(fs::metadata(&path)?.modified().unwrap_or_else(|_| SystemTime::now()));
-        let is_triggered = leftover.snapshot_id.contains(TRIGGERED);
-        let snapshot = Snapshot {
-            trigger: self.store.reason(&leftover.snapshot_id).or_else(|| is_triggered.then(|| "not known any more".to_owned())),
-            opened_at: report.first_at.unwrap_or(modified),
-            closed_at: Some(report.last_at.unwrap_or(modified)),
-            file: Some(path.display().to_string()),
-            packets: report.packets,
-            kernel_dropped: report.dropped,
-            ..unfinished(&leftover.snapshot_id, problem)
-        };
-        self.file(core, snapshot, &mut report);
-        Ok(())
     }
 
     /// Forgets what need not be kept.
@@ -430,30 +338,6 @@ impl Clerk {
             }
             Err(error) => view.problem(format!("a snapshot could not be deleted: {error}")),
         }
-    }
-}
-
-/// A snapshot of which nothing is known but that netdiag ended while it was recorded.
-fn unfinished(snapshot_id: &str, problem: &str) -> Snapshot {
-    let now = UtcTime::from(SystemTime::now());
-    Snapshot {
-        snapshot_id: snapshot_id.to_owned(),
-        state: SnapshotState::Open,
-        opened_at: now,
-        closed_at: None,
-        verdict: None,
-        text: "it was broken off and is being looked at".to_owned(),
-        trigger: None,
-        neighbour_of: None,
-        file: None,
-        disk_bytes: 0,
-        packets: 0,
-        kernel_dropped: 0,
-        interfaces: Vec::new(),
-        findings: Vec::new(),
-        problem: Some(problem.to_owned()),
-        pinned: false,
-        shipped_to: Vec::new(),
     }
 }
 

@@ -1,0 +1,131 @@
+//! Recordings that were not filed when they should have been: broken off by a kill or a power cut, or in the way of a fault of the disk.
+
+use super::{super::lock, Clerk, alarm, recording};
+use crate::{
+    api::{Snapshot, SnapshotState, UtcTime},
+    archive::{Leftover, StoreError, cut_to_whole},
+    service::replies::Core,
+};
+use std::{
+    fs,
+    ops::ControlFlow,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+/// How often what could not be filed is tried again.
+const REFILE_PERIOD: Duration = Duration::from_secs(60);
+/// How long recordings that were broken off wait for the configs to be read.
+const BEFORE_THE_CONFIGS: Duration = Duration::from_secs(20);
+/// What is wrong with a recording that an earlier netdiag left.
+pub(super) const BROKEN_OFF: &str = "netdiag ended while this was recorded; what was written until then is whole";
+
+impl Clerk {
+    /// The snapshot stays as if it were open, its recording where it is, and it is tried again.
+    pub(super) fn could_not(&mut self, core: &Core, snapshot: Snapshot, error: &StoreError) {
+        let snapshot_id = snapshot.snapshot_id.clone();
+        let problem = format!("snapshot {snapshot_id} could not be filed, and will be tried again: {error}");
+        if self.unfiled.insert(snapshot_id) {
+            alarm(core, problem.clone());
+        } else {
+            lock(&core.monitor.view).problem(problem.clone());
+        }
+        let waits =
+            Snapshot { state: SnapshotState::Open, text: "it waits to be filed".to_owned(), problem: Some(problem), ..snapshot };
+        lock(&core.monitor.view).put(waits);
+    }
+
+    pub(super) fn file_again(&mut self) {
+        if self.unfiled.is_empty() || self.refiled.elapsed() < REFILE_PERIOD {
+            return;
+        }
+        self.refiled = Instant::now();
+        let Some(core) = self.core.upgrade() else { return };
+        let leftovers = self.store.leftovers();
+        self.unfiled.retain(|snapshot_id| leftovers.iter().any(|leftover| leftover.snapshot_id == *snapshot_id));
+        let again: Vec<Leftover> = leftovers.into_iter().filter(|leftover| self.unfiled.contains(&leftover.snapshot_id)).collect();
+        for leftover in again {
+            self.mend(&core, &leftover, "it could not be filed when it was closed");
+        }
+    }
+
+    /// What a killed netdiag left, when the configs are read or will not be soon: they say what a finding is about.
+    pub(super) fn mend_broken_off(&mut self) {
+        let is_time = |core: &Arc<Core>| core.sites.is_read() || self.started.elapsed() >= BEFORE_THE_CONFIGS;
+        if !self.broken_off.is_empty() && self.core.upgrade().as_ref().is_some_and(is_time) {
+            self.mend_all();
+        }
+    }
+
+    pub(super) fn mend_all(&mut self) {
+        let Some(core) = self.core.upgrade() else { return };
+        for leftover in std::mem::take(&mut self.broken_off) {
+            self.mend(&core, &leftover, BROKEN_OFF);
+        }
+    }
+
+    /// A recording that nobody closed: cut to its last whole packet, looked at, and filed like any other.
+    pub(super) fn mend(&mut self, core: &Core, leftover: &Leftover, problem: &str) {
+        self.guarded(core, |clerk| {
+            if let Err(error) = clerk.mended(core, leftover, problem) {
+                lock(&core.monitor.view).problem(format!("{}: {error}", leftover.path.display()));
+            }
+        });
+    }
+
+    fn mended(&mut self, core: &Core, leftover: &Leftover, problem: &str) -> std::io::Result<()> {
+        // A power cut between filing and removing leaves both; the filed one is whole.
+        let known = lock(&core.monitor.view).snapshot(&leftover.snapshot_id);
+        if known.as_ref().is_some_and(|known| known.state != SnapshotState::Open && known.file.is_some()) {
+            self.store.hand_over(&leftover.snapshot_id);
+            return fs::remove_file(&leftover.path);
+        }
+        if cut_to_whole(&leftover.path)? == 0 {
+            tracing::info!(path = %leftover.path.display(), "nothing whole is in a recording that was broken off; it is removed");
+            lock(&core.monitor.view).remove(&leftover.snapshot_id);
+            return fs::remove_file(&leftover.path);
+        }
+        let path = self.store.recording(&leftover.snapshot_id);
+        fs::rename(&leftover.path, &path)?;
+        let mut analysis = recording::analysis(core);
+        analysis.read_through(fs::File::open(&path)?, &mut |_, _| ControlFlow::Continue(()))?;
+        let mut report = analysis.report();
+        let modified = UtcTime::from(fs::metadata(&path)?.modified().unwrap_or_else(|_| SystemTime::now()));
+        let is_triggered = leftover.snapshot_id.contains(recording::TRIGGERED);
+        let snapshot = Snapshot {
+            trigger: self.store.reason(&leftover.snapshot_id).or_else(|| is_triggered.then(|| "not known any more".to_owned())),
+            opened_at: report.first_at.unwrap_or(modified),
+            closed_at: Some(report.last_at.unwrap_or(modified)),
+            file: Some(path.display().to_string()),
+            packets: report.packets,
+            kernel_dropped: report.dropped,
+            ..unfinished(&leftover.snapshot_id, problem)
+        };
+        self.file(core, snapshot, &mut report);
+        Ok(())
+    }
+}
+
+/// A snapshot of which nothing is known but that netdiag ended while it was recorded.
+pub(super) fn unfinished(snapshot_id: &str, problem: &str) -> Snapshot {
+    let now = UtcTime::from(SystemTime::now());
+    Snapshot {
+        snapshot_id: snapshot_id.to_owned(),
+        state: SnapshotState::Open,
+        opened_at: now,
+        closed_at: None,
+        verdict: None,
+        text: "it was broken off and is being looked at".to_owned(),
+        trigger: None,
+        neighbour_of: None,
+        file: None,
+        disk_bytes: 0,
+        packets: 0,
+        kernel_dropped: 0,
+        interfaces: Vec::new(),
+        findings: Vec::new(),
+        problem: Some(problem.to_owned()),
+        pinned: false,
+        shipped_to: Vec::new(),
+    }
+}
