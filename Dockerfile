@@ -14,7 +14,7 @@ RUN cargo build --release --locked --bin netdiag
 
 FROM debian:bookworm-slim
 RUN apt-get update \
- && apt-get install -y --no-install-recommends libpcap0.8 libcap2-bin \
+ && apt-get install -y --no-install-recommends libpcap0.8 libcap2-bin ca-certificates \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 990 --home-dir /var/lib/netdiag --shell /usr/sbin/nologin netdiag \
  && install -d -o netdiag -g netdiag -m 750 /var/lib/netdiag
