@@ -72,7 +72,8 @@ async fn all_parts(upload: &mut WriteMultipart, mut pieces: Receiver<io::Result<
 }
 
 fn unread(error: &io::Error) -> SinkError {
-    SinkError::Unreachable(format!("the snapshot cannot be read: {error}"))
+    // Not the store's fault: the others have their turn first.
+    SinkError::Refused(format!("the snapshot cannot be read: {error}"))
 }
 
 /// What an error means.

@@ -223,10 +223,11 @@ impl Lane {
             let lane = Arc::clone(self);
             match spawn_blocking(move || lane.outbox.parcel(&name)).await {
                 Ok(Ok(parcel)) => return Some(Ok(Arc::new(parcel))),
+                // Like a refusal: it may be for its own sake, and the others have their turn first.
                 Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
-                    return Some(Err(SinkError::Unreachable(unread(&error))));
+                    return Some(Err(SinkError::Refused(unread(&error))));
                 }
-                Err(error) => return Some(Err(SinkError::Unreachable(unread(&error)))),
+                Err(error) => return Some(Err(SinkError::Refused(unread(&error)))),
                 // Somebody has cleared it away by hand.
                 Ok(Err(_)) => lock(&self.state).queue.gone(),
             }
