@@ -5,12 +5,9 @@
 
 mod support;
 
-use netdiag::{
-    archive::historian::{Parcel, SinkKind, SinkSettings, sink},
-    http::{client, parse_url},
-};
+use netdiag::archive::historian::{Parcel, SinkKind, SinkSettings, sink};
 use nix::sys::signal::Signal;
-use object_store::{GetResult, ObjectStoreExt as _, aws::AmazonS3Builder};
+use object_store::{Certificate, ClientOptions, GetResult, ObjectStoreExt as _, aws::AmazonS3Builder};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -18,7 +15,6 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -28,78 +24,20 @@ use support::{
     peers::Peers,
     private_network,
     service::{Bus, Listener, Options, Service, modbus_client},
+    stores::{Authority, Store},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const DEVICE: &str = "127.0.0.2";
 
-/// A store that runs until it is dropped.
-struct Store(Child);
-
-impl Store {
-    fn begin(mut command: Command, port: u16) -> Self {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let store = Self(child);
-        support::wait_until("the store listens", PATIENCE, || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        store
-    }
-
-    /// An S3 store with a bucket `site`. With `strict` it knows no user, and asks for one as soon as the bucket is made.
-    async fn s3(peers: &Peers, port: u16, strict: bool) -> Self {
-        let mut command = Command::new(peers.program("moto_server"));
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
-        if strict {
-            command.env("INITIAL_NO_AUTH_ACTION_COUNT", "1");
-        }
-        let store = Self::begin(command, port);
-        let made = http().put(format!("http://127.0.0.1:{port}/site")).send().await.unwrap();
-        assert!(made.status().is_success(), "{made:?}");
-        store
-    }
-
-    /// A WebDAV server with a user `plant` and the password `hunter2`.
-    fn dav(peers: &Peers, port: u16, dir: &Path) -> Self {
-        let root = dir.join("dav");
-        fs::create_dir_all(root.join("netdiag")).unwrap();
-        let config = dir.join("dav.json");
-        let settings = json!({
-            "host": "127.0.0.1", "port": port, "provider_mapping": {"/": root},
-            "http_authenticator": {"domain_controller": null, "accept_basic": true, "accept_digest": false, "default_to_digest": false},
-            "simple_dc": {"user_mapping": {"*": {"plant": {"password": "hunter2"}}}},
-        });
-        fs::write(&config, settings.to_string()).unwrap();
-        let mut command = Command::new(peers.program("wsgidav"));
-        Self::begin(
-            {
-                command.arg("--config").arg(config);
-                command
-            },
-            port,
-        )
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// An object of the bucket `site`.
 async fn object(port: u16, place: &str) -> GetResult {
-    let store = AmazonS3Builder::new()
-        .with_endpoint(format!("http://127.0.0.1:{port}"))
-        .with_allow_http(true)
-        .with_bucket_name("site")
-        .with_access_key_id("plant")
-        .with_secret_access_key("hunter2")
-        .build();
-    store.unwrap().get(&place.into()).await.unwrap()
+    object_at(AmazonS3Builder::new().with_endpoint(format!("http://127.0.0.1:{port}")).with_allow_http(true), place).await
 }
 
-fn http() -> reqwest::Client {
-    client(&parse_url("http://127.0.0.1").unwrap(), None).unwrap()
+async fn object_at(store: AmazonS3Builder, place: &str) -> GetResult {
+    let store = store.with_bucket_name("site").with_access_key_id("plant").with_secret_access_key("hunter2").build();
+    store.unwrap().get(&place.into()).await.unwrap()
 }
 
 /// A Modbus conversation without a fault, for as long as the test lasts. Gives the port.
@@ -259,8 +197,8 @@ async fn what_waits_for_stores_that_are_away_arrives_whole_and_in_order_when_the
     let gone = in_archive(&service, &sent[0]);
     service.ask("set", &format!("/monitor/snapshots/{}/delete", sent[0]), Some("true")).await;
 
-    let _s3 = Store::s3(&peers, 19001, false).await;
-    let _dav = Store::dav(&peers, 19002, dir.path());
+    let _s3 = Store::s3(&peers, 19001, None, false).await;
+    let _dav = Store::dav(&peers, 19002, None, dir.path());
     fs::create_dir(&spool).unwrap();
     for name in ["store", "dav", "spool"] {
         service.ask("set", &format!("/monitor/sinks/{name}/retry"), Some("true")).await;
@@ -448,8 +386,8 @@ async fn a_refusal_is_told_with_its_reason_and_what_was_wrong_may_be_mended_whil
     let (keys, password) = (dir.path().join("keys"), dir.path().join("password"));
     fs::write(&keys, "aws_access_key_id = nobody\naws_secret_access_key = hunter3\n").unwrap();
     fs::write(&password, "hunter3\n").unwrap();
-    let _s3 = Store::s3(&peers, 19011, true).await;
-    let _dav = Store::dav(&peers, 19012, dir.path());
+    let _s3 = Store::s3(&peers, 19011, None, true).await;
+    let _dav = Store::dav(&peers, 19012, None, dir.path());
     let sinks = json!([
         {"name": "store", "kind": "s3", "url": "http://127.0.0.1:19011", "bucket": "site", "credentials_file": keys},
         {"name": "dav", "kind": "http", "url": "http://127.0.0.1:19012/netdiag", "username": "plant", "password_file": password},
@@ -484,7 +422,7 @@ async fn what_is_large_goes_to_s3_in_parts() {
     fs::write(folder.join("capture.pcapng.zst"), &bytes).unwrap();
     let keys = dir.path().join("keys");
     fs::write(&keys, "aws_access_key_id = plant\naws_secret_access_key = hunter2\n").unwrap();
-    let _s3 = Store::s3(&peers, 19021, false).await;
+    let _s3 = Store::s3(&peers, 19021, None, false).await;
     let settings = SinkSettings {
         name: "store".into(),
         kind: SinkKind::S3,
@@ -499,4 +437,50 @@ async fn what_is_large_goes_to_s3_in_parts() {
     let etag = object.meta.e_tag.clone().unwrap();
     assert!(etag.contains("-5"), "five parts of 5 MiB at most, not {etag}");
     assert!(members(&object.bytes().await.unwrap()) == BTreeMap::from([("a/capture.pcapng.zst".to_owned(), bytes)]));
+}
+
+#[tokio::test]
+async fn over_tls_only_a_server_that_an_authority_vouches_for_gets_anything() {
+    let Some(peers) = Peers::find() else { return };
+    private_network();
+    let (dir, bus) = bus();
+    let (authority, stranger) = (Authority::new(dir.path(), "site"), Authority::new(dir.path(), "stranger"));
+    let keys = dir.path().join("keys");
+    fs::write(&keys, "aws_access_key_id = plant\naws_secret_access_key = hunter2\n").unwrap();
+    let password = dir.path().join("password");
+    fs::write(&password, "hunter2\n").unwrap();
+    let _s3 = Store::s3(&peers, 19031, Some(&authority), false).await;
+    let _dav = Store::dav(&peers, 19032, Some(&authority), dir.path());
+    let dav = |name: &str, ca_file: Option<&Path>, host: &str| {
+        json!({"name": name, "kind": "http", "url": format!("https://{host}:19032/netdiag"), "username": "plant",
+               "password_file": password, "ca_file": ca_file})
+    };
+    let sinks = json!([
+        {"name": "store", "kind": "s3", "url": "https://127.0.0.1:19031", "bucket": "site", "credentials_file": keys,
+         "ca_file": authority.ca_file()},
+        dav("dav", Some(authority.ca_file()), "127.0.0.1"),
+        dav("unvouched", None, "127.0.0.1"),
+        dav("stranger", Some(stranger.ca_file()), "127.0.0.1"),
+        dav("misnamed", Some(authority.ca_file()), "localhost"),
+    ]);
+    let service = service(&bus, &sinks).await;
+    let id = archive_one(&service).await;
+    let settled = |monitor: &Value| {
+        let is_told = |sink: &Value| sink["last_problem"].is_string();
+        let was_sent = |sink: &Value| sink["sent"] == 1;
+        ["store", "dav"].iter().all(|name| was_sent(sink_of(monitor, name)))
+            && ["unvouched", "stranger", "misnamed"].iter().all(|name| is_told(sink_of(monitor, name)))
+    };
+    let monitor = monitor_where(&service, "two have it and three are told", settled).await;
+    for name in ["unvouched", "stranger", "misnamed"] {
+        let sink = sink_of(&monitor, name);
+        assert!(sink["sent"] == 0 && sink["last_problem"].as_str().unwrap().contains("certificate"), "{sink:#}");
+    }
+    let expected = in_archive(&service, &id);
+    assert!(members(&fs::read(dir.path().join("dav/netdiag").join(file_name(&id))).unwrap()) == expected);
+    let trusted = Certificate::from_pem(&fs::read(authority.ca_file()).unwrap()).unwrap();
+    let store = AmazonS3Builder::new()
+        .with_endpoint("https://127.0.0.1:19031")
+        .with_client_options(ClientOptions::new().with_root_certificate(trusted));
+    assert!(members(&object_at(store, &file_name(&id)).await.bytes().await.unwrap()) == expected);
 }

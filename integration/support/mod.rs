@@ -6,6 +6,7 @@
 pub mod disk;
 pub mod peers;
 pub mod service;
+pub mod stores;
 
 use netdiag::lab::{Namespace, enter_private};
 use std::{
