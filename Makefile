@@ -9,7 +9,14 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PEERS := target/peers
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(or $(shell command -v python3.11 || command -v python3),python3)
+
+# $(call install,PACKAGES): installs them with apt, and says so; nothing if there are none.
+install = if [ -n "$(strip $(1))" ]; then echo "installing $(strip $(1)) (apt)"; \
+	$(SUDO) apt-get update -qq && \
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; fi
+# $(call without,THING,PACKAGE): the package if there is no such command.
+without = $(if $(shell command -v $(1)),,$(2))
 
 .PHONY: demo test setup setup-test build bench fuzz schemas clean
 
@@ -22,34 +29,21 @@ build: setup
 
 # The library to capture with, and the tools that the tests look over our shoulder with.
 setup:
-	@missing=""; \
-	[ -e /usr/include/pcap/pcap.h ] || missing="$$missing libpcap-dev"; \
-	command -v cc >/dev/null || missing="$$missing gcc"; \
-	command -v ip >/dev/null || missing="$$missing iproute2"; \
-	if [ -n "$$missing" ]; then \
-		echo "installing$$missing (apt)"; \
-		$(SUDO) apt-get update -qq && \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
-	fi
+	@command -v $(CARGO) >/dev/null || { echo "$(CARGO) is missing: Rust 1.89 or newer, with clippy and rustfmt, from https://rustup.rs"; exit 1; }
+	@$(call install,$(if $(wildcard /usr/include/pcap/pcap.h),,libpcap-dev) $(call without,cc,gcc libc6-dev) $(call without,ip,iproute2))
 
-setup-test: setup $(PEERS)/ready
-	@command -v tshark >/dev/null || { \
-		echo "installing tshark (apt), the second opinion on captures"; \
-		$(SUDO) apt-get update -qq && \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends tshark >/dev/null; \
-	}
+# tshark: a second opinion on captures. dropbear: a secure shell to be greeted by. setpriv: takes rights away. systemd-analyze: judges
+# the unit. None of them is started but by a test.
+setup-test: setup $(PEERS)/ready $(PEERS)/influxdb
+	@$(call install,$(call without,tshark,tshark) $(call without,dropbear,dropbear-bin) $(call without,setpriv,util-linux) \
+		$(call without,systemd-analyze,systemd))
 
-	@command -v dropbear >/dev/null || { \
-		echo "installing dropbear-bin (apt), a secure shell to be greeted by; it is started by the tests only"; \
-		$(SUDO) apt-get update -qq && \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends dropbear-bin >/dev/null; \
-	}
-
-	@command -v influxd >/dev/null || { \
-		echo "installing influxdb (apt), to write time series to; the tests start one of their own"; \
-		$(SUDO) apt-get update -qq && \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends influxdb >/dev/null; \
-	}
+# A database for the time series. It is unpacked only: installed, it would start a service.
+$(PEERS)/influxdb:
+	@echo "fetching influxdb (apt, unpacked into $@), to write time series to"
+	@mkdir -p $(PEERS)/download $@.partial
+	@$(SUDO) apt-get update -qq && cd $(PEERS)/download && apt-get -o APT::Sandbox::User=root download -qq influxdb
+	@dpkg -x $(PEERS)/download/influxdb_*.deb $@.partial && mv $@.partial $@
 
 # Real peers for the tests: a Modbus server and a DNP3 outstation and master that are not ours.
 $(PEERS)/ready: integration/peers/requirements.txt

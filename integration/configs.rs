@@ -4,6 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/needs.rs"]
+#[allow(dead_code)]
+mod needs;
+
 use netdiag::{
     api::{Activity, Direction, Endpoint, Heartbeat, HeartbeatKind, Protocol, Topology, UtcTime},
     topology::{FileKind, FileReport, ScanOptions, Services, read_file, read_file_with, scan},
@@ -14,16 +18,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-
-/// The collection's directory, if it is there.
-fn collection() -> Option<PathBuf> {
-    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/configs");
-    if configs.is_dir() {
-        return Some(configs);
-    }
-    eprintln!("skipped: there is no collection of configs beside the repository");
-    None
-}
 
 fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
@@ -233,7 +227,7 @@ fn compare(entry: &Value, report: &FileReport, mismatches: &mut Vec<String>) {
 
 #[test]
 fn every_file_of_the_collection_is_what_its_manifest_says() {
-    let Some(configs) = collection() else { return };
+    let Some(configs) = needs::collection("configs") else { return };
     let manifest = read_json(&configs.join("manifest.json"));
     let mut mismatches = Vec::new();
     let files = manifest["files"].as_array().unwrap();
@@ -248,7 +242,7 @@ fn every_file_of_the_collection_is_what_its_manifest_says() {
 
 #[test]
 fn every_synthetic_variant_is_what_its_manifest_says() {
-    let Some(configs) = collection() else { return };
+    let Some(configs) = needs::collection("configs") else { return };
     let manifest = read_json(&configs.join("synthetic/manifest.json"));
     let services = Services::parse("modbus-alt 1700/tcp\n");
     let mut mismatches = Vec::new();
@@ -323,7 +317,7 @@ fn scan_dir(dir: PathBuf) -> Topology {
 
 #[test]
 fn a_whole_site_has_the_endpoints_of_its_ground_truth() {
-    let Some(configs) = collection() else { return };
+    let Some(configs) = needs::collection("configs") else { return };
     let truth = read_json(&configs.join("sites/four_ess.expected.json"));
     for host in truth["hosts"].as_array().unwrap() {
         let name = text(&host["name"]);

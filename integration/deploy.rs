@@ -19,7 +19,10 @@ use std::{
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
-use support::service::{Asker, Bus};
+use support::{
+    needs,
+    service::{Asker, Bus},
+};
 
 const UNIT: &str = "deploy/netdiag.service";
 const NETDIAG: &str = env!("CARGO_BIN_EXE_netdiag");
@@ -258,7 +261,7 @@ fn unit_of_this_build(dir: &Path) -> PathBuf {
     path
 }
 
-/// Runs systemd-analyze; `None`, and a line that says so, where there is none.
+/// Runs systemd-analyze; [`needs::missing`] where there is none.
 fn systemd_analyze(args: &[&str], unit: &Path) -> Option<(bool, String)> {
     match Command::new("systemd-analyze").args(args).arg(unit).output() {
         Ok(output) => {
@@ -266,7 +269,7 @@ fn systemd_analyze(args: &[&str], unit: &Path) -> Option<(bool, String)> {
             Some((output.status.success(), said.into_owned()))
         }
         Err(error) => {
-            eprintln!("SKIPPED: systemd-analyze cannot be run ({error}); the unit is not verified by systemd itself");
+            needs::missing(&format!("the unit is not verified by systemd itself, systemd-analyze: {error}"));
             None
         }
     }
@@ -291,7 +294,7 @@ fn systemd_rates_the_unit_as_well_locked_up() {
     let args = ["security", "--offline=true", "--no-pager", "--threshold", EXPOSURE_AT_MOST];
     let Some((is_well, said)) = systemd_analyze(&args, &unit) else { return };
     if said.contains("unrecognized option") {
-        eprintln!("SKIPPED: this systemd-analyze is too old to rate a unit that is not loaded");
+        needs::missing("this systemd-analyze is too old to rate a unit that is not loaded");
         return;
     }
     println!("{}", said.lines().last().unwrap_or_default());
@@ -301,8 +304,8 @@ fn systemd_rates_the_unit_as_well_locked_up() {
 /// The rights of the unit, given by `setpriv` instead of systemd: another user, only CAP_NET_RAW, no way to more.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_rights_of_the_unit_it_pings_and_captures() {
-    if !nix::unistd::geteuid().is_root() || Command::new("setpriv").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: needs root and setpriv to start the service with the rights of the unit");
+    assert!(nix::unistd::geteuid().is_root(), "this test gives the service the rights of another user, so it must run as root");
+    if !needs::program("setpriv", "--version") {
         return;
     }
     let mut manager = Manager::new();

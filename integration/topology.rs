@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{
-    private_network,
+    needs, private_network,
     service::{Asker, Bus, Listener, Options, Service, endpoint, modbus_client, modbus_server, validate},
     wait_until,
 };
@@ -74,11 +74,7 @@ fn the_configs_of_other_hosts_are_held_against_one_another_only() {
     let output = netdiag(&["--elsewhere", EXAMPLE]);
     let shown = text(&output.stdout);
     assert!(shown.contains("10.20.30.11") && !shown.contains("Interfaces of this host") && !shown.contains(" by "), "{shown}");
-    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/configs/sites/four_ess");
-    if !configs.is_dir() {
-        eprintln!("skipped: there is no collection of configs beside the repository");
-        return;
-    }
+    let Some(configs) = needs::collection("configs/sites/four_ess") else { return };
     // Two controllers, eleven pairs of client and server that agree.
     let output = netdiag(&["--elsewhere", "--json", configs.to_str().unwrap()]);
     let topology: Topology = serde_json::from_slice(&output.stdout).unwrap();
@@ -278,13 +274,12 @@ fn an_interface_that_goes_down_is_told_on_the_bus() {
     });
 }
 
-/// Starts a program that serves on a port of the loopback, and waits until it does. `None`, loudly, where it is not installed.
+/// Starts a program that serves on a port of the loopback, and waits until it does; [`needs::missing`] if it is not installed.
 fn serving(program: &str, arguments: &[&str], port: u16) -> Option<Running> {
     let mut command = Command::new(program);
     let child = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let Ok(child) = child else {
-        assert!(std::env::var_os("NETDIAG_REQUIRE_PEERS").is_none(), "{program} is needed; `make setup-test` installs it");
-        let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, NOTHING WAS TESTED: {program} is not installed\n");
+        needs::missing(&format!("{program} is not installed"));
         return None;
     };
     let running = Running(child);

@@ -1,13 +1,14 @@
 //! Real captures, when they lie beside the repository.
 
 use crate::packet::*;
-use std::{fs::File, path::Path};
+use std::{fs::File, io::Write as _, path::Path};
 
 #[test]
 fn real_captures_give_as_many_packets_as_expected() {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/pcaps"));
     let Ok(expected) = std::fs::read(folder.join("expected.json")) else {
-        eprintln!("SKIPPED: no captures in {}", folder.display());
+        // Not `eprintln`, which the test harness keeps to itself when the test passes.
+        let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, NOTHING WAS TESTED: no collection of captures beside the repository\n");
         return;
     };
     let expected: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&expected).unwrap();
