@@ -6,6 +6,7 @@
 
 mod outcome;
 mod plan;
+mod probing;
 mod run;
 #[cfg(test)]
 mod run_tests;

@@ -1,16 +1,20 @@
 //! Does what was planned, while the traffic is captured.
 
-use super::{ConnectPlan, Device, Facts, Plan, counts, judge, ping_report, sentence, worst_first};
+use super::{
+    Facts, Plan, counts, judge,
+    probing::{Probed, Probing, not_connected},
+    sentence, worst_first,
+};
 use crate::{
     analysis::{Analysis, AnalysisSettings, Evidence, HeartbeatWatch, Watch, catalogue},
     api::{
-        Capabilities, CaptureReport, ConnectReport, ConnectState, ConnectivityRequest, ConnectivityResult, Direction, Endpoint,
-        EndpointResult, Finding, KernelView, PingReport, PingState, Protocol, Severity, UtcTime,
+        Capabilities, CaptureReport, ConnectState, ConnectivityRequest, ConnectivityResult, Direction, Endpoint, EndpointResult,
+        Finding, KernelView, PingReport, PingState, Severity, UtcTime,
     },
     capture::{CaptureError, Recording, RecordingOptions},
-    probe::{Neighbour, Prober, RateLimit, Service, SocketTable},
+    probe::{Neighbour, Prober, SocketTable},
 };
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
+use futures::future::BoxFuture;
 use std::{
     collections::VecDeque,
     io,
@@ -18,14 +22,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// The pause between two pings to one address.
-const PING_SPACING: Duration = Duration::from_millis(200);
 /// A socket table older than this is read anew before a decision.
 const SOCKETS_FRESH: Duration = Duration::from_millis(250);
 
@@ -74,13 +73,6 @@ pub type Progress<'a> = &'a (dyn Fn(f64, &str) + Send + Sync);
 /// Told of each endpoint as it is decided. Must not block.
 pub type Decided<'a> = &'a (dyn Fn(&EndpointResult) + Send + Sync);
 
-/// What was probed of one endpoint.
-struct Probed {
-    index: usize,
-    ping: PingReport,
-    connect: ConnectReport,
-}
-
 /// Runs a test to its end, or until it is cancelled; then the result holds what was decided until then.
 pub async fn run(
     input: TestInput,
@@ -97,6 +89,7 @@ pub async fn run(
         neighbours: None,
         sessions_before: None,
         own: Vec::new(),
+        probing: Probing::default(),
         analysis: None,
         input: Arc::new(input),
         edges,
@@ -107,12 +100,13 @@ pub async fn run(
     // A cancel drops what is under way: connects that have not opened send nothing more, a recording that just began stops.
     let recording = cancel.run_until_cancelled(test.start_recording()).await.flatten();
     let complete = cancel.run_until_cancelled(test.probe_and_decide()).await.is_some();
+    test.probing.end().await;
     progress(0.99, if complete { "closing the capture" } else { "cancelling" });
     let capture = match recording {
         Some(recording) => stop(recording, complete).await,
         None => None,
     };
-    test.into_result(started_at, complete, capture)
+    test.into_result(started_at, complete, capture).await
 }
 
 struct Test<'a> {
@@ -128,6 +122,7 @@ struct Test<'a> {
     sessions_before: Option<SocketTable>,
     /// The local addresses of every connect that was made.
     own: Vec<SocketAddr>,
+    probing: Probing,
 }
 
 impl Test<'_> {
@@ -164,32 +159,24 @@ impl Test<'_> {
         self.sessions_before = self.sockets.as_ref().map(|(_, table)| table.clone());
         let input = Arc::clone(&self.input);
         let settle = Duration::from_millis(input.request.settle_ms);
-        let (outcomes, mut probed) = mpsc::channel(input.plan.endpoints.len().max(1));
-        let prober = DeviceProber {
-            input: Arc::clone(&input),
-            prober: Arc::clone(&self.edges.prober),
-            rate: Arc::new(Mutex::new(RateLimit::new(input.request.max_rate_per_s))),
-            outcomes,
-        };
-        let concurrency = usize::try_from(input.request.concurrency).unwrap_or(usize::MAX);
-        let devices = input.plan.devices.clone();
-        let mut probing =
-            Box::pin(stream::iter(devices).map(move |device| prober.clone().probe(device)).buffer_unordered(concurrency).count());
         let mut settling: VecDeque<(Instant, Probed)> = VecDeque::new();
         let mut postponed = Vec::new();
         let mut all_probed = false;
         self.tell(all_probed);
+        self.probing.start(&input, &self.edges.prober);
         loop {
             let next = settling.front().map(|(due, _)| *due);
             tokio::select! {
-                _ = &mut probing, if !all_probed => {
-                    all_probed = true;
-                    self.tell(all_probed);
-                }
-                Some(outcome) = probed.recv() => {
-                    self.own.extend(&outcome.connect.local_addresses);
-                    settling.push_back((Instant::now() + settle, outcome));
-                }
+                probed = self.probing.next(), if !all_probed => match probed {
+                    Some(probed) => {
+                        self.own.extend(&probed.connect.local_addresses);
+                        settling.push_back((Instant::now() + settle, probed));
+                    }
+                    None => {
+                        all_probed = true;
+                        self.tell(all_probed);
+                    }
+                },
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                     while settling.front().is_some_and(|(due, _)| *due <= Instant::now()) {
                         match settling.pop_front() {
@@ -197,14 +184,13 @@ impl Test<'_> {
                             Some((_, outcome)) => self.decide(outcome).await,
                             None => {}
                         }
+                        // Hundreds may be due at once, and this thread has other tasks.
+                        tokio::task::consume_budget().await;
                     }
                     self.tell(all_probed);
                 }
-                // Every sender is gone and nothing settles: all that was probed has been decided.
+                // All is probed and nothing settles: all has been decided.
                 else => break,
-            }
-            if all_probed && settling.is_empty() && probed.is_empty() {
-                break;
             }
         }
         if !postponed.is_empty() {
@@ -344,7 +330,7 @@ impl Test<'_> {
         self.results.push(result);
     }
 
-    fn into_result(mut self, started_at: UtcTime, complete: bool, mut capture: Option<CaptureReport>) -> ConnectivityResult {
+    async fn into_result(mut self, started_at: UtcTime, complete: bool, mut capture: Option<CaptureReport>) -> ConnectivityResult {
         let input = Arc::clone(&self.input);
         let undecided = input.plan.endpoints.len() - self.results.len();
         if undecided > 0 {
@@ -355,12 +341,18 @@ impl Test<'_> {
             self.problems.push(format!("nothing was pinged: {reason}"));
         }
         let mut findings = Vec::new();
-        if let Some(analysis) = &self.analysis {
-            let analysis = lock(analysis);
-            findings = analysis.findings();
-            if let Some(capture) = &mut capture {
-                let counters = analysis.counters();
-                capture.undecodable = counters.undecodable;
+        if let Some(analysis) = self.analysis.take() {
+            // All flows are gone through for this.
+            let read = move || {
+                let analysis = lock(&analysis);
+                (analysis.findings(), analysis.counters().undecodable)
+            };
+            match tokio::task::spawn_blocking(read).await {
+                Ok((found, undecodable)) => {
+                    findings = found;
+                    capture.iter_mut().for_each(|capture| capture.undecodable = undecodable);
+                }
+                Err(error) => self.problems.push(format!("the findings could not be read: {error}")),
             }
         }
         if let Some(capture) = &capture {
@@ -411,94 +403,6 @@ fn session_lost(endpoint_id: &str, before: Option<&KernelView>, after: Option<&K
         message: format!("{lost} of {before} sessions that were established when the test began are gone"),
         packets: Vec::new(),
     })
-}
-
-fn not_connected(plan: &Plan, index: usize) -> ConnectReport {
-    match plan.endpoints.get(index).map(|planned| &planned.connect) {
-        Some(ConnectPlan::Leave(state, why)) => ConnectReport::not_made(*state, Some(why.clone())),
-        _ => ConnectReport::not_made(ConnectState::NotRequested, None),
-    }
-}
-
-/// Probes devices: each is pinged while its ports are connected to, one after the other.
-#[derive(Clone)]
-struct DeviceProber {
-    input: Arc<TestInput>,
-    prober: Arc<dyn Prober>,
-    rate: Arc<Mutex<RateLimit>>,
-    outcomes: mpsc::Sender<Probed>,
-}
-
-impl DeviceProber {
-    async fn probe(self, device: Device) {
-        let ping = self.ping(&device).shared();
-        let connects = async {
-            for &index in &device.endpoints {
-                let connect = match self.input.plan.endpoints.get(index).map(|planned| &planned.connect) {
-                    Some(ConnectPlan::Connect(target)) => self.connect(index, *target).await,
-                    _ => not_connected(&self.input.plan, index),
-                };
-                let probed = Probed { index, ping: ping.clone().await, connect };
-                // The channel holds every endpoint, and its receiver outlives this future.
-                let _ = self.outcomes.send(probed).await;
-            }
-        };
-        futures::join!(ping.clone(), connects);
-    }
-
-    async fn ping(&self, device: &Device) -> PingReport {
-        if !device.ping {
-            return PingReport::not_requested(None);
-        }
-        let capability = &self.input.capabilities.ping;
-        if !capability.available {
-            return PingReport { state: PingState::Error, sent: 0, received: 0, rtt_ms: None, detail: capability.reason.clone() };
-        }
-        let pings = (0..self.input.request.ping_count).map(|number| async move {
-            sleep(PING_SPACING * number).await;
-            self.wait_for_turn().await;
-            let sequence = u16::try_from(number).unwrap_or(u16::MAX);
-            self.prober.ping(device.address, sequence, self.timeout()).await
-        });
-        ping_report(&futures::future::join_all(pings).await, capability.reason.as_deref())
-    }
-
-    async fn connect(&self, index: usize, target: SocketAddr) -> ConnectReport {
-        // A field device is never spoken to; a secure shell and a web server can say what they are.
-        let service = match self.input.plan.endpoints.get(index).map(|planned| planned.endpoint.protocol) {
-            Some(Protocol::Ssh) => Some(Service::Ssh),
-            Some(Protocol::Http) => Some(Service::Http),
-            _ => None,
-        };
-        let mut report = ConnectReport::not_made(ConnectState::Error, None);
-        for _ in 0..self.input.request.connect_attempts {
-            self.wait_for_turn().await;
-            let outcome = match service {
-                Some(service) => self.prober.greet(target, service, self.timeout()).await,
-                None => self.prober.connect(target, self.timeout()).await,
-            };
-            report.attempts += 1;
-            report.state = outcome.state;
-            report.time_ms = Some((outcome.time.as_secs_f64() * 1e6).round() / 1e3);
-            (report.greeting, report.detail) = (outcome.greeting, outcome.detail);
-            report.local_addresses.extend(outcome.local_address);
-            if report.state == ConnectState::Open {
-                break;
-            }
-        }
-        report
-    }
-
-    async fn wait_for_turn(&self) {
-        let wait = lock(&self.rate).reserve(Instant::now().into_std());
-        if !wait.is_zero() {
-            sleep(wait).await;
-        }
-    }
-
-    fn timeout(&self) -> Duration {
-        Duration::from_millis(self.input.request.timeout_ms)
-    }
 }
 
 async fn stop(recording: Recording, complete: bool) -> Option<CaptureReport> {

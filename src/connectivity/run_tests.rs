@@ -243,3 +243,54 @@ async fn without_a_capture_the_neighbour_table_tells_that_nobody_answered() {
     assert_eq!(reason(off), "no ARP answer by this host's neighbour table: the host is off, or in another subnet");
     assert!(reason(filtered).contains("without a capture the cause cannot be told"), "{}", reason(filtered));
 }
+
+/// The neighbour table may take seconds to come; what is being probed meanwhile must not look slow for it.
+#[tokio::test(start_paused = true)]
+async fn probing_goes_on_while_a_verdict_is_made() {
+    let (dead, quick) = (device(1), device(2));
+    let prober = FakeProber::new().with_connect(dead, Duration::from_millis(10), ConnectState::Unreachable, None).with_connect(
+        quick,
+        Duration::from_millis(200),
+        ConnectState::Open,
+        None,
+    );
+    let read: crate::connectivity::ReadNeighbours = Arc::new(|| {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok(Vec::new())
+        })
+    });
+    let prober = Arc::new(prober);
+    let edges = Edges { neighbours: Some(read), ..edges(&prober) };
+    let request = ConnectivityRequest { ping: false, settle_ms: 10, ..Default::default() };
+    let result = run(input(request, &[modbus(dead), modbus(quick)]), edges, CancellationToken::new(), &|_, _| {}, &|_| {}).await;
+    let open = result.endpoints.iter().find(|endpoint| endpoint.address == Some(quick.ip())).unwrap();
+    assert_eq!((open.verdict, open.connect.time_ms), (Verdict::Ok, Some(200.0)), "{}", open.reason);
+}
+
+/// A prober that fails, as no prober should.
+struct Faulty;
+
+#[async_trait::async_trait]
+impl crate::probe::Prober for Faulty {
+    async fn ping(&self, _: IpAddr, _: u16, _: Duration) -> crate::probe::PingOutcome {
+        panic!("a fault in the prober")
+    }
+
+    async fn connect(&self, _: SocketAddr, _: Duration) -> crate::probe::ConnectOutcome {
+        panic!("a fault in the prober")
+    }
+
+    async fn greet(&self, _: SocketAddr, _: crate::probe::Service, _: Duration) -> crate::probe::ConnectOutcome {
+        panic!("a fault in the prober")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_in_the_prober_fails_the_test_and_is_no_verdict() {
+    let edges = Edges { prober: Arc::new(Faulty), ..edges(&Arc::new(FakeProber::new())) };
+    let input = input(ConnectivityRequest::default(), &[modbus(device(1))]);
+    let running = tokio::spawn(async move { run(input, edges, CancellationToken::new(), &|_, _| {}, &|_| {}).await });
+    let error = running.await.unwrap_err().to_string();
+    assert!(error.contains("a fault in the prober"), "{error}");
+}
