@@ -148,9 +148,7 @@ impl Core {
                 error_body(error)
             }
         };
-        if let Some(replyto) = replyto {
-            self.send("set", replyto, body);
-        }
+        self.deliver(&message.uri, true, body, |body| self.client.reply(&message, body));
     }
 
     fn answer(self: &Arc<Self>, request: Request, message: &Message, replyto: Option<&str>) -> Result<Reply, ApiError> {
@@ -429,13 +427,17 @@ impl Core {
             username: None,
             body: Some(body),
         };
+        self.deliver(&uri, method == "set", body, |body| self.client.send(message(body)));
+    }
+
+    /// Sends a body. Who waits for it is told if it is too large; else nothing would come.
+    fn deliver(&self, uri: &str, is_awaited: bool, body: Vec<u8>, send: impl Fn(Vec<u8>) -> Result<(), SendError>) {
         // The client counts what it cannot send, and status tells the count.
-        let Err(error) = self.client.send(message(body)) else { return };
+        let Err(error) = send(body) else { return };
         tracing::debug!(%error, uri, "not sent");
-        if method == "set" && matches!(error, SendError::TooLarge(_) | SendError::OverSocketLimit { .. }) {
-            // Who asks is told why nothing else comes.
+        if is_awaited && matches!(error, SendError::TooLarge(_) | SendError::OverSocketLimit { .. }) {
             let too_large = ApiError::new(ErrorCode::Unavailable, format!("the answer cannot be sent: {error}"));
-            if let Err(error) = self.client.send(message(error_body(too_large))) {
+            if let Err(error) = send(error_body(too_large)) {
                 tracing::debug!(%error, uri, "not sent");
             }
         }

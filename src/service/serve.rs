@@ -30,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 /// How long a running job may take to stop when the service ends.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long after a refusal the bus is asked again for the uris of the rules.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
 /// How long filing the open snapshots may take when the service ends.
 const FILE_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -147,11 +150,18 @@ async fn answer(core: Arc<Core>, mut incoming: Incoming) {
 
 /// Hears what the monitor's rules need, also when they change.
 async fn listen(core: Arc<Core>, mut rule_uris: watch::Receiver<Vec<String>>) {
-    while rule_uris.changed().await.is_ok() {
+    let mut changed = rule_uris.changed().await;
+    while changed.is_ok() {
         let wanted = subscriptions(&core.settings.base_uri, &rule_uris.borrow_and_update());
-        if let Err(error) = core.client.subscribe(wanted).await {
+        // Waits for the bus, however long it is away.
+        let refused = core.client.subscribe(wanted).await.err();
+        if let Some(error) = &refused {
             core.monitor.problem(format!("the uris of the monitor's rules are not heard: {error}"));
         }
+        changed = match refused {
+            None => rule_uris.changed().await,
+            Some(_) => tokio::time::timeout(ASK_AGAIN, rule_uris.changed()).await.unwrap_or(Ok(())),
+        };
     }
 }
 

@@ -1,8 +1,8 @@
 //! The receiving side: two lanes, and what happens when one is full.
 
 use super::Shared;
+use crate::fims::Message;
 use crate::fims::lane::{LaneError, LaneReceiver, LaneSender};
-use crate::fims::{Message, uri};
 use std::sync::Arc;
 
 /// The messages that came, the urgent ones first.
@@ -34,15 +34,13 @@ pub(super) struct Sorter {
     pub(super) shared: Arc<Shared>,
     pub(super) normal: LaneSender<Message>,
     pub(super) urgent: LaneSender<Message>,
-    pub(super) urgent_uris: Vec<String>,
     pub(super) overflow_reply: Option<Vec<u8>>,
 }
 
 impl Sorter {
     pub(super) fn put(&self, message: Message) {
         self.shared.counters.received();
-        let is_urgent = self.urgent_uris.iter().any(|parent| uri::is_under(message.uri.as_bytes(), parent.as_bytes()));
-        let lane = if is_urgent { &self.urgent } else { &self.normal };
+        let lane = if self.shared.is_urgent(&message.uri) { &self.urgent } else { &self.normal };
         let size = message.size();
         match lane.try_send(message, size) {
             Ok(()) => {}
@@ -56,10 +54,9 @@ impl Sorter {
     }
 
     fn answer_overflow(&self, message: &Message) {
-        let reply = self.overflow_reply.clone().and_then(|body| message.reply(body));
-        if let Some(reply) = reply {
+        if let Some(body) = &self.overflow_reply {
             // An error is counted where it arises.
-            let _ = self.shared.send(reply);
+            let _ = self.shared.reply(message, body.clone());
         }
     }
 }

@@ -7,15 +7,19 @@
 //! is gone; the caller is told ([`SendError`]) and it is counted ([`Client::counters`]):
 //!
 //! ```text
-//!              send()                                   recv()
-//!   callers ───────────► outgoing ──┐     ┌─► urgent ────────────► Incoming
-//!             bounded by items and  │     │   (uris under ClientOptions::urgent)
-//!             bytes; full: counted  ▼     │
-//!                                 owner ──┴─► normal ────────────►
+//!        reply() to what was urgent                     recv()
+//!   callers ─────────► urgent ──────┐     ┌─► urgent ────────────► Incoming
+//!      │       send()               │     │   (uris under ClientOptions::urgent)
+//!      └─────────────► normal ────┐ │     │
+//!             bounded by items    │ │     │
+//!             and bytes;          ▼ ▼     │
+//!             full: counted       owner ──┴─► normal ────────────►
 //!                                   ▲           full: counted, and the sender of a request is
 //!                                   ▼           answered with ClientOptions::overflow_reply
 //!                                 broker
 //! ```
+//!
+//! What is urgent overtakes in both directions: an answer waits at most for the one message that is being sent.
 
 mod counters;
 mod incoming;
@@ -29,6 +33,7 @@ use super::codec::{CodecError, HEADER_LEN, MAX_PACKET_LEN, MAX_TEXT_LEN};
 use super::lane::{LaneError, LaneSender, lane};
 use super::message::Message;
 use super::subscription::{self, Subscription, SubscriptionError};
+use super::uri;
 use crate::api::BusCounters;
 use counters::Counters;
 use std::path::PathBuf;
@@ -52,15 +57,16 @@ pub struct ClientOptions {
     pub subscriptions: Vec<Subscription>,
     /// How bodies are encrypted.
     pub cipher: Cipher,
-    /// Messages to these uris, or under them, overtake all others in the incoming queue.
+    /// Messages to these uris, or under them, overtake all others in the incoming queue, and the answers to them
+    /// ([`Client::reply`]) all others in the outgoing one.
     pub urgent: Vec<String>,
     /// How many messages may wait to be received.
     pub incoming_messages: usize,
     /// How many bytes they may hold together.
     pub incoming_bytes: usize,
-    /// How many urgent messages may wait to be received.
+    /// How many urgent messages may wait to be received, and how many answers to them to be sent.
     pub urgent_messages: usize,
-    /// How many bytes they may hold together.
+    /// How many bytes they may hold together, in each direction.
     pub urgent_bytes: usize,
     /// How many messages may wait to be sent.
     pub outgoing_messages: usize,
@@ -205,7 +211,7 @@ pub enum ConnectionState {
     Closed,
 }
 
-/// Why a change of subscriptions was not made; the old ones hold.
+/// Why a change of subscriptions is not made; the old ones hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
     /// The list cannot be sent.
@@ -217,9 +223,6 @@ pub enum SubscribeError {
         /// What it said.
         answer: String,
     },
-    /// The connection broke before the broker answered.
-    #[error("not connected to the bus")]
-    NotConnected,
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
@@ -250,7 +253,9 @@ struct Shared {
     process_name: String,
     cipher: Cipher,
     counters: Counters,
-    outgoing: LaneSender<Vec<u8>>,
+    outgoing: Outgoing<LaneSender<Vec<u8>>>,
+    /// Whose answers are urgent.
+    urgent_uris: Vec<String>,
     /// The longest packet that the present socket can send.
     packet_limit: AtomicUsize,
     connected: watch::Sender<bool>,
@@ -259,6 +264,13 @@ struct Shared {
     stop: CancellationToken,
     /// Says that it has ended.
     ended: CancellationToken,
+}
+
+/// The two lanes of packets that wait to be sent.
+#[derive(Debug)]
+struct Outgoing<L> {
+    urgent: L,
+    normal: L,
 }
 
 /// A new list of subscriptions, and where to say how it went.
@@ -270,7 +282,9 @@ struct SubscribeCommand {
 
 /// Starts a client. Must be called within a tokio runtime; returns at once, whether or not there is a broker.
 pub fn connect(options: ClientOptions) -> (Client, Incoming) {
-    let (outgoing, to_send) = lane(options.outgoing_messages, options.outgoing_bytes);
+    let (normal_out, normal_to_send) = lane(options.outgoing_messages, options.outgoing_bytes);
+    let (urgent_out, urgent_to_send) = lane(options.urgent_messages, options.urgent_bytes);
+    let to_send = Outgoing { urgent: urgent_to_send, normal: normal_to_send };
     let (normal, normal_received) = lane(options.incoming_messages, options.incoming_bytes);
     let (urgent, urgent_received) = lane(options.urgent_messages, options.urgent_bytes);
     let (control, commands) = mpsc::channel(8);
@@ -278,7 +292,8 @@ pub fn connect(options: ClientOptions) -> (Client, Incoming) {
         process_name: options.process_name.clone(),
         cipher: options.cipher.clone(),
         counters: Counters::default(),
-        outgoing,
+        outgoing: Outgoing { urgent: urgent_out, normal: normal_out },
+        urgent_uris: options.urgent.clone(),
         packet_limit: AtomicUsize::new(MAX_PACKET_LEN),
         connected: watch::Sender::new(false),
         state: watch::Sender::new(ConnectionState::Connecting),
@@ -292,8 +307,11 @@ pub fn connect(options: ClientOptions) -> (Client, Incoming) {
 impl Client {
     /// Sends a message, or rather queues it for the owner of the socket: never blocks. An empty process name becomes the client's
     /// own. Every error is counted; while there is no connection the message is not kept.
+    ///
+    /// # Errors
+    /// When there is no connection or no room, or the message cannot be sent as it is.
     pub fn send(&self, message: Message) -> Result<(), SendError> {
-        self.handle.shared.send(message)
+        self.handle.shared.send(message, false)
     }
 
     /// The longest packet that can be sent now, in bytes: what the bus carries, or less if the kernel gave the socket a small send
@@ -310,13 +328,18 @@ impl Client {
         if self.handle.shared.cipher.is_encrypting() { (room / BLOCK * BLOCK).saturating_sub(1) } else { room }
     }
 
-    /// Answers a request; does nothing if it wants no answer.
+    /// Answers a request, an urgent one before all others; does nothing if it wants no answer.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
     pub fn reply(&self, request: &Message, body: impl Into<Vec<u8>>) -> Result<(), SendError> {
-        request.reply(body).map_or(Ok(()), |reply| self.send(reply))
+        self.handle.shared.reply(request, body)
     }
 
-    /// Replaces the whole list of subscriptions, now and at each connection to come. Waits for a connection if there is none, and
-    /// for the broker's answer. Messages for the old subscriptions that come meanwhile are received as ever.
+    /// Replaces the whole list of subscriptions, now and at each connection to come. Waits XX for the old subscriptions that come meanwhile are received as ever.
+    ///
+    /// # Errors
+    /// When the list is no list of subscriptions, when the broker refuses it, or when the client is closed.
     pub async fn subscribe(&self, subscriptions: Vec<Subscription>) -> Result<(), SubscribeError> {
         subscription::encode(&subscriptions)?;
         let (done, answer) = oneshot::channel();
@@ -342,6 +365,9 @@ impl Client {
 
     /// Waits until connected and subscribed. If attempts fail, keeps waiting for as long as `patience` and then says why they do;
     /// with no patience, tells the outcome of the first attempt. An error that no waiting can cure is told at once.
+    ///
+    /// # Errors
+    /// Why there is no connection.
     pub async fn ready(&self, patience: Duration) -> Result<(), ConnectError> {
         let deadline = tokio::time::Instant::now() + patience;
         let mut state = self.state();
@@ -375,14 +401,23 @@ impl Client {
 }
 
 impl Shared {
-    fn send(&self, message: Message) -> Result<(), SendError> {
-        self.queue(message).inspect_err(|error| {
+    /// Whether a message to this uri, or the answer to it, overtakes others.
+    fn is_urgent(&self, uri: &str) -> bool {
+        self.urgent_uris.iter().any(|parent| uri::is_under(uri.as_bytes(), parent.as_bytes()))
+    }
+
+    fn reply(&self, request: &Message, body: impl Into<Vec<u8>>) -> Result<(), SendError> {
+        request.reply(body).map_or(Ok(()), |reply| self.send(reply, self.is_urgent(&request.uri)))
+    }
+
+    fn send(&self, message: Message, urgent: bool) -> Result<(), SendError> {
+        self.queue(message, urgent).inspect_err(|error| {
             self.counters.send_dropped(1);
             tracing::debug!(%error, "message not sent");
         })
     }
 
-    fn queue(&self, mut message: Message) -> Result<(), SendError> {
+    fn queue(&self, mut message: Message, urgent: bool) -> Result<(), SendError> {
         if self.stop.is_cancelled() {
             return Err(SendError::Closed);
         }
@@ -400,7 +435,8 @@ impl Shared {
         if len > limit {
             return Err(SendError::OverSocketLimit { len, limit });
         }
-        self.outgoing.try_send(packet, len).map_err(|error| match error {
+        let lane = if urgent { &self.outgoing.urgent } else { &self.outgoing.normal };
+        lane.try_send(packet, len).map_err(|error| match error {
             LaneError::Full(_) => SendError::QueueFull,
             LaneError::Closed => SendError::Closed,
         })

@@ -1,7 +1,7 @@
 //! The task that owns the socket: connects, carries messages both ways, and connects again.
 
 use super::incoming::Sorter;
-use super::{ClientOptions, ConnectError, ConnectionState, Shared, SubscribeCommand, SubscribeError, retry_delay};
+use super::{ClientOptions, ConnectError, ConnectionState, Outgoing, Shared, SubscribeCommand, SubscribeError, retry_delay};
 use crate::fims::backoff::Backoff;
 use crate::fims::codec::{MAX_PACKET_LEN, MAX_TEXT_LEN};
 use crate::fims::handshake::{Handshake, LAYOUT_VERSION};
@@ -33,8 +33,10 @@ type AwaitedAnswer = Mutex<Option<oneshot::Sender<Vec<u8>>>>;
 pub(super) struct Owner {
     options: ClientOptions,
     shared: Arc<Shared>,
-    outgoing: LaneReceiver<Vec<u8>>,
+    outgoing: Outgoing<LaneReceiver<Vec<u8>>>,
     commands: mpsc::Receiver<SubscribeCommand>,
+    /// The change of subscriptions that the broker has not answered yet. It outlives the connection on which it was asked for.
+    asked: Option<SubscribeCommand>,
     sorter: Sorter,
 }
 
@@ -50,19 +52,13 @@ impl Owner {
     pub(super) fn new(
         options: ClientOptions,
         shared: Arc<Shared>,
-        outgoing: LaneReceiver<Vec<u8>>,
+        outgoing: Outgoing<LaneReceiver<Vec<u8>>>,
         commands: mpsc::Receiver<SubscribeCommand>,
         normal: LaneSender<Message>,
         urgent: LaneSender<Message>,
     ) -> Self {
-        let sorter = Sorter {
-            shared: shared.clone(),
-            normal,
-            urgent,
-            urgent_uris: options.urgent.clone(),
-            overflow_reply: options.overflow_reply.clone(),
-        };
-        Owner { options, shared, outgoing, commands, sorter }
+        let sorter = Sorter { shared: shared.clone(), normal, urgent, overflow_reply: options.overflow_reply.clone() };
+        Owner { options, shared, outgoing, commands, asked: None, sorter }
     }
 
     pub(super) async fn run(mut self) {
@@ -89,14 +85,14 @@ impl Owner {
             let delay = retry_delay(&error, &mut backoff, connected_for);
             self.note(&error, delay);
             self.shared.set_state(ConnectionState::Disconnected(error));
-            self.discard_outgoing();
+            self.outgoing.discard(&self.shared);
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(delay) => {}
             }
         }
         self.shared.set_state(ConnectionState::Closed);
-        self.discard_outgoing();
+        self.outgoing.discard(&self.shared);
         drop(ended);
     }
 
@@ -110,13 +106,6 @@ impl Owner {
         }
     }
 
-    /// What could not be sent is lost, and counted.
-    fn discard_outgoing(&mut self) {
-        while self.outgoing.try_recv().is_some() {
-            self.shared.counters.send_dropped(1);
-        }
-    }
-
     /// Subscribes and then carries messages, until the connection breaks or the client is closed.
     async fn carry(&mut self, socket: &UnixSeqpacket, connections: &mut u64, connected_at: &mut Option<Instant>) -> End {
         let awaited = AwaitedAnswer::default();
@@ -127,13 +116,15 @@ impl Owner {
             shared: &self.shared,
             outgoing: &mut self.outgoing,
             commands: &mut self.commands,
-            wanted: &mut self.options.subscriptions,
+            asked: &mut self.asked,
+            accepted: &mut self.options.subscriptions,
             patience: self.options.send_patience,
             awaited: &awaited,
         };
         let write = async {
             writer.subscribe_at_start().await?;
-            writer.drop_stale();
+            // A message that slipped into the queue as the last connection broke is not for this one.
+            writer.outgoing.discard(writer.shared);
             if *connections > 0 {
                 writer.shared.counters.reconnected();
             }
@@ -235,35 +226,44 @@ fn hung_up() -> ConnectError {
     ConnectError::Lost { reason: "the broker hung up".into() }
 }
 
+impl Outgoing<LaneReceiver<Vec<u8>>> {
+    /// The packet to be sent next, if one waits.
+    fn try_recv(&mut self) -> Option<Vec<u8>> {
+        self.urgent.try_recv().or_else(|| self.normal.try_recv())
+    }
+
+    /// What could not be sent is lost, and counted.
+    fn discard(&mut self, shared: &Shared) {
+        while self.try_recv().is_some() {
+            shared.counters.send_dropped(1);
+        }
+    }
+}
+
 /// The side of a connection that sends.
 struct Writer<'a> {
     socket: &'a UnixSeqpacket,
     shared: &'a Shared,
-    outgoing: &'a mut LaneReceiver<Vec<u8>>,
+    outgoing: &'a mut Outgoing<LaneReceiver<Vec<u8>>>,
     commands: &'a mut mpsc::Receiver<SubscribeCommand>,
-    /// What to subscribe to at each connection.
-    wanted: &'a mut Vec<Subscription>,
+    asked: &'a mut Option<SubscribeCommand>,
+    /// What to subscribe to at each connection, unless something newer is asked for.
+    accepted: &'a mut Vec<Subscription>,
     patience: Duration,
     awaited: &'a AwaitedAnswer,
 }
 
 impl Writer<'_> {
+    /// Subscribes to what was asked for last; to what held before if the broker refuses that.
     async fn subscribe_at_start(&mut self) -> Result<(), ConnectError> {
-        if self.wanted.is_empty() {
+        if self.change_subscriptions().await? || self.accepted.is_empty() {
             return Ok(());
         }
-        let answer = self.ask(self.wanted).await?;
+        let answer = self.ask(self.accepted).await?;
         if answer == SUCCESS {
             Ok(())
         } else {
             Err(ConnectError::Refused { answer: String::from_utf8_lossy(&answer).into_owned() })
-        }
-    }
-
-    /// A message that slipped into the queue as the last connection broke is not for this one.
-    fn drop_stale(&mut self) {
-        while self.outgoing.try_recv().is_some() {
-            self.shared.counters.send_dropped(1);
         }
     }
 
@@ -273,8 +273,12 @@ impl Writer<'_> {
             tokio::select! {
                 biased;
                 () = self.shared.stop.cancelled() => break,
-                Some(command) = self.commands.recv() => self.change_subscriptions(command).await?,
-                Some(packet) = self.outgoing.recv() => self.send(&packet).await?,
+                Some(command) = self.commands.recv() => {
+                    *self.asked = Some(command);
+                    self.change_subscriptions().await?;
+                }
+                Some(packet) = self.outgoing.urgent.recv() => self.send(&packet).await?,
+                Some(packet) = self.outgoing.normal.recv() => self.send(&packet).await?,
             }
         }
         let flush = async {
@@ -306,28 +310,24 @@ impl Writer<'_> {
         }
     }
 
-    async fn change_subscriptions(&mut self, command: SubscribeCommand) -> Result<(), ConnectError> {
-        let SubscribeCommand { subscriptions, done } = command;
-        match self.ask(&subscriptions).await {
-            Ok(answer) => {
-                let outcome = if answer == SUCCESS {
-                    *self.wanted = subscriptions;
-                    Ok(())
-                } else {
-                    Err(SubscribeError::Refused { answer: String::from_utf8_lossy(&answer).into_owned() })
-                };
-                let _ = done.send(outcome);
-                Ok(())
+    /// Asks the broker for the subscriptions that are asked of us, and says whether they hold now. If the connection breaks before the
+    /// answer, they stay asked for.
+    async fn change_subscriptions(&mut self) -> Result<bool, ConnectError> {
+        let Some(asked) = self.asked.as_ref() else { return Ok(false) };
+        let outcome = match self.ask(&asked.subscriptions).await {
+            Ok(answer) if answer == SUCCESS => Ok(()),
+            Ok(answer) => Err(SubscribeError::Refused { answer: String::from_utf8_lossy(&answer).into_owned() }),
+            Err(ConnectError::Subscription(error)) => Err(error.into()),
+            Err(lost) => return Err(lost),
+        };
+        let holds = outcome.is_ok();
+        if let Some(SubscribeCommand { subscriptions, done }) = self.asked.take() {
+            if holds {
+                *self.accepted = subscriptions;
             }
-            Err(ConnectError::Subscription(error)) => {
-                let _ = done.send(Err(error.into()));
-                Ok(())
-            }
-            Err(error) => {
-                let _ = done.send(Err(SubscribeError::NotConnected));
-                Err(error)
-            }
+            let _ = done.send(outcome);
         }
+        Ok(holds)
     }
 
     /// Sends a subscribe and waits for the broker's answer, which the reading side passes on.
