@@ -18,5 +18,5 @@ mod recorder;
 mod state;
 
 pub use driver::{Driver, JobContext, JobObserver, Outcome, Runner};
-pub use record::{RecordError, Store, write_atomically};
+pub use record::{Found, RecordError, Store, write_atomically};
 pub use state::{Cancelled, Jobs, Limits, Refusal};

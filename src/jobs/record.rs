@@ -24,6 +24,17 @@ pub struct RecordError {
     pub source: io::Error,
 }
 
+/// What a former run of the service left.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The jobs, by id.
+    pub jobs: Vec<Job>,
+    /// Folders of jobs whose record is damaged or was never written, as after a power cut, by id. What else they hold is whole.
+    pub damaged: Vec<String>,
+    /// Why records could not be read.
+    pub problems: Vec<RecordError>,
+}
+
 /// The folder in which jobs are recorded. All calls block on the disk.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -99,26 +110,33 @@ impl Store {
     }
 
     /// Reads every job that can be read, and says which cannot.
-    pub fn load_all(&self) -> (Vec<Job>, Vec<RecordError>) {
-        let (mut jobs, mut problems) = (Vec::new(), Vec::new());
+    pub fn load_all(&self) -> Found {
+        let mut found = Found::default();
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
-            Err(source) => return (jobs, vec![RecordError { path: self.dir.clone(), source }]),
+            Err(source) => return Found { problems: vec![RecordError { path: self.dir.clone(), source }], ..found },
         };
         for entry in entries.flatten() {
             let path = entry.path().join("job.json");
+            let name = entry.file_name().to_string_lossy().into_owned();
             match fs::read(&path).and_then(|json| Ok(serde_json::from_slice::<Job>(&json)?)) {
                 // A folder that does not bear its job's name was not written here, and must never be removed by that name.
-                Ok(job) if entry.file_name().to_str() == Some(job.job_id.as_str()) => jobs.push(job),
+                Ok(job) if name == job.job_id => found.jobs.push(job),
                 Ok(job) => {
                     let source = io::Error::other(format!("holds the record of job `{}`", job.job_id));
-                    problems.push(RecordError { path, source });
+                    found.problems.push(RecordError { path, source });
                 }
-                Err(source) => problems.push(RecordError { path, source }),
+                Err(source) => {
+                    if is_damage(&source) && uuid::Uuid::try_parse(&name).is_ok_and(|id| id.to_string() == name) {
+                        found.damaged.push(name);
+                    }
+                    found.problems.push(RecordError { path, source });
+                }
             }
         }
-        jobs.sort_by(|a, b| a.job_id.cmp(&b.job_id));
-        (jobs, problems)
+        found.jobs.sort_by(|a, b| a.job_id.cmp(&b.job_id));
+        found.damaged.sort();
+        found
     }
 
     /// Puts in order what a crash left behind, in the folder of every job, also of those whose record cannot be read: an unfinished
@@ -180,6 +198,11 @@ impl Store {
     }
 }
 
+/// Whether it is the content that cannot be read: half of it or none is there. A disk that fails or forbids may be better tomorrow.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
 /// Writes a file so that a reader, a crash or a full disk sees the old content or the new, never a part: written beside it under
 /// another name, synced, renamed.
 ///
@@ -235,9 +258,16 @@ mod tests {
         fs::write(store.job_dir("broken").join("job.json"), "{\"job_id\": \"bro").unwrap();
         fs::create_dir(store.job_dir("moved")).unwrap();
         fs::copy(store.job_dir("a").join("job.json"), store.job_dir("moved").join("job.json")).unwrap();
-        let (jobs, problems) = store.load_all();
-        assert_eq!(jobs, [job("a"), job("b")]);
-        assert_eq!(problems.len(), 2, "{problems:?}");
+        let cut_off = "01890a5d-ac96-774b-bcce-b302099a8057";
+        let empty = "01890a5d-ac96-774b-bcce-b302099a8058";
+        for (id, json) in [(cut_off, "{\"job_id\": \"01"), (empty, "")] {
+            fs::create_dir(store.job_dir(id)).unwrap();
+            fs::write(store.job_dir(id).join("job.json"), json).unwrap();
+        }
+        let found = store.load_all();
+        assert_eq!(found.jobs, [job("a"), job("b")]);
+        assert_eq!(found.problems.len(), 4, "{:?}", found.problems);
+        assert_eq!(found.damaged, [cut_off, empty], "only what bears the name of a job");
     }
 
     #[test]

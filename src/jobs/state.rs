@@ -2,7 +2,10 @@
 
 use crate::api::{ApiError, ErrorCode, Job, JobKind, JobQuery, JobState, JobSummary, UtcTime};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Bound,
+};
 use uuid::Uuid;
 
 /// How much is kept and accepted.
@@ -44,6 +47,9 @@ pub enum Refusal {
         /// Where it stands.
         state: JobState,
     },
+    /// The service ends.
+    #[error("netdiag is stopping; ask again when it has started anew")]
+    Stopping,
     /// A job of this id exists.
     #[error("a job `{0}` exists already")]
     Duplicate(String),
@@ -55,6 +61,7 @@ impl From<Refusal> for ApiError {
             Refusal::Busy { .. } => ErrorCode::Busy,
             Refusal::NotFound(_) => ErrorCode::NotFound,
             Refusal::Ended { .. } | Refusal::NotRunning { .. } => ErrorCode::BadRequest,
+            Refusal::Stopping => ErrorCode::Unavailable,
             Refusal::Duplicate(_) => ErrorCode::Internal,
         };
         Self::new(code, refusal.to_string())
@@ -111,6 +118,16 @@ impl Jobs {
         let ids: Vec<String> = self.jobs.keys().cloned().collect();
         ids.iter().for_each(|job_id| self.note_end(job_id));
         interrupted
+    }
+
+    /// Which of the jobs whose records are damaged would be forgotten by now. Their kind is not known, so the oldest go as soon as
+    /// there are as many newer jobs as are remembered of one kind.
+    pub fn outlived(&self, damaged: &[String]) -> Vec<String> {
+        let newer = |id: &String| {
+            let known = self.jobs.range::<String, _>((Bound::Excluded(id), Bound::Unbounded)).count();
+            known + damaged.iter().filter(|other| *other > id).count()
+        };
+        damaged.iter().filter(|id| newer(id) >= self.limits.finished_kept).cloned().collect()
     }
 
     /// Accepts a job as `queued`.
