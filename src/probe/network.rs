@@ -110,8 +110,7 @@ impl Network {
         let addresses: Vec<AddressMessage> = in_time(self.handle.address().get().execute().try_collect()).await?;
         let mut interfaces: Vec<_> = links.iter().filter_map(interface).collect();
         interfaces.sort_by_key(|interface| interface.index);
-        // Files of the kernel, which wait for no disk.
-        interfaces.iter_mut().for_each(read_link_mode);
+        let mut interfaces = with_link_modes(interfaces).await;
         for message in &addresses {
             let found = interfaces.iter_mut().find(|interface| interface.index == message.header.index);
             if let (Some(interface), Some(address)) = (found, address_of(message)) {
@@ -260,6 +259,20 @@ fn counters(stats: &Stats64) -> InterfaceCounters {
         tx_errors: stats.tx_errors,
         tx_dropped: stats.tx_dropped,
         collisions: stats.collisions,
+    }
+}
+
+/// The interfaces with speed and duplex. The kernel asks each driver, which takes some of them tens of milliseconds: not on the
+/// runtime, and not for longer than anything else is waited for. What does not come in time stays unknown.
+async fn with_link_modes(interfaces: Vec<Interface>) -> Vec<Interface> {
+    let mut asked = interfaces.clone();
+    let asking = tokio::task::spawn_blocking(move || {
+        asked.iter_mut().for_each(read_link_mode);
+        asked
+    });
+    match timeout(TIME_LIMIT, asking).await {
+        Ok(Ok(answered)) => answered,
+        Ok(Err(_)) | Err(_) => interfaces,
     }
 }
 

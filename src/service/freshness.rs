@@ -33,7 +33,7 @@ pub(super) async fn keep_fresh(core: Arc<Core>) {
         if is_first {
             let topology = &sites.latest().topology;
             tracing::info!(endpoints = topology.endpoints.len(), problems = topology.problems.len(), "the configs are read");
-        } else if !change.is_empty() {
+        } else if let Some(change) = change.filter(|change| !change.is_empty()) {
             tracing::info!("the topology has changed: {}", change.text);
             core.publish("topology/change", fit_change(&change, core.body_max()));
         }

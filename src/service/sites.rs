@@ -81,16 +81,28 @@ impl Sites {
         self.wanted.subscribe()
     }
 
-    /// Makes a new reading for all who asked up to `ticket`, and says what changed.
-    pub(super) async fn read(&self, ticket: u64) -> TopologyChange {
-        let before = self.latest();
-        if let Some(topology) = self.reader.read().await {
-            let body = fit_topology(&self.base_uri, &topology, BODY_MAX);
-            *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Site { topology, body });
-        }
+    /// Makes a new reading for all who asked up to `ticket`, and says what is different. `None` if the reading itself failed.
+    pub(super) async fn read(&self, ticket: u64) -> Option<TopologyChange> {
+        let change = match self.reader.read().await {
+            Some(topology) => self.take_up(topology).await,
+            None => None,
+        };
         self.is_read.store(true, Ordering::Release);
         self.done.send_replace(ticket);
-        topology::compare(&before.topology, &self.latest().topology)
+        change
+    }
+
+    /// Makes a reading the latest one, and says what is different.
+    async fn take_up(&self, topology: Topology) -> Option<TopologyChange> {
+        let (before, base_uri) = (self.latest(), self.base_uri.clone());
+        let (site, change) = off_the_runtime(move || {
+            let body = fit_topology(&base_uri, &topology, BODY_MAX);
+            let change = topology::compare(&before.topology, &topology);
+            (Site { topology, body }, change)
+        })
+        .await?;
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
+        Some(change)
     }
 
     /// The interfaces as they are now, or, if the kernel does not answer, as they were last.
@@ -149,16 +161,19 @@ impl SiteReader {
     /// Reads everything. `None` if the reading itself failed, which is logged.
     pub(super) async fn read(&self) -> Option<Topology> {
         let options = self.options.clone();
-        let mut topology = match tokio::task::spawn_blocking(move || topology::scan(&options, now())).await {
-            Ok(topology) => topology,
-            Err(error) => {
-                tracing::error!(%error, "reading the configs failed");
-                return None;
-            }
-        };
-        let names = topology::host_names(&topology);
+        let (mut topology, names) = off_the_runtime(move || {
+            let topology = topology::scan(&options, now());
+            let names = topology::host_names(&topology);
+            (topology, names)
+        })
+        .await?;
         if !names.is_empty() {
-            topology::apply_names(&mut topology, &self.names.resolve(&names).await);
+            let answers = self.names.resolve(&names).await;
+            topology = off_the_runtime(move || {
+                topology::apply_names(&mut topology, &answers);
+                topology
+            })
+            .await?;
         }
         match Network::open().await {
             Ok(network) => {
@@ -167,12 +182,22 @@ impl SiteReader {
                     Vec::new()
                 });
                 let routes = routes(&network, &topology.endpoints).await;
-                topology::apply_network(&mut topology, &routes, interfaces);
+                topology = off_the_runtime(move || {
+                    topology::apply_network(&mut topology, &routes, interfaces);
+                    topology
+                })
+                .await?;
             }
             Err(error) => tracing::warn!(%error, "the kernel's routes could not be read"),
         }
         Some(topology)
     }
+}
+
+/// Does work that waits for a disk, or takes long for a site of thousands of endpoints. `None` if it failed, which is logged.
+async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.inspect_err(|error| tracing::error!(%error, "reading the configs failed")).ok()
 }
 
 /// Reads the config directories and asks the kernel for the way to each endpoint, once.
