@@ -1,6 +1,6 @@
 # netdiag on a slim base: the same binary, run by a user without rights but the one to open raw sockets. docs/deploy.md has more.
 #
-#   docker build -t netdiag .
+#   docker build -t netdiag --build-arg NETDIAG_COMMIT=$(git rev-parse --short=12 HEAD) .
 #   docker run -d --name netdiag --network host --cap-drop ALL --cap-add NET_RAW --read-only \
 #     -v /tmp:/tmp -v /usr/local/etc/config:/usr/local/etc/config:ro -v netdiag-state:/var/lib/netdiag netdiag
 
@@ -10,6 +10,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
+# The repository is not copied, so the commit is told.
+ARG NETDIAG_COMMIT=
 RUN cargo build --release --locked --bin netdiag
 
 FROM debian:bookworm-slim

@@ -381,7 +381,7 @@ impl Core {
             cops_heartbeat: self.cops_heartbeat.load(Ordering::Relaxed),
             pid: std::process::id(),
             version_tag: env!("CARGO_PKG_VERSION").to_owned(),
-            version_commit: option_env!("NETDIAG_COMMIT").unwrap_or("unknown").to_owned(),
+            version_commit: env!("NETDIAG_COMMIT").to_owned(),
             version_build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
         }
     }
