@@ -4,17 +4,11 @@
 //! - What works slowly, with retries, exceptions or unanswered requests is degraded.
 //! - Who says nothing and is not asked is silent, if it used to talk or is expected to; idle, if it is not its time yet.
 
-use crate::api::{TrafficFigures, TrafficHealth};
+use crate::api::{TrafficFigures, TrafficHealth, too_many_exceptions, too_many_retransmissions};
 use std::time::Duration;
 
-/// One exception in so many responses is too many.
-const EXCEPTIONS_ONE_IN: u64 = 10;
 /// One slow response in so many is too many.
 const SLOW_ONE_IN: u64 = 20;
-/// So many segments sent again are no accident, ...
-const RETRANSMISSIONS_MIN: u64 = 3;
-/// ... if they are at least one in so many packets.
-const RETRANSMISSIONS_ONE_IN: u64 = 50;
 /// Who is quiet for so many times as long as is usual is silent.
 const USUAL_TIMES: u32 = 2;
 
@@ -131,7 +125,7 @@ fn worse(figures: &TrafficFigures, expected: &Expected) -> Vec<String> {
         reasons.push(format!("{} of {requests} had no response in time{late}", count(figures.unanswered)));
     }
     let exceptions = count(figures.exceptions);
-    if exceptions > 0 && exceptions * EXCEPTIONS_ONE_IN >= responses {
+    if too_many_exceptions(exceptions, responses) {
         reasons.push(format!("{exceptions} of {} exceptions", are(responses.max(exceptions), "response")));
     }
     let slow = count(figures.slow);
@@ -139,7 +133,7 @@ fn worse(figures: &TrafficFigures, expected: &Expected) -> Vec<String> {
         let limit = expected.slow_response.as_millis();
         reasons.push(format!("{slow} of {} took {limit} ms or longer", times(responses, "response")));
     }
-    if figures.retransmissions >= RETRANSMISSIONS_MIN && figures.retransmissions * RETRANSMISSIONS_ONE_IN >= figures.packets {
+    if too_many_retransmissions(figures.retransmissions, figures.packets) {
         reasons.push(format!("{} had to be sent again", times(figures.retransmissions, "segment")));
     }
     if count(figures.damaged_frames) > 0 {

@@ -16,7 +16,7 @@ use crate::{
     },
     api::{
         ConnectReport, ConnectState, Direction, Endpoint, Greeting, GreetingState, IcmpUnreachable, KernelView, ModbusView,
-        PingReport, PingState, Transport, Verdict,
+        PingReport, PingState, Transport, Verdict, too_many_exceptions, too_many_retransmissions,
     },
 };
 use std::net::IpAddr;
@@ -25,12 +25,6 @@ use std::net::IpAddr;
 const SLOW_CONNECT_MS: f64 = 500.0;
 /// Responses that take longer than this on average are slow.
 const SLOW_RESPONSE_MS: f64 = 1000.0;
-/// One exception in so many responses is too many.
-const EXCEPTIONS_ONE_IN: u64 = 10;
-/// So many segments sent again are no accident, ...
-const RETRANSMISSIONS_MIN: u64 = 3;
-/// ... if they are at least one in so many packets.
-const RETRANSMISSIONS_ONE_IN: u64 = 50;
 
 /// Findings that make a working endpoint a degraded one and are not told by its figures.
 const TELLING_FINDINGS: [&Entry; 8] = [
@@ -133,7 +127,7 @@ fn worse(facts: &Facts<'_>) -> Option<String> {
             reasons.push(format!("only after {}", times(evidence.attempt.syn_retries, "repeated connection request")));
         }
         let wire = &evidence.wire;
-        if wire.retransmissions >= RETRANSMISSIONS_MIN && wire.retransmissions * RETRANSMISSIONS_ONE_IN >= wire.packets {
+        if too_many_retransmissions(wire.retransmissions, wire.packets) {
             reasons.push(format!("{} had to be sent again", times(wire.retransmissions, "segment")));
         }
         if let Some(modbus) = &wire.modbus {
@@ -186,7 +180,7 @@ fn worse_modbus(modbus: &ModbusView) -> Vec<String> {
         let requests = times(modbus.requests, "Modbus request");
         reasons.push(format!("{} of {requests} got no response", modbus.unanswered));
     }
-    if modbus.exceptions > 0 && modbus.exceptions * EXCEPTIONS_ONE_IN >= modbus.responses {
+    if too_many_exceptions(modbus.exceptions, modbus.responses) {
         reasons.push(format!("{} of {} are exceptions", modbus.exceptions, times(modbus.responses, "Modbus response")));
     }
     if let Some(response) = modbus.response_ms.filter(|response| response.mean > SLOW_RESPONSE_MS) {
