@@ -68,6 +68,9 @@ pub struct FileReport {
 
 impl CaptureFile {
     /// Begins a file that will be at most `max_bytes` long and leaves `min_free_bytes` free on its disk. A file of the same name is replaced when this one is finished.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
     pub fn create(path: &Path, max_bytes: u64, min_free_bytes: u64) -> io::Result<Self> {
         const OWNER_AND_GROUP: u32 = 0o640;
         let mut partial = OsString::from(path);

@@ -83,10 +83,13 @@ struct Within<S: PacketSink + 'static> {
     is_closed: bool,
 }
 
-/// Begins to record, and returns when every interface is captured or what is wrong with it is noted. It is an error only if none
-/// can be captured. Blocks for some milliseconds.
+/// Begins to record, and returns when every interface is captured or what is wrong with it is noted. Blocks
+/// for some milliseconds.
 ///
 /// The interfaces are those of the calling thread's network namespace.
+///
+/// # Errors
+/// When no interface can be captured, or the thread cannot be started.
 pub fn start<S: PacketSink + 'static>(options: RecordingOptions, sink: Arc<Mutex<S>>) -> Result<Recording, CaptureError> {
     LIBRARY.map_err(|reason| CaptureError::Unavailable(reason.into()))?;
     if options.interfaces.is_empty() {

@@ -56,6 +56,9 @@ impl Cipher {
     }
 
     /// The key in a file, which must exist.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, CipherError> {
         let path = path.as_ref();
         match read_start(path) {
@@ -65,6 +68,9 @@ impl Cipher {
     }
 
     /// The key in a file if there is one, else [`Cipher::PLAIN`]: how every process on a site finds out whether bodies are encrypted.
+    ///
+    /// # Errors
+    /// When there is one and it cannot be read.
     pub fn from_file_if_present(path: impl AsRef<Path>) -> Result<Self, CipherError> {
         match Self::from_file(path) {
             Err(CipherError::KeyFile { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Self::PLAIN),
@@ -89,6 +95,9 @@ impl Cipher {
     }
 
     /// The body that came over the wire, readable.
+    ///
+    /// # Errors
+    /// When there is a key and the body was not encrypted with it.
     pub fn open<'a>(&self, body: &'a [u8]) -> Result<Cow<'a, [u8]>, CipherError> {
         match &self.key {
             None => Ok(Cow::Borrowed(body)),

@@ -103,6 +103,9 @@ pub struct Packet<'a> {
 
 impl<'a> Packet<'a> {
     /// Reads a whole packet. Every length is checked against the bytes that are there; nothing is allocated.
+    ///
+    /// # Errors
+    /// When a length is not that of the bytes, or over the limits.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, CodecError> {
         let len = bytes.len();
         if len > MAX_PACKET_LEN {
@@ -137,6 +140,9 @@ impl<'a> Packet<'a> {
     }
 
     /// Writes the packet. The limits are checked before anything is allocated.
+    ///
+    /// # Errors
+    /// When a text or the whole packet is over the limits.
     pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
         let texts = [
             (Section::Method, self.method),

@@ -78,6 +78,9 @@ impl Message {
     }
 
     /// The packet. All limits are checked before anything is encrypted or allocated.
+    ///
+    /// # Errors
+    /// When a text or the whole packet is over the limits.
     pub fn encode(&self, cipher: &Cipher) -> Result<Vec<u8>, CodecError> {
         let mut packet = Packet {
             method: self.method.as_bytes(),
@@ -99,6 +102,9 @@ impl Message {
     }
 
     /// Reads a packet. Names that are no UTF-8 are made readable; a method or uri that is none is an error.
+    ///
+    /// # Errors
+    /// When it is no packet, its body cannot be decrypted, or its method or uri is no text.
     pub fn decode(bytes: &[u8], cipher: &Cipher) -> Result<Self, MessageError> {
         let packet = Packet::decode(bytes)?;
         let text = |section, bytes: &[u8]| match std::str::from_utf8(bytes) {

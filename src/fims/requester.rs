@@ -45,6 +45,9 @@ pub enum RequestError {
 impl Requester {
     /// Connects to the bus, subscribed to a uri that nobody else uses. `patience` is how long to wait for a broker that is not there;
     /// none: one attempt.
+    ///
+    /// # Errors
+    /// When there is no connection by then, or none can be.
     pub async fn open(
         socket: impl Into<PathBuf>,
         process_name: impl Into<String>,
@@ -63,6 +66,9 @@ impl Requester {
     }
 
     /// Sends a request and waits for its answer, at most `within`. The replyto of the message is replaced by one of our own.
+    ///
+    /// # Errors
+    /// When it cannot be sent, or the answer does not come in time.
     pub async fn request(&self, request: Message, within: Duration) -> Result<Message, RequestError> {
         let replyto = format!("{}/{}", self.base, self.next.fetch_add(1, Ordering::Relaxed));
         let (method, uri) = (request.method.clone(), request.uri.clone());
@@ -78,11 +84,17 @@ impl Requester {
     }
 
     /// `get` of a uri.
+    ///
+    /// # Errors
+    /// As [`Requester::request`].
     pub async fn get(&self, uri: &str, within: Duration) -> Result<Message, RequestError> {
         self.request(Message::new("get", uri), within).await
     }
 
     /// `set` of a uri to a body.
+    ///
+    /// # Errors
+    /// As [`Requester::request`].
     pub async fn set(&self, uri: &str, body: impl Into<Vec<u8>>, within: Duration) -> Result<Message, RequestError> {
         self.request(Message::new("set", uri).with_body(body), within).await
     }

@@ -75,6 +75,9 @@ pub enum SubscriptionError {
 }
 
 /// Writes the body of a subscribe, after checking all that the broker would check.
+///
+/// # Errors
+/// When there is no uri, there are too many, or one is none that can be subscribed to.
 pub fn encode(subscriptions: &[Subscription]) -> Result<Vec<u8>, SubscriptionError> {
     let count = match u8::try_from(subscriptions.len()) {
         Ok(count) if count > 0 => count,

@@ -37,6 +37,9 @@ pub struct Namespace {
 
 impl Namespace {
     /// A new namespace, with nothing in it but its loopback, switched on. `name` names the thread and stands in errors.
+    ///
+    /// # Errors
+    /// When the kernel or the rights of the user do not allow it.
     pub fn new(name: &str) -> Result<Self, LabError> {
         let namespace = Self::start(name, || unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| LabError::Namespace(errno.into())))?;
         namespace.wait(async { Wires::open()?.up("lo").await })??;
@@ -44,6 +47,9 @@ impl Namespace {
     }
 
     /// The namespace that the calling thread is in, with a thread and a runtime of its own beside the caller's.
+    ///
+    /// # Errors
+    /// When the thread or its runtime cannot be made.
     pub fn current(name: &str) -> Result<Self, LabError> {
         Self::start(name, || Ok(()))
     }
@@ -87,6 +93,9 @@ impl Namespace {
     }
 
     /// Runs a future in the namespace and blocks the calling thread until it is done.
+    ///
+    /// # Errors
+    /// When the future panicked, or the namespace's thread has ended.
     pub fn wait<F>(&self, future: F) -> Result<F::Output, LabError>
     where
         F: Future + Send + 'static,
@@ -100,6 +109,9 @@ impl Namespace {
     }
 
     /// Runs a closure that may block on another thread of the namespace, and blocks the calling thread until it is done.
+    ///
+    /// # Errors
+    /// When the closure panicked, or the namespace's thread has ended.
     pub fn run<T, C>(&self, closure: C) -> Result<T, LabError>
     where
         T: Send + 'static,
@@ -111,12 +123,18 @@ impl Namespace {
     }
 
     /// Starts a process in the namespace.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
     pub fn start_process(&self, mut command: Command) -> Result<Child, LabError> {
         let thread_error = |source| LabError::Thread { name: self.name.clone(), source };
         self.run(move || command.spawn())?.map_err(thread_error)
     }
 
     /// Sets a kernel setting of the namespace: `sysctl("net/ipv4/icmp_echo_ignore_all", "1")`.
+    ///
+    /// # Errors
+    /// When there is no such setting, or it does not take the value.
     pub fn sysctl(&self, setting: &str, value: &str) -> Result<(), LabError> {
         let path = format!("/proc/sys/{setting}");
         let value = value.to_owned();
@@ -160,6 +178,9 @@ fn open(name: &str) -> Result<(runtime::Runtime, File), LabError> {
 /// Threads and processes that it starts from then on are there too; threads that exist already are not, so a program calls this
 /// before it builds its runtime, and a test as its first line. Without root it asks for a user namespace as well, which the kernel
 /// gives only to a process of one thread, and only where it is allowed.
+///
+/// # Errors
+/// When the kernel or the rights of the user do not allow it.
 pub fn enter_private() -> Result<(), LabError> {
     match unshare(CloneFlags::CLONE_NEWNET) {
         Ok(()) => {}

@@ -91,6 +91,9 @@ impl SiteBuilder {
     }
 
     /// Builds the site; returns when every device is there. Blocks the calling thread for about 100 ms.
+    ///
+    /// # Errors
+    /// When the network cannot be made, or a device cannot listen on its address.
     pub fn build(self) -> Result<Site, LabError> {
         self.check()?;
         let controller = Namespace::current("controller")?;
@@ -251,6 +254,9 @@ pub struct Site {
 
 impl Site {
     /// A site of these devices, with no server on the controller; [`SiteBuilder`] can do more.
+    ///
+    /// # Errors
+    /// When the network cannot be made, or a device cannot listen on its address.
     pub fn build(placement: Placement, devices: Vec<DeviceSpec>) -> Result<Self, LabError> {
         SiteBuilder::new(placement).devices(devices).build()
     }
@@ -287,6 +293,9 @@ impl Site {
 
     /// Writes the site's config files as a real site has them (`modbus_client/<name>.json`, `dnp3_server/<name>.json`, ...) below
     /// `directory`, and returns their paths.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
     pub fn write_configs(&self, directory: &Path) -> Result<Vec<PathBuf>, LabError> {
         let clients = self.devices.iter().map(|device| config_files::client(&device.spec, device.place));
         let servers = self.inbound.iter().map(|inbound| config_files::server(&inbound.spec, inbound.place));
@@ -317,6 +326,9 @@ impl Site {
     }
 
     /// Pulls a device's cable out of the switch, or plugs it in again. On loopback there are no cables.
+    ///
+    /// # Errors
+    /// When there is no such device, or it has no cable.
     pub fn set_cable(&self, name: &str, plugged_in: bool) -> Result<(), LabError> {
         let no_cable = || LabError::Spec { device: name.to_owned(), reason: "it has no cable".to_owned() };
         let device = self.device(name).ok_or_else(no_cable)?;

@@ -43,6 +43,9 @@ pub enum Net<'a> {
 }
 
 /// Decodes one packet. `data` begins with the link header that `link_type` names and holds what the snap length left of the packet.
+///
+/// # Errors
+/// Why the packet was not understood.
 #[inline]
 pub fn decode(link_type: LinkType, data: &[u8]) -> Result<Decoded<'_>, Reject> {
     let frame = link::decode(link_type, data)?;

@@ -100,6 +100,9 @@ impl Broker {
     ///
     /// Every user of the machine may connect, since programs of a site run as different users and whoever may not write to the socket
     /// cannot connect.
+    ///
+    /// # Errors
+    /// When another broker listens there, or the socket cannot be made.
     pub fn bind(path: impl AsRef<Path>, cipher: Cipher) -> Result<Self, BrokerError> {
         let path = path.as_ref();
         socket_file::remove_stale(path)?;

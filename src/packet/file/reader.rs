@@ -81,6 +81,9 @@ enum Step {
 
 impl<R: Read> Reader<R> {
     /// Reads the beginning. What is no capture file gives a reader without packets, with its [`Reader::damage`].
+    ///
+    /// # Errors
+    /// When the source cannot be read.
     pub fn new(source: R) -> io::Result<Self> {
         let mut reader = Self {
             window: Window::new(source),
@@ -134,7 +137,8 @@ impl<R: Read> Reader<R> {
 
     /// The next packet; `None` at the end, be it a clean one or not (see [`Reader::damage`]). Its bytes are valid until the next call.
     ///
-    /// An error is one of the source; what is wrong with the file is no error.
+    /// # Errors
+    /// When the source cannot be read; what is wrong with the file is none.
     pub fn next_packet(&mut self) -> io::Result<Option<Packet<'_>>> {
         let found = loop {
             let step = match self.format {

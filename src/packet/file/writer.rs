@@ -54,6 +54,9 @@ pub struct Writer<W> {
 
 impl<W: Write> Writer<W> {
     /// Begins the file.
+    ///
+    /// # Errors
+    /// When the sink cannot be written to.
     pub fn new(sink: W, section: &SectionDescription) -> io::Result<Self> {
         let mut writer = Self { sink, bytes: 0, interfaces: 0, options: Vec::new() };
         for (code, text) in [
@@ -74,6 +77,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Describes the next interface and tells its number, from 0.
+    ///
+    /// # Errors
+    /// When the sink cannot be written to.
     pub fn interface(&mut self, interface: &InterfaceDescription) -> io::Result<u32> {
         const NANOSECONDS: u8 = 9;
         self.text(code::INTERFACE_NAME, Some(&interface.name));
@@ -93,11 +99,17 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes one packet of an interface that was described. Its number is not written: readers count.
+    ///
+    /// # Errors
+    /// When the sink cannot be written to, or the interface was not described.
     pub fn packet(&mut self, packet: &Packet<'_>) -> io::Result<()> {
         self.packet_with_comment(packet, None)
     }
 
     /// Writes one packet with a comment that readers show beside it.
+    ///
+    /// # Errors
+    /// As [`Writer::packet`].
     pub fn packet_with_comment(&mut self, packet: &Packet<'_>, comment: Option<&str>) -> io::Result<()> {
         if packet.interface >= self.interfaces {
             let message = format!("interface {} is not described, only {} are", packet.interface, self.interfaces);
@@ -114,6 +126,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes what was lost at an interface until `unix_ns`; usually at the end.
+    ///
+    /// # Errors
+    /// When the sink cannot be written to.
     pub fn statistics(&mut self, interface: u32, unix_ns: i64, statistics: InterfaceStatistics) -> io::Result<()> {
         self.option(code::STATISTICS_RECEIVED, &statistics.received.to_le_bytes());
         self.option(code::STATISTICS_INTERFACE_DROPPED, &statistics.interface_dropped.to_le_bytes());

@@ -31,6 +31,9 @@ pub struct Frame<'a> {
 }
 
 /// Takes the link header off.
+///
+/// # Errors
+/// Why the header was not understood.
 #[inline]
 pub fn decode(link_type: LinkType, data: &[u8]) -> Result<Frame<'_>, Reject> {
     match link_type {

@@ -48,6 +48,9 @@ impl<'a> Adu<'a> {
     }
 
     /// Appends the frame's bytes to `out`; nothing is appended when the PDU does not fit.
+    ///
+    /// # Errors
+    /// When the PDU is empty or longer than a frame can hold.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
         let length = u16::try_from(self.pdu.len() + 1).ok().filter(|length| (MIN_LENGTH_FIELD..=MAX_LENGTH_FIELD).contains(length));
         let length = length.ok_or(FrameError::PduLength(self.pdu.len()))?;
@@ -62,6 +65,9 @@ impl<'a> Adu<'a> {
 
 /// Reads the frame at the beginning of `bytes`, and how many bytes it takes; `Ok(None)` asks for more bytes. An error is told as
 /// soon as the bytes that are there show it.
+///
+/// # Errors
+/// When the bytes are no Modbus TCP frame.
 pub fn decode(bytes: &[u8]) -> Result<Option<(Adu<'_>, usize)>, FrameError> {
     if let Some(&high) = bytes.get(2)
         && high != 0
