@@ -3,8 +3,9 @@
 use super::{
     assemble::sort_problems,
     problem::{ProblemCode, quote},
+    process::Process,
 };
-use crate::api::{Direction, Endpoint, Host, Interface, Problem, Protocol, Topology, Transport};
+use crate::api::{Direction, Endpoint, Host, Interface, Problem, Protocol, Severity, Topology, Transport};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
@@ -93,8 +94,7 @@ pub fn apply_network(topology: &mut Topology, routes: &HashMap<IpAddr, RouteFact
                 problems.push(about(endpoint, ProblemCode::WildcardBind, message));
             }
             (Direction::Inbound, Some(address)) if !owned.is_empty() && !address.is_unspecified() && !is_local(address) => {
-                let message = format!("{address} is none of this host's addresses; the server cannot listen there");
-                problems.push(about(endpoint, ProblemCode::BindAddress, message));
+                problems.push(foreign_bind_address(endpoint, address));
             }
             (Direction::Outbound, Some(address)) => {
                 let listeners = listeners.get(&endpoint.port).map(Vec::as_slice).unwrap_or_default();
@@ -127,6 +127,21 @@ const OF_THE_NETWORK: [ProblemCode; 7] = [
     ProblemCode::NoRoute,
     ProblemCode::InterfaceDown,
 ];
+
+/// A server whose configured address is none of this host's. What gcom_dnp3_server does with one is not known: it may listen there, or
+/// listen everywhere and accept this peer only.
+fn foreign_bind_address(server: &Endpoint, address: IpAddr) -> Problem {
+    let binds = server.protocol == Protocol::Modbus
+        || server.process.as_deref().is_some_and(|process| process != Process::GcomDnp3Server.as_str());
+    let foreign = format!("{address} is none of this host's addresses");
+    if binds {
+        return about(server, ProblemCode::BindAddress, format!("{foreign}; the server cannot listen there"));
+    }
+    let message = format!(
+        "{foreign}; a server that binds to it cannot listen there, while gcom_dnp3_server may take it for the only master to accept"
+    );
+    Problem { severity: Severity::Warning, ..about(server, ProblemCode::BindAddress, message) }
+}
 
 /// The networks that a host with several interfaces is in, one address of each interface: `10.0.0.2/24 (eth0)`. Addresses that are
 /// valid on one link only make no network of their own.
@@ -330,6 +345,21 @@ mod tests {
         assert_eq!(local, [true, false]);
         apply_network(&mut topology, &HashMap::new(), vec![interface("eth0", "10.0.0.3/24")]);
         assert_eq!((topology.endpoints[0].gateway, codes(&topology)), (None, vec!["config.bind_address"]));
+    }
+
+    #[test]
+    fn an_address_that_gcom_dnp3_server_may_only_filter_by_is_no_alarm() {
+        let outstation = r#"{"system": {"id": "o", "ip_address": "10.0.0.9"}, "objects": {}}"#;
+        for (path, severity) in [
+            ("dnp3_server/a.json", Severity::Alarm),
+            ("gcom_dnp3_server/a.json", Severity::Warning),
+            ("configs/a_server.json", Severity::Warning),
+        ] {
+            let mut topology = topology(&[(path, outstation)]);
+            apply_network(&mut topology, &HashMap::new(), vec![interface("eth0", "10.0.0.2/24")]);
+            assert_eq!(codes(&topology), ["config.bind_address"], "{path}");
+            assert_eq!(topology.problems[0].severity, severity, "{path}");
+        }
     }
 
     #[test]
