@@ -186,7 +186,7 @@ mod tests {
 
     fn client(address: &str, unit: u8, component: &str) -> String {
         format!(
-            r#"{{"connection": {{"name": "n", "ip_address": "{address}", "device_id": {unit}}}, "components": [{{"id": "{component}"}}]}}"#
+            r#"{{"connection": {{"name": "n", "ip_address": "{address}", "device_id": {unit}}}, "components": [{{"id": "{component}", "frequency": 100}}]}}"#
         )
     }
 

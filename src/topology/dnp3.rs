@@ -31,10 +31,10 @@ struct Points<'t> {
 /// Reads a file whose points stand in `registers` (by group) or in `objects` (by type).
 pub(super) fn read<'t>(root: &'t Json<'t>, reading: &'t Reading<'t>) -> Option<Found> {
     let notes = reading.notes;
-    let file = Section::new("the file", root, Keys::AnyCase, notes);
-    let system = Section::new("system", file.value("system")?, Keys::AnyCase, notes);
+    let file = Section::new("the file", root, Keys::AnyCase, reading);
+    let system = Section::new("system", file.value("system")?, Keys::AnyCase, reading);
     system.tell_lookalikes();
-    let id = system.name_text("id").filter(|id| !id.is_empty());
+    let id = system.system_id();
     if id.is_none() {
         system.tell("id", ProblemCode::MissingId, "`system` has no usable `id`");
     }
@@ -52,6 +52,10 @@ pub(super) fn read<'t>(root: &'t Json<'t>, reading: &'t Reading<'t>) -> Option<F
 
     let conn_type = system.text("conn_type").unwrap_or_default();
     let place = if conn_type == "RTU" {
+        if system.value("ip_address").and_then(Json::as_text).is_none_or(str::is_empty) {
+            let message = "`conn_type` is RTU, and system has no `ip_address`, which DNP3 processes want even then";
+            system.tell("conn_type", ProblemCode::SerialAddress, message);
+        }
         match dnp3_line(&system) {
             Some(line) => Place::Serial(line),
             None => {

@@ -7,6 +7,7 @@ use super::{
     kind::{FileKind, recognise},
     modbus_client, modbus_server,
     notes::Notes,
+    outcome::{self, Does},
     port::Services,
     problem::{ProblemCode, clip},
     process::Process,
@@ -259,10 +260,11 @@ fn tell_about_text(
         tell_at(reading, ProblemCode::JsonSyntax, severity_of_broken(reading), Some(position), message);
     }
     if extra.is_some() {
-        let message = match is_client {
-            true => "text follows the end of the JSON; Modbus clients may refuse the file",
-            false => "text follows the end of the JSON; the process does not notice",
+        let (severity, does) = match is_client {
+            true => outcome::of_client(reading.process, Does::GoesOn("may take what stands before it"), Does::Refuses),
+            false => (Severity::Warning, Some("the process does not notice".to_owned())),
         };
-        tell_at(reading, ProblemCode::ExtraData, Severity::Warning, extra, message.to_owned());
+        let message = format!("text follows the end of the JSON; {}", does.unwrap_or_default());
+        tell_at(reading, ProblemCode::ExtraData, severity, extra, message);
     }
 }

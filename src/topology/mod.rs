@@ -23,6 +23,7 @@ mod modbus_client;
 mod modbus_server;
 mod network;
 mod notes;
+mod outcome;
 mod place;
 mod port;
 mod problem;

@@ -5,8 +5,9 @@ use super::{
     json::Json,
     kind::SERVER_SECTIONS,
     place::{Place, host},
-    port::modbus_port,
+    port::server_port,
     problem::{ProblemCode, clip, quote},
+    process::Process,
     reading::Reading,
     section::{Keys, Section, point_text},
     serial::{modbus_device, modbus_line},
@@ -19,12 +20,11 @@ const ANY_UNIT: u8 = 255;
 
 /// Reads a server with one register map (`registers` an object) or one for each unit (a list).
 pub(super) fn read<'t>(root: &'t Json<'t>, reading: &'t Reading<'t>) -> Option<Found> {
-    let notes = reading.notes;
-    let file = Section::new("the file", root, Keys::AnyCase, notes);
-    let system = Section::new("system", file.value("system")?, Keys::AnyCase, notes);
+    let file = Section::new("the file", root, Keys::AnyCase, reading);
+    let system = Section::new("system", file.value("system")?, Keys::AnyCase, reading);
     let registers = file.value("registers")?;
     system.tell_lookalikes();
-    let id = system.name_text("id").map(|id| id.trim_start_matches('/').to_owned()).filter(|id| !id.is_empty());
+    let id = system.system_id().map(|id| id.trim_start_matches('/').to_owned()).filter(|id| !id.is_empty());
     if id.is_none() {
         system.tell("id", ProblemCode::MissingId, "`system` has no usable `id`");
     }
@@ -35,8 +35,9 @@ pub(super) fn read<'t>(root: &'t Json<'t>, reading: &'t Reading<'t>) -> Option<F
     let mut any_unit = false;
     match registers {
         Json::List(maps) => {
+            tell_unread_list(&file, reading);
             for (index, map) in maps.iter().enumerate() {
-                let section = Section::new(format!("registers[{index}]"), map, Keys::AnyCase, notes);
+                let section = Section::new(format!("registers[{index}]"), map, Keys::AnyCase, reading);
                 match section.unit_id() {
                     Some(unit) => drop(units.insert(unit)),
                     None => any_unit = true,
@@ -51,15 +52,35 @@ pub(super) fn read<'t>(root: &'t Json<'t>, reading: &'t Reading<'t>) -> Option<F
         map => {
             units.extend(system_unit);
             any_unit = system_unit.is_none();
-            collect_uris(&Section::new("registers", map, Keys::AnyCase, notes), map, &mut uris);
+            collect_uris(&Section::new("registers", map, Keys::AnyCase, reading), map, &mut uris);
         }
     }
 
-    let mut endpoint = place(&system, reading)?.endpoint(Protocol::Modbus, Direction::Inbound, id, reading);
+    let place = place(&system, reading)?;
+    if matches!(place, Place::Serial(_)) && units.is_empty() {
+        system.tell(
+            "serial_device",
+            ProblemCode::SerialUnit,
+            "a server on a serial line, and neither system nor a map has a `device_id`",
+        );
+        any_unit = false;
+    }
+    let mut endpoint = place.endpoint(Protocol::Modbus, Direction::Inbound, id, reading);
     endpoint.accepts_any_unit = any_unit || units.contains(&ANY_UNIT);
     endpoint.unit_ids = units.into_iter().collect();
     endpoint.fims_uris = uris.into_iter().collect();
     Some(Found { endpoint, heartbeats: Vec::new() })
+}
+
+/// Tells that the legacy server has no use for a list of register maps.
+fn tell_unread_list(file: &Section<'_>, reading: &Reading<'_>) {
+    let severity = match reading.process {
+        Some(Process::GcomModbusServer) => return,
+        Some(Process::ModbusServer) => Severity::Alarm,
+        _ => ProblemCode::RegistersUnread.severity(),
+    };
+    let message = "`registers` is a list; modbus_server reads no points from it and serves none, only gcom_modbus_server does";
+    file.tell_as("registers", severity, ProblemCode::RegistersUnread, message);
 }
 
 /// The address to listen on, which wins over a serial device.
@@ -74,8 +95,9 @@ fn place(system: &Section<'_>, reading: &Reading<'_>) -> Option<Place> {
         }
         None => {}
     }
-    let (port, port_source) = modbus_port(system, reading.services, reading.process);
+    let port = server_port(system, reading);
     let (host, address) = host(system, Direction::Inbound)?;
+    let (port, port_source) = port?;
     Some(Place::Network { host, address, port, port_source })
 }
 

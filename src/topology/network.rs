@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn both_ends_on_another_host_are_compared_where_both_are_known() {
-        let client = r#"{"connection": {"name": "n", "ip_address": "10.7.0.2", "device_id": 98}, "components": [{"id": "c"}]}"#;
+        let client = r#"{"connection": {"name": "n", "ip_address": "10.7.0.2", "device_id": 98}, "components": [{"id": "c", "frequency": 100}]}"#;
         let server = r#"{"system": {"id": "s", "ip_address": "10.7.0.2", "device_id": 1}, "registers": {}}"#;
         let files = [("site/modbus_client/a.json", client), ("psm/modbus_server/b.json", server)];
         let mut both = topology(&files);
@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn both_ends_on_this_host_are_compared() {
-        let client = r#"{"connection": {"name": "n", "ip_address": "127.0.0.1", "device_id": 98}, "components": [{"id": "c"}]}"#;
+        let client = r#"{"connection": {"name": "n", "ip_address": "127.0.0.1", "device_id": 98}, "components": [{"id": "c", "frequency": 100}]}"#;
         let server = r#"{"system": {"id": "s", "ip_address": "0.0.0.0", "device_id": 1}, "registers": {}}"#;
         let master = r#"{"system": {"id": "m", "ip_address": "127.0.0.1", "master_address": 3}, "objects": {}}"#;
         let outstation = r#"{"system": {"id": "o", "ip_address": "0.0.0.0"}, "objects": {}}"#;

@@ -1,8 +1,9 @@
 //! Which port a process makes of its config.
 
 use super::{
+    outcome::{self, Does},
     problem::{ProblemCode, quote},
-    process::Process,
+    reading::Reading,
     section::Section,
 };
 use crate::api::PortSource;
@@ -38,44 +39,82 @@ impl Services {
     }
 }
 
-/// The port of a Modbus client or server, and where it comes from.
-pub(super) fn modbus_port(section: &Section<'_>, services: &Services, process: Option<Process>) -> (u16, PortSource) {
-    let written = match section.value("port") {
-        None => (MODBUS_PORT, PortSource::Default),
-        Some(value) => match section.integer("port").map(u16::try_from) {
-            Some(Ok(port)) if port > 0 => (port, PortSource::Explicit),
-            Some(_) => invalid(section, "it is no number from 1 to 65535", process),
-            None => invalid(section, &format!("it is {}", value.type_name()), process),
-        },
-    };
-    let Some(service) = section.text("service") else { return written };
-    match services.tcp_port(service) {
-        Some(port) => (port, PortSource::Service),
-        None => {
-            let (port, _) = written;
-            let message = format!("the service {} is unknown; port {port} is taken", quote(service));
-            section.tell("service", ProblemCode::ServiceUnknown, message);
-            written
+/// The port of a Modbus client, and where it comes from.
+pub(super) fn client_port(section: &Section<'_>, reading: &Reading<'_>) -> (u16, PortSource) {
+    let written = match written_port(section) {
+        Written::Absent => (MODBUS_PORT, PortSource::Default),
+        Written::Port(port) => (port, PortSource::Explicit),
+        Written::Unusable(why) | Written::OutOfRange(why) => {
+            let (_, does) = outcome::of_client(reading.process, Does::Refuses, Does::GoesOn("takes 502 instead"));
+            invalid(section, &why, &does.unwrap_or_default());
+            (MODBUS_PORT, PortSource::Invalid)
         }
+    };
+    service_port(section, reading).unwrap_or_else(|unknown| {
+        if let Some(mistake) = unknown {
+            let keeps = format!("takes port {}", written.0);
+            section.tell_of_client("service", ProblemCode::ServiceUnknown, &mistake, Does::GoesOn(&keeps), Does::Refuses);
+        }
+        written
+    })
+}
+
+/// The port of a Modbus server, and where it comes from; `None` where the server does not start, which is told.
+pub(super) fn server_port(section: &Section<'_>, reading: &Reading<'_>) -> Option<(u16, PortSource)> {
+    let written = match written_port(section) {
+        Written::Absent => (MODBUS_PORT, PortSource::Default),
+        Written::Port(port) => (port, PortSource::Explicit),
+        Written::Unusable(why) => {
+            invalid(section, &why, "the server listens on 502 instead");
+            (MODBUS_PORT, PortSource::Invalid)
+        }
+        Written::OutOfRange(why) => {
+            invalid(section, &why, &outcome::refuses("the server"));
+            return None;
+        }
+    };
+    Some(service_port(section, reading).unwrap_or_else(|unknown| {
+        if let Some(mistake) = unknown {
+            section.tell("service", ProblemCode::ServiceUnknown, format!("{mistake}; the server takes port {}", written.0));
+        }
+        written
+    }))
+}
+
+/// What stands where the port of a Modbus config should.
+enum Written {
+    Absent,
+    Port(u16),
+    /// No number, with what it is.
+    Unusable(String),
+    /// A number that is no port.
+    OutOfRange(String),
+}
+
+fn written_port(section: &Section<'_>) -> Written {
+    let Some(value) = section.value("port") else { return Written::Absent };
+    match section.whole_number(value).map(|number| (number, u16::try_from(number))) {
+        Some((_, Ok(port))) if port > 0 => Written::Port(port),
+        Some((number, _)) => Written::OutOfRange(format!("it is {number}, which is not from 1 to 65535")),
+        None => Written::Unusable(format!("it is {}", value.type_name())),
     }
 }
 
-fn invalid(section: &Section<'_>, why: &str, process: Option<Process>) -> (u16, PortSource) {
-    let outcome = match process {
-        Some(Process::ModbusClient) => "modbus_client refuses the file",
-        Some(Process::GcomModbusClient) => "gcom_modbus_client takes 502 instead",
-        Some(Process::ModbusServer | Process::GcomModbusServer) => "the server takes 502 instead, or refuses a number out of range",
-        _ => "the process refuses the file or takes 502 instead",
-    };
-    let message = format!("`port` in {} cannot be used: {why}, and {outcome}", section.name);
-    section.tell("port", ProblemCode::PortInvalid, message);
-    (MODBUS_PORT, PortSource::Invalid)
+fn invalid(section: &Section<'_>, why: &str, does: &str) {
+    section.tell("port", ProblemCode::PortInvalid, format!("`port` in {} cannot be used: {why}; {does}", section.name));
+}
+
+/// The port that the service named in a config has; without a known one, what is to be told about it.
+fn service_port(section: &Section<'_>, reading: &Reading<'_>) -> Result<(u16, PortSource), Option<String>> {
+    let service = section.text("service").ok_or(None)?;
+    let port = reading.services.tcp_port(service).ok_or_else(|| Some(format!("the service {} is unknown", quote(service))))?;
+    Ok((port, PortSource::Service))
 }
 
 /// The port of a DNP3 process. Anything but a number becomes 0 there, and a number out of range is cut to 16 bits.
 pub(super) fn dnp3_port(section: &Section<'_>) -> (u16, PortSource) {
     let Some(value) = section.value("port") else { return (DNP3_PORT, PortSource::Default) };
-    let number = section.integer("port");
+    let number = section.whole_number(value);
     if let Some(Ok(port)) = number.map(u16::try_from)
         && port > 0
     {
@@ -91,36 +130,76 @@ pub(super) fn dnp3_port(section: &Section<'_>) -> (u16, PortSource) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::{json::first_value, notes::Notes, section::Keys};
+    use crate::{
+        api::{Problem, Severity},
+        topology::{Process, json::first_value, notes::Notes, section::Keys},
+    };
 
-    fn port(text: &str) -> (u16, PortSource) {
+    /// What a reader makes of a section, and what it tells.
+    fn read<T>(
+        text: &str,
+        keys: Keys,
+        process: Option<Process>,
+        read: impl Fn(&Section<'_>, &Reading<'_>) -> T,
+    ) -> (T, Vec<Problem>) {
         let (root, _) = first_value(text).unwrap();
         let notes = Notes::new("a.json", "");
         let services = Services::parse("# names\nmodbus-alt 1700/tcp mbalt # other\nmodbus-alt 9/udp\nbroken\nx y/tcp\n");
-        modbus_port(&Section::new("connection", &root, Keys::Exact, &notes), &services, None)
+        let reading = Reading { path: "a.json", process, services: &services, notes: &notes };
+        let read = read(&Section::new("connection", &root, keys, &reading), &reading);
+        (read, notes.into_problems())
+    }
+
+    fn client(text: &str, process: Option<Process>) -> ((u16, PortSource), Vec<Problem>) {
+        read(text, Keys::Exact, process, client_port)
+    }
+
+    fn server(text: &str) -> (Option<(u16, PortSource)>, Vec<Problem>) {
+        read(text, Keys::AnyCase, Some(Process::ModbusServer), server_port)
     }
 
     #[test]
     fn a_service_overrides_the_port_where_it_is_known() {
-        assert_eq!(port(r#"{"port": 700, "service": "modbus-alt"}"#), (1700, PortSource::Service));
-        assert_eq!(port(r#"{"service": "mbalt"}"#), (1700, PortSource::Service));
-        assert_eq!(port(r#"{"port": 700, "service": "nobody"}"#), (700, PortSource::Explicit));
+        assert_eq!(client(r#"{"port": 700, "service": "modbus-alt"}"#, None).0, (1700, PortSource::Service));
+        assert_eq!(server(r#"{"service": "mbalt"}"#).0, Some((1700, PortSource::Service)));
+        let unknown = r#"{"port": 700, "service": "nobody"}"#;
+        for (process, severity, does) in [
+            (Some(Process::ModbusClient), Severity::Warning, "modbus_client takes port 700"),
+            (Some(Process::GcomModbusClient), Severity::Alarm, "gcom_modbus_client refuses this file and is restarted every 10 s"),
+            (None, Severity::Warning, "modbus_client takes port 700, gcom_modbus_client refuses the file"),
+        ] {
+            let (port, problems) = client(unknown, process);
+            assert_eq!((port, problems.len(), problems[0].severity), ((700, PortSource::Explicit), 1, severity));
+            assert_eq!(problems[0].message, format!("the service `nobody` is unknown; {does}"));
+        }
+        let (port, problems) = server(unknown);
+        assert_eq!((port, problems[0].severity), (Some((700, PortSource::Explicit)), Severity::Warning));
     }
 
     #[test]
-    fn an_unusable_port_becomes_what_the_process_makes_of_it() {
+    fn an_unusable_port_becomes_what_the_process_makes_of_it_and_is_told_once() {
         for text in [r#"{"port": "1502"}"#, r#"{"port": 1502.0}"#, r#"{"port": 70000}"#, r#"{"port": -1}"#, r#"{"port": null}"#] {
-            assert_eq!(port(text), (502, PortSource::Invalid), "{text}");
+            let (port, problems) = client(text, None);
+            assert_eq!((port, problems.len()), ((502, PortSource::Invalid), 1), "{text}");
         }
-        assert_eq!(port("{}"), (502, PortSource::Default));
-        let dnp3 = |text: &str| {
-            let (root, _) = first_value(text).unwrap();
-            let notes = Notes::new("a.json", "");
-            dnp3_port(&Section::new("system", &root, Keys::AnyCase, &notes))
-        };
-        assert_eq!(dnp3("{}"), (20000, PortSource::Default));
-        assert_eq!(dnp3(r#"{"port": 20002.0}"#), (20002, PortSource::Explicit));
-        assert_eq!(dnp3(r#"{"port": "20010"}"#), (0, PortSource::Invalid));
-        assert_eq!(dnp3(r#"{"port": 65537}"#), (1, PortSource::Invalid));
+        assert_eq!(client("{}", None).0, (502, PortSource::Default));
+        let dnp3 = |text: &str| read(text, Keys::AnyCase, None, |section, _| dnp3_port(section));
+        assert_eq!(dnp3("{}").0, (20000, PortSource::Default));
+        assert_eq!(dnp3(r#"{"port": 20002.0}"#).0, (20002, PortSource::Explicit));
+        for (text, expected) in [(r#"{"port": "20010"}"#, 0), (r#"{"port": 65537}"#, 1)] {
+            let (port, problems) = dnp3(text);
+            assert_eq!((port, problems.len()), ((expected, PortSource::Invalid), 1), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_server_listens_on_502_in_place_of_a_text_and_not_at_all_on_a_port_out_of_range() {
+        let (port, problems) = server(r#"{"port": "1502"}"#);
+        assert_eq!((port, problems.len()), (Some((502, PortSource::Invalid)), 1));
+        for text in [r#"{"port": 70000}"#, r#"{"port": -1}"#, r#"{"port": 70000, "service": "mbalt"}"#] {
+            let (port, problems) = server(text);
+            assert_eq!((port, problems.len(), problems[0].severity), (None, 1, Severity::Alarm), "{text}");
+            assert!(problems[0].message.ends_with("the server refuses this file and is restarted every 10 s"));
+        }
     }
 }

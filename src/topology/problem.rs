@@ -64,7 +64,7 @@ problem_codes! {
         "The JSON is nested deeper than any config."
         "Check that it is a config at all.";
     ExtraData "config.extra_data" Warning
-        "There is text after the end of the JSON; the first value was read. Servers and DNP3 processes do the same, Modbus clients refuse the file."
+        "There is text after the end of the JSON; the first value was read. Servers and DNP3 processes do the same, gcom_modbus_client refuses the file, modbus_client may."
         "Delete what follows the last closing brace.";
     NotUtf8 "config.not_utf8" Warning
         "The file is not valid UTF-8. Modbus clients refuse it, servers and DNP3 processes do not notice."
@@ -90,14 +90,20 @@ problem_codes! {
     NameUnresolved "config.name_unresolved" Alarm
         "A host name could not be resolved; the process that uses it refuses to start."
         "Add the name to `/etc/hosts` or the name server, or write the address.";
-    BothAddressAndSerial "config.both_ip_and_serial" Alarm
-        "The config names an IP address and a serial device: one Modbus client refuses that, the other takes the serial line, a server the address."
+    BothAddressAndSerial "config.both_ip_and_serial" Warning
+        "The config names an IP address and a serial device: modbus_client refuses that, gcom_modbus_client takes the serial line, a server the address."
         "Delete the one that is not meant.";
+    SerialAddress "config.serial_needs_address" Alarm
+        "A DNP3 config of a serial line has no `ip_address`, which the processes require even there."
+        "Add an `ip_address`.";
+    SerialUnit "config.serial_needs_unit" Alarm
+        "A Modbus server on a serial line has no unit id, which it needs there."
+        "Write `device_id`.";
     PortInvalid "config.port_invalid" Alarm
-        "The port is no whole number from 1 to 65535; processes refuse the file or take another port without a word."
+        "The port is no whole number from 1 to 65535; the process refuses the file or takes another port without a word."
         "Write the port as a number without quotes or decimals.";
     ServiceUnknown "config.service_unknown" Warning
-        "The service name is not in `/etc/services`: one client refuses the file, the other processes use the port."
+        "The service name is not in `/etc/services`: gcom_modbus_client refuses the file, the other processes use the port."
         "Add the service to `/etc/services`, or delete the key `service`.";
     UnitIdInvalid "config.unit_id_invalid" Warning
         "A unit id is no whole number from 0 to 255."
@@ -120,6 +126,15 @@ problem_codes! {
     ConnectionsInvalid "config.max_connections_invalid" Warning
         "`max_num_connections` is out of range (1 to 25 for gcom_modbus_client, 1 to 255 for modbus_client)."
         "Write a number within the range.";
+    TimeoutInvalid "config.timeout_invalid" Warning
+        "A timeout is out of range, and the process takes another one without a word: modbus_client allows a `connection_timeout` of 0 to 10 s, gcom_modbus_client one of 2 to 30 s and a `transfer_timeout` of 0.05 to 30 s."
+        "Write a number of seconds within the range.";
+    FrequencyMissing "config.frequency_missing" Warning
+        "Neither a component nor its connection has a `frequency` above 0: modbus_client refuses the file, gcom_modbus_client polls every 100 ms."
+        "Write `frequency`, the poll period in ms, in the component or in `connection`.";
+    ConnectionName "config.connection_name" Warning
+        "A Modbus client's `connection` has no name: modbus_client refuses the file, gcom_modbus_client calls itself `modbus_client`."
+        "Give the connection a name, unique on this host.";
     NotLoadable "config.not_loadable" Warning
         "The single-component client format (`system` with `registers`) is not loadable by the installed Modbus clients."
         "Convert the file to `connection` and `components`, or remove it.";
@@ -130,7 +145,7 @@ problem_codes! {
         "The file lies in the directory of a process that cannot read its kind."
         "Move it to the directory of its process.";
     WrongType "config.wrong_type" Warning
-        "A value has the wrong type: modbus_client refuses the file, other processes silently take the default."
+        "A value has the wrong type: modbus_client refuses the file, gcom_modbus_client takes the default without a word."
         "Write the value as the type given.";
     DuplicateKey "config.duplicate_key" Warning
         "A key stands twice in one object: servers and DNP3 processes take the first, Modbus clients another."
@@ -144,6 +159,9 @@ problem_codes! {
     UnknownSection "config.unknown_section" Info
         "A server's register section has a name that is not read."
         "Use coils, discrete_inputs, input_registers or holding_registers.";
+    RegistersUnread "config.registers_unread" Warning
+        "A server's `registers` is a list, of which modbus_server reads no points; only gcom_modbus_server does."
+        "Run the file with gcom_modbus_server, or write one map of registers.";
     UnknownRegisterType "config.unknown_register_type" Warning
         "A register group's type is none that the client knows."
         "Use Coil, Discrete Input, Input or Holding.";
@@ -165,6 +183,15 @@ problem_codes! {
     HeartbeatRegister "config.heartbeat_register" Warning
         "A heartbeat names a register of a table that cannot serve: a read one is Holding or Input, a written one Holding."
         "Name a point of the right table.";
+    HeartbeatOffset "config.heartbeat_offset" Warning
+        "The point of a heartbeat has no offset that a request can carry: none at all, one above 65535, or 0 with `off_by_one`, which takes one away."
+        "Correct the point's `offset`, or `off_by_one`.";
+    HeartbeatTimeout "config.heartbeat_timeout" Warning
+        "`component_heartbeat_timeout_ms` is shorter than the poll period (`frequency`): modbus_client refuses the file."
+        "Write a timeout of at least twice the poll period.";
+    HeartbeatNotWritten "config.heartbeat_not_written" Alarm
+        "A heartbeat is to be written, and gcom_modbus_client writes one only where there is one to read too."
+        "Add `component_heartbeat_read_uri`; it may name the same point.";
     ListedFileMissing "config.listed_file_missing" Warning
         "A DNP3 file list names a file that is not among those scanned."
         "Correct the path; it is relative to the working directory of the process.";

@@ -2,8 +2,10 @@
 
 use super::{
     json::Json,
-    notes::Notes,
+    outcome::{self, Does},
     problem::{ProblemCode, clip, quote},
+    process::Process,
+    reading::Reading,
 };
 use crate::api::Severity;
 use std::borrow::Cow;
@@ -33,12 +35,34 @@ pub(super) struct Section<'t> {
     pub name: String,
     value: &'t Json<'t>,
     keys: Keys,
-    notes: &'t Notes<'t>,
+    reading: &'t Reading<'t>,
+    /// Whether modbus_client does not look at the keys that are asked for.
+    is_for_gcom: bool,
 }
 
 impl<'t> Section<'t> {
-    pub fn new(name: impl Into<String>, value: &'t Json<'t>, keys: Keys, notes: &'t Notes<'t>) -> Self {
-        Self { name: name.into(), value, keys, notes }
+    pub fn new(name: impl Into<String>, value: &'t Json<'t>, keys: Keys, reading: &'t Reading<'t>) -> Self {
+        Self { name: name.into(), value, keys, reading, is_for_gcom: false }
+    }
+
+    /// A point of this section, a register group.
+    pub fn of_point(&self, point: &'t Json<'t>) -> Self {
+        Self { name: format!("a point of {}", self.name), value: point, ..self.clone() }
+    }
+
+    /// Whether a part of a Modbus client's file is the object that it should be; if not, that is told.
+    pub fn is_object_of_client(&self) -> bool {
+        let is_object = matches!(self.value, Json::Object(_));
+        if !is_object {
+            let mistake = format!("{} is {}; it should be an object", self.name, self.value.type_name());
+            self.tell_of_client("", ProblemCode::WrongType, &mistake, Does::Refuses, Does::Untold);
+        }
+        is_object
+    }
+
+    /// The same section, for keys that of the Modbus clients only gcom_modbus_client looks at: the other takes any type.
+    pub fn for_gcom(&self) -> Self {
+        Self { is_for_gcom: true, ..self.clone() }
     }
 
     /// Tells a problem of the usual severity at the place of a key; if the key is not there, where the section begins.
@@ -50,7 +74,14 @@ impl<'t> Section<'t> {
     pub fn tell_as(&self, key: &str, severity: Severity, code: ProblemCode, message: impl Into<String>) {
         let entries = self.value.entries();
         let found = entries.iter().find(|(written, _)| self.matches(written, key)).or_else(|| entries.first());
-        self.notes.tell_at(found.map(|(written, _)| written.as_ref()), severity, code, message.into());
+        self.reading.notes.tell_at(found.map(|(written, _)| written.as_ref()), severity, code, message.into());
+    }
+
+    /// Tells a mistake in a Modbus client's file, as bad as what the client does about it.
+    pub fn tell_of_client(&self, key: &str, code: ProblemCode, mistake: &str, legacy: Does<'_>, gcom: Does<'_>) {
+        let (severity, does) = outcome::of_client(self.reading.process, legacy, gcom);
+        let message = does.map_or_else(|| mistake.to_owned(), |does| format!("{mistake}; {does}"));
+        self.tell_as(key, severity, code, message);
     }
 
     fn matches(&self, written: &str, key: &str) -> bool {
@@ -91,13 +122,33 @@ impl<'t> Section<'t> {
         self.text(key).map(|text| clip(text, MAX_NAME))
     }
 
+    /// The id in `system`, if it is a text. Silent, as every reader tells of an id that it cannot use.
+    pub fn system_id(&self) -> Option<String> {
+        self.value("id")?.as_text().map(|text| clip(text, MAX_NAME)).filter(|id| !id.is_empty())
+    }
+
     /// A whole number; anything else is told and counts as absent. Servers and DNP3 processes cut off a fraction.
     pub fn integer(&self, key: &str) -> Option<i64> {
         let value = self.value(key)?;
+        self.whole_number(value).or_else(|| self.wrong(key, "a whole number", value))
+    }
+
+    /// The whole number that the process makes of a value; silent about anything else.
+    pub fn whole_number(&self, value: &Json<'_>) -> Option<i64> {
         match (value, self.keys) {
             (Json::Integer(number), _) => Some(*number),
             (Json::Float(number), Keys::AnyCase) => Some(*number as i64),
-            _ => self.wrong(key, "a whole number", value),
+            _ => None,
+        }
+    }
+
+    /// A number with or without a fraction; anything else is told and counts as absent.
+    pub fn number(&self, key: &str) -> Option<f64> {
+        let value = self.value(key)?;
+        match value {
+            Json::Integer(number) => Some(*number as f64),
+            Json::Float(number) => Some(*number),
+            _ => self.wrong(key, "a number", value),
         }
     }
 
@@ -159,7 +210,7 @@ impl<'t> Section<'t> {
                 // A slip of the pen, rather than a note or a value put aside.
                 Some((key, false)) if plain == *key => {
                     let message = format!("{} in {} is not read; the key is `{key}`", quote(written), self.name);
-                    self.notes.tell_at(Some(written), Severity::Warning, ProblemCode::LookalikeKey, message);
+                    self.reading.notes.tell_at(Some(written), Severity::Warning, ProblemCode::LookalikeKey, message);
                 }
                 Some(_) if unread.len() < MAX_LOOKALIKES => unread.push(written.as_ref()),
                 _ => {}
@@ -168,13 +219,20 @@ impl<'t> Section<'t> {
         if let Some(first) = unread.first() {
             let named: Vec<String> = unread.iter().map(|written| quote(written)).collect();
             let message = format!("not read in {}: {}", self.name, named.join(", "));
-            self.notes.tell_at(Some(first), ProblemCode::LookalikeKey.severity(), ProblemCode::LookalikeKey, message);
+            self.reading.notes.tell_at(Some(first), ProblemCode::LookalikeKey.severity(), ProblemCode::LookalikeKey, message);
         }
     }
 
-    fn wrong<T>(&self, key: &str, expected: &str, value: &Json<'_>) -> Option<T> {
-        let message = format!("{} in {} is {}; it should be {expected}", quote(key), self.name, value.type_name());
-        self.tell(key, ProblemCode::WrongType, message);
+    /// Tells a value of the wrong type, and what the Modbus clients make of it; the others are not known to mind.
+    pub fn wrong<T>(&self, key: &str, expected: &str, value: &Json<'_>) -> Option<T> {
+        let mistake = format!("{} in {} is {}; it should be {expected}", quote(key), self.name, value.type_name());
+        let by_default = Does::GoesOn("takes the default without a word");
+        match (self.keys, self.is_for_gcom) {
+            (Keys::AnyCase, _) => self.tell(key, ProblemCode::WrongType, mistake),
+            (Keys::Exact, false) => self.tell_of_client(key, ProblemCode::WrongType, &mistake, Does::Refuses, by_default),
+            (Keys::Exact, true) if self.reading.process == Some(Process::ModbusClient) => {}
+            (Keys::Exact, true) => self.tell_of_client(key, ProblemCode::WrongType, &mistake, Does::Untold, by_default),
+        }
         None
     }
 }
@@ -224,12 +282,13 @@ pub(super) fn point_number(point: &Json<'_>, key: &str, keys: Keys) -> Option<u3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::json::first_value;
+    use crate::topology::{json::first_value, notes::Notes, port::Services};
 
     fn with_section<T>(text: &str, keys: Keys, read: impl Fn(&Section<'_>) -> T) -> (T, Vec<String>) {
         let (root, _) = first_value(text).unwrap();
-        let notes = Notes::new("a.json", "");
-        let read = read(&Section::new("system", &root, keys, &notes));
+        let (notes, services) = (Notes::new("a.json", ""), Services::default());
+        let reading = Reading { path: "a.json", process: None, services: &services, notes: &notes };
+        let read = read(&Section::new("system", &root, keys, &reading));
         let codes = notes.into_problems().into_iter().map(|problem| problem.code).collect();
         (read, codes)
     }

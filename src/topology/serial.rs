@@ -42,7 +42,7 @@ fn line(section: &Section<'_>, device: String, [baud_rate, data_bits, stop_bits]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::{json::first_value, notes::Notes, section::Keys};
+    use crate::topology::{json::first_value, notes::Notes, port::Services, reading::Reading, section::Keys};
 
     #[test]
     fn both_spellings_of_dnp3_give_the_same_line() {
@@ -51,8 +51,9 @@ mod tests {
             r#"{"deviceName": "/dev/ttyS0", "baud": 19200, "parity": "even", "dataBits": 7, "stopBits": 2}"#,
         ] {
             let (root, _) = first_value(text).unwrap();
-            let notes = Notes::new("a.json", "");
-            let line = dnp3_line(&Section::new("system", &root, Keys::AnyCase, &notes)).unwrap();
+            let (notes, services) = (Notes::new("a.json", ""), Services::default());
+            let reading = Reading { path: "a.json", process: None, services: &services, notes: &notes };
+            let line = dnp3_line(&Section::new("system", &root, Keys::AnyCase, &reading)).unwrap();
             let expected =
                 SerialLine { device: "/dev/ttyS0".into(), baud_rate: 19200, parity: "even".into(), data_bits: 7, stop_bits: 2 };
             assert_eq!(line, expected, "{text}");
@@ -62,8 +63,9 @@ mod tests {
     #[test]
     fn what_is_missing_or_absurd_is_the_default() {
         let (root, _) = first_value(r#"{"serial_device": "x", "data_bits": 999, "parity": "soft"}"#).unwrap();
-        let notes = Notes::new("a.json", "");
-        let section = Section::new("connection", &root, Keys::Exact, &notes);
+        let (notes, services) = (Notes::new("a.json", ""), Services::default());
+        let reading = Reading { path: "a.json", process: None, services: &services, notes: &notes };
+        let section = Section::new("connection", &root, Keys::Exact, &reading);
         let line = modbus_line(&section, modbus_device(&section).unwrap());
         assert_eq!((line.baud_rate, line.data_bits, line.stop_bits, line.parity.as_str()), (115_200, 8, 1, "none"));
     }

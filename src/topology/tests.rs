@@ -32,7 +32,7 @@ fn a_broken_file_says_where_and_how_bad() {
 
 #[test]
 fn what_is_wrong_with_a_value_says_where_it_stands() {
-    let text = "{\n \"connection\": {\n  \"name\": \"n\", \"ip_address\": \"10.0.0.9\", \"port\": \"502\",\n  \"device_id\": 300\n },\n \
+    let text = "{\n \"connection\": {\n  \"name\": \"n\", \"ip_address\": \"10.0.0.9\", \"port\": \"502\", \"frequency\": 100,\n  \"device_id\": 300\n },\n \
                 \"components\": [{\"id\": \"a\", \"heartbeat_enabled\": true, \"component_heartbeat_read_uri\": \"gone\"}]\n}";
     let places = |text: &str| {
         let mut places: Vec<_> = read_file("modbus_client/n.json", text.as_bytes())
@@ -54,7 +54,6 @@ fn what_is_wrong_with_a_value_says_where_it_stands() {
             at(text, "config.heartbeat_unresolved", "\"component_heartbeat_read_uri\""),
             at(text, "config.port_invalid", "\"port\""),
             at(text, "config.unit_id_invalid", "\"device_id\""),
-            at(text, "config.wrong_type", "\"port\""),
         ]
     };
     assert_eq!(places(text), expected(text));
@@ -141,7 +140,7 @@ fn a_token_or_stand_in_is_no_endpoint() {
 
 #[test]
 fn heartbeats_are_resolved_within_their_component_or_told() {
-    let text = r#"{"connection": {"name": "n", "ip_address": "10.0.0.9", "off_by_one": true}, "components": [
+    let text = r#"{"connection": {"name": "n", "ip_address": "10.0.0.9", "frequency": 100, "off_by_one": true}, "components": [
         {"id": "a", "device_id": 3, "heartbeat_enabled": true, "off_by_one": false, "component_heartbeat_read_uri": "alive",
          "component_heartbeat_write_uri": "other", "watchdog_enabled": true, "watchdog_uri": "coil",
          "registers": [{"type": "Coils", "map": [{"id": "coil", "offset": 1}]},
@@ -187,6 +186,314 @@ fn a_dnp3_serial_or_tls_channel_is_told_apart() {
     assert_eq!(codes(&read(r#""conn_type": "RTU""#)), ["config.missing_address"]);
 }
 
+/// The problems of a file in a directory, without their places.
+fn told(directory: &str, text: &str) -> Vec<(String, Severity, String)> {
+    let report = read_file(&format!("{directory}/n.json"), text.as_bytes());
+    report.problems.into_iter().map(|problem| (problem.code, problem.severity, problem.message)).collect()
+}
+
+/// What each process that may read a file does about one mistake in it: code, severity and how the message ends.
+fn each_client_does(text: &str, code: &str, expected: [(&str, Option<(Severity, &str)>); 3]) {
+    for (directory, expected) in expected {
+        let told = told(directory, text);
+        match expected {
+            None => assert_eq!(told, [], "{directory}: {text}"),
+            Some((severity, does)) => {
+                let [(told_code, told_severity, message)] = told.as_slice() else { panic!("{directory}: {told:?} for {text}") };
+                assert_eq!((told_code.as_str(), *told_severity), (code, severity), "{directory}: {text}");
+                assert!(message.ends_with(does), "{directory}: {message}");
+            }
+        }
+    }
+}
+
+const REFUSED: Option<(Severity, &str)> = Some((Severity::Alarm, "; modbus_client refuses this file and is restarted every 10 s"));
+
+#[test]
+fn a_wrong_type_is_refused_by_one_client_and_passed_over_by_the_other() {
+    for (right, wrong) in [
+        (r#""device_id": 1"#, r#""device_id": 1, "byte_swap": "yes""#),
+        (r#""device_id": 1"#, r#""device_id": 1, "connection_timeout": "2""#),
+        (r#""device_id": 1"#, r#""device_id": 1, "parity": 0"#),
+        (r#""device_id": 1"#, r#""device_id": 1, "stop_bits": "1""#),
+        (r#""device_id": 1"#, r#""device_id": 1, "off_by_one": 1"#),
+        (r#""name": "n""#, r#""name": 5"#),
+        (r#""id": "a""#, r#""id": 5"#),
+        (r#""id": "a""#, r#""id": "a", "byte_swap": 1"#),
+        (r#""frequency": 100"#, r#""frequency": "100""#),
+        (r#""id": "x""#, r#""id": 5"#),
+        (r#""offset": 1"#, r#""offset": "1""#),
+        (r#""offset": 1"#, r#""offset": 1, "size": 1.5"#),
+        (r#"[{"id": "x", "offset": 1}]"#, r#"{"id": "x", "offset": 1}"#),
+    ] {
+        let text = CLIENT.replace(right, wrong);
+        assert_ne!(text, CLIENT);
+        let by_default = "gcom_modbus_client takes the default without a word";
+        let both = format!("; modbus_client refuses the file, {by_default}");
+        each_client_does(
+            &text,
+            "config.wrong_type",
+            [
+                ("modbus_client", REFUSED),
+                ("gcom_modbus_client", Some((Severity::Warning, by_default))),
+                ("configs", Some((Severity::Warning, &both))),
+            ],
+        );
+    }
+    let unread_by_legacy = CLIENT.replace(r#""device_id": 1"#, r#""device_id": 1, "transfer_timeout": "1""#);
+    let by_default = Some((Severity::Warning, "; gcom_modbus_client takes the default without a word"));
+    let expected = [("modbus_client", None), ("gcom_modbus_client", by_default), ("configs", by_default)];
+    each_client_does(&unread_by_legacy, "config.wrong_type", expected);
+}
+
+#[test]
+fn a_part_that_is_no_object_is_refused_by_the_legacy_client() {
+    let group = r#"{"type": "Coil", "map": [{"id": "x", "offset": 1}]}"#;
+    for (right, wrong) in [(group, "5"), (r#"{"id": "x", "offset": 1}"#, "5")] {
+        let should = Some((Severity::Warning, "; it should be an object"));
+        let both = Some((Severity::Warning, "; it should be an object; modbus_client refuses the file"));
+        let expected = [("modbus_client", REFUSED), ("gcom_modbus_client", should), ("configs", both)];
+        each_client_does(&CLIENT.replace(right, wrong), "config.wrong_type", expected);
+    }
+}
+
+#[test]
+fn the_format_that_no_client_loads_is_not_given_the_address_of_one() {
+    let text = r#"{"system": {"id": "a"}, "registers": [{"type": "Coils"}]}"#;
+    assert_eq!(read_file("gcom_modbus_client/a.json", text.as_bytes()).endpoint, None);
+}
+
+#[test]
+fn what_a_client_needs_and_does_not_find_is_told() {
+    let without = |piece: &str| CLIENT.replace(piece, "");
+    let cases = [
+        (without(r#""name": "n", "#), "config.connection_name", "calls itself `modbus_client`", None),
+        (without(r#""frequency": 100, "#), "config.frequency_missing", "polls every 100 ms", None),
+        (CLIENT.replace(r#""frequency": 100"#, r#""frequency": 0"#), "config.frequency_missing", "polls every 100 ms", None),
+        (
+            without(r#""id": "a", "#),
+            "config.component_id",
+            "publishes it as `noId`",
+            Some((Severity::Warning, "; gcom_modbus_client publishes it as `noId`")),
+        ),
+    ];
+    for (text, code, gcom, of_gcom) in cases {
+        assert_ne!(text, CLIENT);
+        let both = format!("; modbus_client refuses the file, gcom_modbus_client {gcom}");
+        each_client_does(
+            &text,
+            code,
+            [("modbus_client", REFUSED), ("gcom_modbus_client", of_gcom), ("configs", Some((Severity::Warning, &both)))],
+        );
+    }
+    let polled = |directory: &str, text: &str| {
+        let endpoint = read_file(&format!("{directory}/n.json"), text.as_bytes()).endpoint.unwrap();
+        endpoint.components[0].poll_ms
+    };
+    assert_eq!(polled("gcom_modbus_client", &without(r#""frequency": 100, "#)), Some(100));
+    assert_eq!(polled("configs", &without(r#""frequency": 100, "#)), None);
+}
+
+#[test]
+fn without_an_address_gcom_connects_to_its_own_and_the_other_client_does_not_start() {
+    for text in [CLIENT.replace(r#""ip_address": "10.0.0.9", "#, ""), CLIENT.replace(r#""10.0.0.9""#, "5")] {
+        let report = read_file("gcom_modbus_client/n.json", text.as_bytes());
+        assert_eq!(report.endpoint.as_ref().map(|endpoint| endpoint.endpoint_id.as_str()), Some("modbus_172.3.0.2_502"));
+        assert_eq!(codes(&report), ["config.missing_address"]);
+        assert!(report.problems[0].message.ends_with("gcom_modbus_client connects to 172.3.0.2"));
+        assert_eq!(read_file("modbus_client/n.json", text.as_bytes()).endpoint, None);
+    }
+    let [(code, severity, message)] = told("configs", &CLIENT.replace(r#""ip_address": "10.0.0.9", "#, "")).try_into().unwrap();
+    assert_eq!((code.as_str(), severity), ("config.missing_address", Severity::Alarm));
+    assert!(message.ends_with("modbus_client refuses the file, gcom_modbus_client connects to 172.3.0.2"), "{message}");
+}
+
+#[test]
+fn an_address_beside_a_serial_line_is_an_alarm_only_where_it_is_refused() {
+    let text = CLIENT.replace(r#""name""#, r#""serial_device": "/dev/ttyS0", "name""#);
+    let gcom = "gcom_modbus_client takes the serial line";
+    let both = format!("; modbus_client refuses the file, {gcom}");
+    let expected = [
+        ("modbus_client", REFUSED),
+        ("gcom_modbus_client", Some((Severity::Warning, gcom))),
+        ("configs", Some((Severity::Warning, both.as_str()))),
+    ];
+    each_client_does(&text, "config.both_ip_and_serial", expected);
+}
+
+#[test]
+fn text_behind_the_json_is_refused_by_gcom_and_goes_unnoticed_in_a_server() {
+    let text = format!("{CLIENT}\n}}");
+    let expected = [
+        ("modbus_client", Some((Severity::Warning, "; modbus_client may take what stands before it"))),
+        ("gcom_modbus_client", Some((Severity::Alarm, "; gcom_modbus_client refuses this file and is restarted every 10 s"))),
+        ("configs", Some((Severity::Warning, "may take what stands before it, gcom_modbus_client refuses the file"))),
+    ];
+    each_client_does(&text, "config.extra_data", expected);
+    let [(_, severity, _)] = told("modbus_server", &format!("{SERVER}}}")).try_into().unwrap();
+    assert_eq!(severity, Severity::Warning);
+}
+
+#[test]
+fn a_timeout_that_the_process_replaces_is_told() {
+    let with = |timeout: &str| CLIENT.replace(r#""name""#, &format!(r#"{timeout}, "name""#));
+    let legacy = Some((Severity::Warning, "; modbus_client takes 2 s instead (0 to 10 s are allowed)"));
+    let gcom = Some((Severity::Warning, "; gcom_modbus_client takes 30 s instead (2 to 30 s are allowed)"));
+    let note = Some((Severity::Info, "; modbus_client takes 2 s instead (0 to 10 s are allowed)"));
+    let cases = [
+        (r#""connection_timeout": 2"#, [None, None, None]),
+        (r#""connection_timeout": 10"#, [None, None, None]),
+        (r#""connection_timeout": 20.5"#, [legacy, None, note]),
+        (
+            r#""connection_timeout": 0.5"#,
+            [None, gcom, Some((Severity::Info, "; gcom_modbus_client takes 30 s instead (2 to 30 s are allowed)"))],
+        ),
+        (r#""transfer_timeout": 0.05"#, [None, None, None]),
+        (
+            r#""transfer_timeout": 31"#,
+            [
+                None,
+                Some((Severity::Warning, "is 31 s; gcom_modbus_client takes 30 s instead (0.05 to 30 s are allowed)")),
+                Some((Severity::Info, "(0.05 to 30 s are allowed)")),
+            ],
+        ),
+    ];
+    for (timeout, [legacy, gcom, unknown]) in cases {
+        let expected = [("modbus_client", legacy), ("gcom_modbus_client", gcom), ("configs", unknown)];
+        each_client_does(&with(timeout), "config.timeout_invalid", expected);
+    }
+}
+
+/// A client with a heartbeat that these keys configure, on a point of this group and offset.
+fn with_heartbeat(keys: &str, group: &str, offset: &str) -> String {
+    format!(
+        r#"{{"connection": {{"name": "n", "ip_address": "10.0.0.9", "device_id": 1}}, "components": [{{"id": "a", "frequency": 1000,
+        "heartbeat_enabled": true, {keys}, "registers": [{{"type": "{group}", "map": [{{"id": "alive", "offset": {offset}}}]}}]}}]}}"#
+    )
+}
+
+#[test]
+fn a_heartbeat_that_its_client_cannot_keep_is_told() {
+    const READ: &str = r#""component_heartbeat_read_uri": "alive""#;
+    const WRITE: &str = r#""component_heartbeat_write_uri": "alive""#;
+    let both = |more: &'static str| Some((Severity::Warning, more));
+
+    let write_only = with_heartbeat(WRITE, "Holding", "1");
+    assert_eq!(codes(&read_file("gcom_modbus_client/n.json", write_only.as_bytes())), ["config.heartbeat_not_written"]);
+    for (directory, severity) in [("modbus_client", Severity::Alarm), ("configs", Severity::Warning)] {
+        let [(code, told_severity, _)] = told(directory, &write_only).try_into().unwrap();
+        assert_eq!((code.as_str(), told_severity), ("config.heartbeat_unresolved", severity));
+    }
+
+    let short = with_heartbeat(&format!(r#"{READ}, "component_heartbeat_timeout_ms": 999"#), "Input", "1");
+    let expected =
+        [("modbus_client", REFUSED), ("gcom_modbus_client", None), ("configs", both("; modbus_client refuses the file"))];
+    each_client_does(&short, "config.heartbeat_timeout", expected);
+    let long_enough = short.replace("999", "1000");
+    each_client_does(&long_enough, "", [("modbus_client", None), ("gcom_modbus_client", None), ("configs", None)]);
+
+    let coil = with_heartbeat(READ, "Coil", "1");
+    let expected = [
+        ("modbus_client", REFUSED),
+        ("gcom_modbus_client", both("which is a coil")),
+        ("configs", both("which is a coil; modbus_client refuses the file")),
+    ];
+    each_client_does(&coil, "config.heartbeat_register", expected);
+
+    let minus_one = with_heartbeat(&format!(r#"{READ}, "off_by_one": true"#), "Holding", "0");
+    let told = both("at offset 0, and `off_by_one` makes -1 of that");
+    each_client_does(
+        &minus_one,
+        "config.heartbeat_offset",
+        [("modbus_client", told), ("gcom_modbus_client", told), ("configs", told)],
+    );
+    let beyond = with_heartbeat(READ, "Holding", "65536");
+    let told = both("at offset 65536, and a request reaches 65535");
+    each_client_does(
+        &beyond,
+        "config.heartbeat_offset",
+        [("modbus_client", told), ("gcom_modbus_client", told), ("configs", told)],
+    );
+
+    // The keys of a heartbeat that is switched off are not looked at.
+    let off = with_heartbeat(r#""component_heartbeat_timeout_ms": "1""#, "Holding", "1").replace("true", "false");
+    assert_eq!(codes(&read_file("modbus_client/n.json", off.as_bytes())), Vec::<&str>::new());
+}
+
+#[test]
+fn a_heartbeat_without_a_timeout_has_the_default_of_its_client() {
+    let text = with_heartbeat(r#""component_heartbeat_read_uri": "alive""#, "Input", "1");
+    let timeout = |directory: &str| read_file(&format!("{directory}/n.json"), text.as_bytes()).heartbeats[0].timeout_ms;
+    assert_eq!((timeout("modbus_client"), timeout("gcom_modbus_client"), timeout("configs")), (Some(2000), None, None));
+}
+
+#[test]
+fn a_watchdog_counts_only_where_it_is_known() {
+    let text = with_heartbeat(r#""watchdog_enabled": true, "watchdog_uri": "gone""#, "Input", "1")
+        .replace(r#""heartbeat_enabled": true, "#, "");
+    let severities = |directory| told(directory, &text).into_iter().map(|(code, severity, _)| (code, severity)).collect::<Vec<_>>();
+    assert_eq!(severities("modbus_client"), [("config.heartbeat_disabled".to_owned(), Severity::Info)]);
+    assert_eq!(severities("gcom_modbus_client"), [("config.heartbeat_unresolved".to_owned(), Severity::Alarm)]);
+}
+
+const SERVER: &str = r#"{"system": {"id": "s", "ip_address": "0.0.0.0", "device_id": 1}, "registers": {"coils": []}}"#;
+
+#[test]
+fn a_list_of_register_maps_is_nothing_to_the_legacy_server() {
+    let list = SERVER.replace(r#"{"coils": []}"#, r#"[{"device_id": 1, "coils": []}]"#);
+    let severity = |directory| told(directory, &list).into_iter().map(|(code, severity, _)| (code, severity)).collect::<Vec<_>>();
+    let unread = |severity| vec![("config.registers_unread".to_owned(), severity)];
+    assert_eq!(severity("modbus_server"), unread(Severity::Alarm));
+    assert_eq!(severity("gcom_modbus_server"), vec![]);
+    assert_eq!(severity("configs"), unread(Severity::Warning));
+}
+
+#[test]
+fn a_server_that_cannot_have_its_port_is_no_listener() {
+    let out_of_range = SERVER.replace(r#""device_id""#, r#""port": 70000, "device_id""#);
+    let report = read_file("modbus_server/a.json", out_of_range.as_bytes());
+    assert_eq!((codes(&report), &report.endpoint), (vec!["config.port_invalid"], &None));
+    let other = read_file("modbus_server/b.json", SERVER.replace(r#""s""#, r#""t""#).as_bytes());
+    let topology = assemble(vec![report, other], UtcTime::from_unix_ns(0));
+    let codes: Vec<&str> = topology.problems.iter().map(|problem| problem.code.as_str()).collect();
+    assert_eq!(codes, ["config.port_invalid"], "no conflict on 502");
+}
+
+#[test]
+fn a_serial_server_needs_a_unit_and_a_serial_dnp3_channel_an_address() {
+    let serial = SERVER.replace(r#""ip_address": "0.0.0.0""#, r#""serial_device": "/dev/ttyS0""#);
+    assert_eq!(told("modbus_server", &serial), []);
+    let without = serial.replace(r#", "device_id": 1"#, "");
+    let report = read_file("modbus_server/a.json", without.as_bytes());
+    assert_eq!(
+        (codes(&report), report.endpoint.as_ref().map(|endpoint| endpoint.accepts_any_unit)),
+        (vec!["config.serial_needs_unit"], Some(false))
+    );
+
+    let dnp3 = |address: &str| {
+        let text =
+            format!(r#"{{"system": {{"id": "a", {address} "conn_type": "RTU", "deviceName": "/dev/ttyS0"}}, "objects": {{}}}}"#);
+        let report = read_file("dnp3_client/a.json", text.as_bytes());
+        assert_eq!(report.endpoint.as_ref().map(|endpoint| endpoint.transport), Some(Transport::Rtu));
+        report.problems.into_iter().map(|problem| problem.code).collect::<Vec<_>>()
+    };
+    assert_eq!(dnp3(r#""ip_address": "10.0.0.1","#), Vec::<String>::new());
+    assert_eq!(dnp3(""), ["config.serial_needs_address"]);
+}
+
+#[test]
+fn one_mistake_is_one_problem() {
+    for (path, text) in [
+        ("modbus_client/a.json", CLIENT.replace(r#""name""#, r#""port": "1502", "name""#)),
+        ("modbus_server/a.json", SERVER.replace(r#""device_id""#, r#""port": "1502", "device_id""#)),
+        ("modbus_server/a.json", SERVER.replace(r#""s""#, "5")),
+        ("dnp3_client/a.json", r#"{"system": {"id": "a", "ip_address": "10.0.0.1", "port": "1"}, "objects": {}}"#.to_owned()),
+        ("dnp3_client/a.json", r#"{"system": {"id": 5, "ip_address": "10.0.0.1"}, "objects": {}}"#.to_owned()),
+    ] {
+        assert_eq!(read_file(path, text.as_bytes()).problems.len(), 1, "{text}");
+    }
+}
+
 /// JSON with the keys that the readers look for, in any place and of any type.
 fn config_like() -> impl Strategy<Value = serde_json::Value> {
     let keys = prop::sample::select(vec![
@@ -214,6 +521,9 @@ fn config_like() -> impl Strategy<Value = serde_json::Value> {
         "conn_type",
         "master_address",
         "frequency",
+        "connection_timeout",
+        "byte_swap",
+        "component_heartbeat_timeout_ms",
         "uri",
         "analog",
         "protocol",
