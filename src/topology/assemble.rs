@@ -2,19 +2,18 @@
 
 use super::{
     file::FileReport,
-    kind::FileKind,
     network::hosts,
     problem::{ProblemCode, quote},
     site,
 };
-use crate::api::{Direction, Endpoint, Problem, Topology, UtcTime, endpoint_id};
+use crate::api::{Direction, Endpoint, Problem, Topology, Transport, UtcTime, endpoint_id};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Joins what the files say. Files that name the same endpoint share one; the order of the reports does not matter.
 pub fn assemble(mut reports: Vec<FileReport>, scanned_at: UtcTime) -> Topology {
     reports.sort_by(|a, b| a.path.cmp(&b.path).then_with(|| format!("{a:?}").cmp(&format!("{b:?}"))));
     let mut problems = Vec::new();
-    join_listed_files(&mut reports, &mut problems);
+    join_channels(&mut reports, &mut problems);
     site::findings(&reports, &mut problems);
 
     let files_scanned = u32::try_from(reports.len()).unwrap_or(u32::MAX);
@@ -96,36 +95,25 @@ fn sort_once<T: Ord>(values: &mut Vec<T>) {
     values.dedup();
 }
 
-/// Gives the files of a DNP3 file list the channel of the list's first file, as the process does.
-fn join_listed_files(reports: &mut [FileReport], problems: &mut Vec<Problem>) {
-    if !reports.iter().any(|report| report.kind == FileKind::Dnp3FileList) {
-        return;
-    }
-    let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
-    for (index, report) in reports.iter().enumerate() {
-        by_name.entry(file_name(&report.path).to_owned()).or_default().push(index);
-    }
-    let lists: Vec<(String, Vec<String>)> = reports
-        .iter()
-        .filter(|report| !report.listed_files.is_empty())
-        .map(|list| (list.path.clone(), list.listed_files.clone()))
-        .collect();
-    for (list, files) in lists {
+/// Files that one DNP3 process is started with, the first of which opens the channel.
+struct Joint {
+    /// How they came together, in words.
+    how: String,
+    /// The files that were found, as indices into the reports.
+    members: Vec<usize>,
+}
+
+/// Gives the files that one DNP3 process is started with the channel of the first of them, as the process does: those of a file list,
+/// and those of one command line.
+fn join_channels(reports: &mut [FileReport], problems: &mut Vec<Problem>) {
+    for Joint { how, members } in joints(reports, problems) {
         let mut channel: Option<Endpoint> = None;
-        for listed in files {
-            let candidates = by_name.get(file_name(&listed)).map(Vec::as_slice).unwrap_or_default();
-            let Some(index) = find_listed(reports, candidates, &list, &listed) else {
-                let message = format!("the file list names {}, which was not found", quote(&listed));
-                problems.push(ProblemCode::ListedFileMissing.at(&list, message));
-                continue;
-            };
+        for index in members {
             let Some(report) = reports.get_mut(index) else { continue };
             match (&channel, &mut report.endpoint) {
                 (None, Some(endpoint)) => channel = Some(endpoint.clone()),
                 (Some(channel), Some(endpoint)) => {
-                    if let Some(problem) = share_channel(endpoint, channel, &list, &report.path) {
-                        problems.push(problem);
-                    }
+                    problems.extend(share_channel(endpoint, channel, &how, &report.path));
                     for heartbeat in &mut report.heartbeats {
                         heartbeat.endpoint_id.clone_from(&endpoint.endpoint_id);
                     }
@@ -134,6 +122,39 @@ fn join_listed_files(reports: &mut [FileReport], problems: &mut Vec<Problem>) {
             }
         }
     }
+}
+
+fn joints(reports: &[FileReport], problems: &mut Vec<Problem>) -> Vec<Joint> {
+    let is_first = |report: &&FileReport| !report.listed_files.is_empty() || !report.started_together.is_empty();
+    let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
+    if reports.iter().any(|report| is_first(&report)) {
+        for (index, report) in reports.iter().enumerate() {
+            by_name.entry(file_name(&report.path)).or_default().push(index);
+        }
+    }
+    let named = |path: &str| by_name.get(file_name(path)).map(Vec::as_slice).unwrap_or_default();
+    let at = |path: &str| named(path).iter().copied().find(|&index| reports.get(index).is_some_and(|report| report.path == path));
+    let mut joints = Vec::new();
+    for first in reports.iter().filter(is_first) {
+        let mut listed = Vec::new();
+        for name in &first.listed_files {
+            match find_listed(reports, named(name), &first.path, name) {
+                Some(index) => listed.push(index),
+                None => {
+                    let message = format!("the file list names {}, which was not found", quote(name));
+                    problems.push(ProblemCode::ListedFileMissing.at(&first.path, message));
+                }
+            }
+        }
+        let own = if listed.is_empty() { at(&first.path) } else { None };
+        let how = match own {
+            None => format!("as part of the file list {}", first.path),
+            Some(_) => format!("started together with {}", first.path),
+        };
+        let others = first.started_together.iter().filter_map(|path| at(path));
+        joints.push(Joint { how, members: own.into_iter().chain(listed).chain(others).collect() });
+    }
+    joints
 }
 
 fn file_name(path: &str) -> &str {
@@ -151,12 +172,18 @@ fn find_listed(reports: &[FileReport], candidates: &[usize], list: &str, listed:
     candidates().find(ends).or_else(|| candidates().find(beside))
 }
 
-/// Moves an endpoint to the channel that the list's first file opens; tells when it had another one.
-fn share_channel(endpoint: &mut Endpoint, channel: &Endpoint, list: &str, path: &str) -> Option<Problem> {
-    if endpoint.protocol != channel.protocol || endpoint.endpoint_id == channel.endpoint_id {
+fn channel_of(endpoint: &Endpoint) -> String {
+    let over_tls = if endpoint.transport == Transport::Tls { " over TLS" } else { "" };
+    format!("{}{over_tls}", endpoint.endpoint_id)
+}
+
+/// Moves an endpoint to the channel that the first file opens; tells when it had another one.
+fn share_channel(endpoint: &mut Endpoint, channel: &Endpoint, how: &str, path: &str) -> Option<Problem> {
+    let is_the_same = endpoint.endpoint_id == channel.endpoint_id && endpoint.transport == channel.transport;
+    if endpoint.protocol != channel.protocol || is_the_same {
         return None;
     }
-    let own = endpoint.endpoint_id.clone();
+    let own = channel_of(endpoint);
     endpoint.host.clone_from(&channel.host);
     endpoint.serial.clone_from(&channel.serial);
     (endpoint.address, endpoint.port, endpoint.port_source) = (channel.address, channel.port, channel.port_source);
@@ -167,7 +194,7 @@ fn share_channel(endpoint: &mut Endpoint, channel: &Endpoint, list: &str, path: 
         (None, None, host) => host.clone().unwrap_or_default(),
     };
     endpoint.endpoint_id = endpoint_id(endpoint.protocol, endpoint.direction, &place, endpoint.port);
-    let message = format!("as part of the file list {list} it uses {} instead of {own}", channel.endpoint_id);
+    let message = format!("{how} it uses {} instead of {own}", channel_of(channel));
     let problem = ProblemCode::ListedFileOverridden.at(path, message);
     Some(Problem { endpoint_id: Some(endpoint.endpoint_id.clone()), ..problem })
 }
@@ -255,6 +282,24 @@ mod tests {
         assert_eq!(channel.dnp3_addresses, [session(11), session(12)]);
         let expected = [("config.listed_file_missing", Severity::Warning), ("config.listed_file_overridden", Severity::Info)];
         assert_eq!(found(&topology), expected);
+    }
+
+    #[test]
+    fn files_of_one_command_line_share_the_channel_of_the_first() {
+        let tls = dnp3("0.0.0.0", 20000, 11).replace(r#""port""#, r#""conn_type": "TLS", "port""#);
+        let files = [("dnp3_server/one.json", tls), ("dnp3_server/two.json", dnp3("0.0.0.0", 20001, 12))];
+        let mut reports: Vec<FileReport> = files.iter().map(|(path, text)| read_file(path, text.as_bytes())).collect();
+        reports[0].started_together = vec!["dnp3_server/two.json".to_owned()];
+        let topology = assemble(reports, UtcTime::from_unix_ns(0));
+        let [channel] = topology.endpoints.as_slice() else { panic!("{:?}", topology.endpoints) };
+        assert_eq!((channel.endpoint_id.as_str(), channel.transport), ("dnp3_listen_0.0.0.0_20000", Transport::Tls));
+        assert_eq!(channel.dnp3_addresses.iter().map(|session| session.local).collect::<Vec<_>>(), [11, 12]);
+        assert_eq!(found(&topology), [("config.listed_file_overridden", Severity::Info)]);
+        assert_eq!(
+            topology.problems[0].message,
+            "started together with dnp3_server/one.json it uses dnp3_listen_0.0.0.0_20000 over TLS instead of \
+             dnp3_listen_0.0.0.0_20001"
+        );
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) fn read<'t>(root: &'t Json<'t>, reading: &'t Reading<'t>) -> Option<F
         );
     }
     let points = points(&file, reading);
-    let addresses = link_addresses(&system, direction);
+    let addresses = link_addresses(&system, direction, reading.process);
     let fims_uris = fims_uris(&system, id.as_deref(), direction, &points);
     let heartbeats = heartbeats(&system, id.as_deref().unwrap_or_default(), &points, reading);
 
@@ -112,7 +112,7 @@ fn direction_of_words(name: &str) -> Option<Direction> {
 }
 
 /// The addresses of the two ends; where the role is not known they are a master's view.
-fn link_addresses(system: &Section<'_>, direction: Direction) -> Dnp3Addresses {
+fn link_addresses(system: &Section<'_>, direction: Direction, process: Option<Process>) -> Dnp3Addresses {
     let address = |key: &str| {
         let number = system.integer(key)?;
         let valid = u16::try_from(number).ok().filter(|_| number <= MAX_LINK_ADDRESS);
@@ -123,6 +123,11 @@ fn link_addresses(system: &Section<'_>, direction: Direction) -> Dnp3Addresses {
         valid
     };
     let (master, station) = (address("master_address"), address("station_address"));
+    if matches!(process, Some(Process::Dnp3Master | Process::Dnp3Outstation))
+        && let (Some(local), Some(remote)) = (address("local_address"), address("remote_address"))
+    {
+        return Dnp3Addresses { local, remote, defaulted: false };
+    }
     if system.value("local_address").or(system.value("remote_address")).is_some() {
         let key = if system.value("local_address").is_some() { "local_address" } else { "remote_address" };
         system.tell(key, ProblemCode::LinkAddressIgnored, ProblemCode::LinkAddressIgnored.meaning());

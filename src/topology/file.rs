@@ -1,7 +1,7 @@
 //! One file: from its bytes to what it says.
 
 use super::{
-    activity::{Starter, listed_starters},
+    activity::{Launch, Starter, listed_starters, overridden},
     dnp3,
     json::{Json, JsonError, MAX_DEPTH, MAX_VALUES, Position, first_value},
     kind::{FileKind, recognise},
@@ -24,7 +24,7 @@ pub struct FileReport {
     pub path: String,
     /// What the file is.
     pub kind: FileKind,
-    /// The process whose directory it lies in, where that directory is one of a process that can read it.
+    /// The process that is started with it, else the one whose directory it lies in, if that can read it.
     pub process: Option<Process>,
     /// What it connects to or listens on; a config describes at most one.
     pub endpoint: Option<Endpoint>,
@@ -32,6 +32,8 @@ pub struct FileReport {
     pub heartbeats: Vec<Heartbeat>,
     /// The files that a DNP3 file list names.
     pub listed_files: Vec<String>,
+    /// The DNP3 files that stand behind this one on a command line, and share its channel.
+    pub started_together: Vec<String>,
     /// What a list of processes starts.
     pub starters: Vec<Starter>,
     /// What is wrong with it, or questionable.
@@ -58,9 +60,16 @@ pub fn read_file(path: &str, bytes: &[u8]) -> FileReport {
 
 /// Reads a file on a host that knows these services.
 pub fn read_file_with(path: &str, bytes: &[u8], services: &Services) -> FileReport {
+    read_file_as(path, bytes, services, None)
+}
+
+/// Reads a file as a process does that was started with it, where one is: it is the process, not the directory, that decides the
+/// defaults and, for DNP3, the role; and what its command line overrides goes before the file.
+pub(super) fn read_file_as(path: &str, bytes: &[u8], services: &Services, launch: Option<&Launch>) -> FileReport {
     let text = Text::of(bytes);
     let notes = Notes::new(path, &text.text);
-    let process = Process::of_path(path);
+    let process = launch.map(|launch| launch.process).or_else(|| Process::of_path(path));
+    let overrides = launch.map(|launch| launch.overrides.as_slice()).unwrap_or_default();
     let report = FileReport {
         path: path.to_owned(),
         kind: FileKind::Broken,
@@ -68,10 +77,11 @@ pub fn read_file_with(path: &str, bytes: &[u8], services: &Services) -> FileRepo
         endpoint: None,
         heartbeats: Vec::new(),
         listed_files: Vec::new(),
+        started_together: Vec::new(),
         starters: Vec::new(),
         problems: Vec::new(),
     };
-    let reading = Reading { path, process, services, notes: &notes };
+    let reading = Reading { path, process, overrides, services, notes: &notes };
     // The tolerant second look is only for what the first one refuses.
     let first = first_value(&text.text);
     let mut report = match first {
@@ -184,13 +194,15 @@ fn read_root(
         }
         return report;
     }
-    let expected = expected_process(report.kind);
-    let reading = Reading { process: fitting_process(expected, reading), ..*reading };
+    let reading = Reading { process: fitting_process(report.kind, reading), ..*reading };
     report.process = reading.process;
-    let is_client = expected == (Protocol::Modbus, Some(Direction::Outbound));
+    let is_client = report.kind.reader() == Some((Protocol::Modbus, Some(Direction::Outbound)));
     tell_about_text(text, extra, mended, is_client, &reading);
 
     let found = match report.kind {
+        FileKind::ModbusClient if !reading.overrides.is_empty() => {
+            modbus_client::read(&overridden(root, reading.overrides), &reading)
+        }
         FileKind::ModbusClient => modbus_client::read(root, &reading),
         FileKind::ModbusClientSingle => modbus_client::read_single(root, &reading),
         FileKind::ModbusServer | FileKind::ModbusServerUnits => modbus_server::read(root, &reading),
@@ -212,21 +224,13 @@ fn read_root(
     report
 }
 
-/// What a process must speak, and which side it must be, to read a kind of file; a DNP3 file suits both sides.
-fn expected_process(kind: FileKind) -> (Protocol, Option<Direction>) {
-    match kind {
-        FileKind::ModbusClient | FileKind::ModbusClientSingle => (Protocol::Modbus, Some(Direction::Outbound)),
-        FileKind::ModbusServer | FileKind::ModbusServerUnits => (Protocol::Modbus, Some(Direction::Inbound)),
-        _ => (Protocol::Dnp3, None),
-    }
-}
-
-/// The process of the directory, unless it cannot read this kind of file, which is told.
-fn fitting_process((protocol, direction): (Protocol, Option<Direction>), reading: &Reading<'_>) -> Option<Process> {
+/// The process, unless it cannot read this kind of file, which is told.
+fn fitting_process(kind: FileKind, reading: &Reading<'_>) -> Option<Process> {
     let process = reading.process?;
-    if process.protocol() == protocol && direction.is_none_or(|direction| direction == process.direction()) {
+    if kind.suits(process) {
         return Some(process);
     }
+    let (protocol, direction) = kind.reader()?;
     let side = match direction {
         Some(Direction::Outbound) => "client",
         Some(Direction::Inbound) => "server",

@@ -1,6 +1,7 @@
 //! What a file is, by its content alone.
 
-use super::{activity::is_process_list, json::Json, modbus_client::register_type};
+use super::{activity::is_process_list, json::Json, modbus_client::register_type, process::Process};
+use crate::api::{Direction, Protocol};
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +26,29 @@ pub enum FileKind {
     NotOurs,
     /// Not readable as JSON, so nothing is known.
     Broken,
+}
+
+impl FileKind {
+    /// What a process must speak, and which side it must be, to read such a file; a DNP3 file suits both sides. `None` for what is no
+    /// config, and for what cannot be told.
+    pub(super) fn reader(self) -> Option<(Protocol, Option<Direction>)> {
+        match self {
+            Self::ModbusClient | Self::ModbusClientSingle => Some((Protocol::Modbus, Some(Direction::Outbound))),
+            Self::ModbusServer | Self::ModbusServerUnits => Some((Protocol::Modbus, Some(Direction::Inbound))),
+            Self::Dnp3Registers | Self::Dnp3Objects | Self::Dnp3FileList => Some((Protocol::Dnp3, None)),
+            Self::ProcessList | Self::NotOurs | Self::Broken => None,
+        }
+    }
+
+    /// Whether a process can read such a file; of a broken one nobody knows better than who starts it.
+    pub(super) fn suits(self, process: Process) -> bool {
+        match self.reader() {
+            Some((protocol, direction)) => {
+                process.protocol() == protocol && direction.is_none_or(|direction| direction == process.direction())
+            }
+            None => self == Self::Broken,
+        }
+    }
 }
 
 /// The register sections of a Modbus server.

@@ -45,4 +45,4 @@ pub use network::{RouteFacts, apply_names, apply_network, compare_ends, host_nam
 pub use port::Services;
 pub use problem::{ProblemCode, markdown as problems_markdown};
 pub use process::Process;
-pub use scan::{Footprint, ScanOptions, footprint, scan};
+pub use scan::{Footprint, Readings, ScanOptions, footprint, scan, scan_again};

@@ -196,7 +196,7 @@ problem_codes! {
         "A DNP3 file list names a file that is not among those scanned."
         "Correct the path; it is relative to the working directory of the process.";
     ListedFileOverridden "config.listed_file_overridden" Info
-        "A file of a DNP3 file list has another address or port than the list's first file, which opens the channel for all."
+        "A DNP3 file has another address or port than the first file of its list or command line, which opens the channel for all."
         "Nothing, if one channel is meant; otherwise start the files as processes of their own.";
     NotStarted "config.not_started" Info
         "A config that nothing starts: no systemd unit, no list of processes and no running process names it."
@@ -207,6 +207,18 @@ problem_codes! {
     StartedTwice "config.started_twice" Warning
         "Two processes use one config, so both poll the same device or listen on the same port."
         "Stop one of them; look whether both systemd and the list of processes start it.";
+    StartedUnusable "config.started_unusable" Alarm
+        "A process is started with a file that is no config of its kind; it refuses the file and restarts every few seconds."
+        "Look for a misspelt key in the file, or start the process that the file is for.";
+    PathCut "config.path_cut" Warning
+        "The legacy Modbus server cuts the path of its config at the first dot, so it opens another file than the one given."
+        "Take the dots out of the file's name and its folders, and start the server with the new name.";
+    OverrideIgnored "config.override_ignored" Warning
+        "A command line has settings behind the file that only gcom_modbus_client takes; for this process the file alone counts."
+        "Move the value into the file, or take it off the command line.";
+    VariableUnknown "config.variable_unknown" Warning
+        "The command of a systemd unit has a variable that neither the unit nor a readable environment file sets; what it adds is not known."
+        "Set it with `Environment=`, or make the file of `EnvironmentFile=` readable; while the process runs, its own command line tells.";
     Overridden "config.overridden" Warning
         "A command line overrides what the file says, so the file alone misleads; the topology follows the command line."
         "Move the value into the file if it is meant to stay.";

@@ -6,8 +6,10 @@ use super::{notes::Notes, port::Services, process::Process};
 pub(super) struct Reading<'r> {
     /// Its path.
     pub path: &'r str,
-    /// The process whose directory it lies in.
+    /// The process that reads it: the one that is started with it, else the one whose directory it lies in.
     pub process: Option<Process>,
+    /// What a command line sets in place of the file.
+    pub overrides: &'r [(String, String)],
     /// The services that this host knows.
     pub services: &'r Services,
     /// Where problems go.

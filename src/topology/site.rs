@@ -17,7 +17,12 @@ pub(super) fn findings(reports: &[FileReport], problems: &mut Vec<Problem>) {
         || reports.iter().filter_map(|report| report.endpoint.as_ref().map(|endpoint| (report.path.as_str(), endpoint)));
     let listed_together = |paths: &[&str]| {
         let is_listed = |list: &FileReport, path: &str| list.listed_files.iter().any(|listed| same_name(listed, path));
-        reports.iter().any(|list| !list.listed_files.is_empty() && paths.iter().all(|path| is_listed(list, path)))
+        let is_behind =
+            |first: &FileReport, path: &str| first.path == path || first.started_together.iter().any(|other| other == path);
+        reports.iter().any(|first| {
+            !first.listed_files.is_empty() && paths.iter().all(|path| is_listed(first, path))
+                || !first.started_together.is_empty() && paths.iter().all(|path| is_behind(first, path))
+        })
     };
 
     let mut listeners: BTreeMap<u16, Vec<(&str, &Endpoint)>> = BTreeMap::new();

@@ -26,7 +26,7 @@ pub(in crate::topology) fn starters(root: &Json<'_>, path: &str) -> Vec<Starter>
         let arguments = process.get("args").map(Json::elements).unwrap_or_default();
         let words: Vec<&str> = process.get("name").into_iter().chain(arguments).filter_map(Json::as_text).collect();
         let launch = read_command_line(&words)?;
-        Some(Starter { kind: StarterKind::Mcp, name: path.to_owned(), pid: None, listed_in: Some(path.to_owned()), launch })
+        Some(Starter { listed_in: Some(path.to_owned()), ..Starter::new(StarterKind::Mcp, path, launch) })
     };
     processes.iter().take(MAX_PROCESSES).filter_map(starter).collect()
 }

@@ -7,6 +7,7 @@
 mod command_line;
 mod judge;
 mod mcp;
+mod overrides;
 mod place;
 mod sources;
 mod systemd;
@@ -16,8 +17,9 @@ pub use command_line::{Launch, read_command_line};
 pub use sources::Sources;
 pub use systemd::UnitFiles;
 
-pub(super) use judge::judge;
+pub(super) use judge::{Files, judge};
 pub(super) use mcp::{is_process_list, starters as listed_starters};
+pub(super) use overrides::overridden;
 pub(super) use place::{Located, in_tree, means};
 
 /// One thing that starts a process with a config, or a process that runs.
@@ -33,4 +35,24 @@ pub struct Starter {
     pub listed_in: Option<String>,
     /// What it starts.
     pub launch: Launch,
+    /// The directory that paths without a beginning are below, where that is known.
+    pub working_dir: Option<String>,
+    /// The variables of its command whose values are not known.
+    pub unknown_variables: Vec<String>,
+}
+
+impl Starter {
+    /// A starter of which no more than this is known.
+    fn new(kind: StarterKind, name: impl Into<String>, launch: Launch) -> Self {
+        let (pid, listed_in, working_dir) = (None, None, None);
+        Self { kind, name: name.into(), pid, listed_in, launch, working_dir, unknown_variables: Vec::new() }
+    }
+
+    /// A path as it is from the root, if the working directory is known.
+    pub(super) fn absolute(&self, path: String) -> String {
+        match &self.working_dir {
+            Some(dir) if !path.starts_with('/') => format!("{}/{path}", dir.trim_end_matches('/')),
+            _ => path,
+        }
+    }
 }

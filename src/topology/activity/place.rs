@@ -17,9 +17,8 @@ pub enum Located {
 
 /// The paths that a starter's file may have, best first.
 pub fn means(starter: &Starter, given: &str) -> Vec<String> {
-    let mut paths = candidates(starter.launch.process, given);
-    paths.dedup();
-    paths
+    let paths = candidates(starter.launch.process, given);
+    paths.into_iter().map(|path| starter.absolute(path)).collect()
 }
 
 /// Finds the file that a list of a scanned tree means. The list gives paths as they are on its own host, for instance
@@ -62,13 +61,9 @@ mod tests {
     #[test]
     fn a_list_and_its_files_share_a_root() {
         let words = ["/usr/local/bin/modbus_client", "/usr/local/etc/config/modbus_client/a.json"];
-        let starter = Starter {
-            kind: StarterKind::Mcp,
-            name: "copy/east/config/mcp/list.json".to_owned(),
-            pid: None,
-            listed_in: Some("copy/east/config/mcp/list.json".to_owned()),
-            launch: read_command_line(&words).unwrap(),
-        };
+        let list = "copy/east/config/mcp/list.json";
+        let launch = read_command_line(&words).unwrap();
+        let starter = Starter { listed_in: Some(list.to_owned()), ..Starter::new(StarterKind::Mcp, list, launch) };
         let files = |paths: &[&str]| paths.iter().enumerate().map(|(index, path)| ((*path).to_owned(), index)).collect();
         let located = |paths: &[&str]| in_tree(&starter, words[1], &files(paths));
         let (east, west) = ("copy/east/config/modbus_client/a.json", "copy/west/config/modbus_client/a.json");

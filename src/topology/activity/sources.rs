@@ -108,6 +108,12 @@ impl Sources {
             }
         }
         files.wanted.retain(|unit| !masked.contains(unit));
+        for path in files.environment_paths() {
+            // A file that cannot be read sets nothing; the variables that are then unknown are told.
+            if let Ok(content) = read_limited(Path::new(&path), MAX_BYTES) {
+                files.environment_files.insert(path, String::from_utf8_lossy(&content.bytes).into_owned());
+            }
+        }
         files
     }
 }
@@ -136,14 +142,10 @@ fn running(proc_dir: &Path) -> Vec<Starter> {
         let command_line = read_limited(&dir.join("cmdline"), MAX_BYTES).ok()?;
         let words: Vec<String> =
             command_line.bytes.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-        let mut launch = read_command_line(&words)?;
-        if let Ok(working_dir) = fs::read_link(dir.join("cwd")) {
-            for file in &mut launch.files {
-                *file = working_dir.join(&*file).to_string_lossy().into_owned();
-            }
-        }
+        let launch = read_command_line(&words)?;
+        let working_dir = fs::read_link(dir.join("cwd")).ok().map(|dir| dir.to_string_lossy().into_owned());
         let name = words.into_iter().next().unwrap_or_default();
-        Some(Starter { kind: StarterKind::Running, name, pid: Some(pid), listed_in: None, launch })
+        Some(Starter { pid: Some(pid), working_dir, ..Starter::new(StarterKind::Running, name, launch) })
     };
     entries(proc_dir).into_iter().filter_map(starter).collect()
 }
@@ -177,7 +179,7 @@ fn text_of(path: &Path, problems: &mut Vec<Problem>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::means, *};
     use std::os::unix::fs::symlink;
 
     fn write(root: &Path, path: &str, text: &str) {
@@ -217,6 +219,26 @@ mod tests {
     }
 
     #[test]
+    fn the_files_of_variables_that_units_name_are_read() {
+        let root = tempfile::tempdir().unwrap();
+        let variables = root.path().join("variables");
+        let unit = format!(
+            "[Service]\nEnvironmentFile={}\nEnvironmentFile=-/nowhere\nExecStart=/bin/gcom_modbus_client a.json $OPTS\n",
+            variables.display()
+        );
+        write(root.path(), "lib/gateway.service", &unit);
+        write(root.path(), "etc/multi-user.target.wants/gateway.service", "");
+        let sources = Sources { systemd_dirs: vec![root.path().join("etc"), root.path().join("lib")], ..Sources::default() };
+        assert_eq!(sources.read().0[0].unknown_variables, ["OPTS"]);
+        fs::write(variables, "OPTS=ip:10.5.7.7\n").unwrap();
+        let starter = sources.read().0.remove(0);
+        assert_eq!(
+            (starter.launch.overrides.as_slice(), starter.unknown_variables.len()),
+            (&[("ip".to_owned(), "10.5.7.7".to_owned())][..], 0)
+        );
+    }
+
+    #[test]
     fn lists_beside_the_config_directories_are_read_and_broken_ones_told() {
         let root = tempfile::tempdir().unwrap();
         let list = r#"{"processes": [{"name": "/bin/modbus_client", "args": ["/etc/config/modbus_client/a.json"]}]}"#;
@@ -246,7 +268,8 @@ mod tests {
         write(root.path(), "self/cmdline", "modbus_client\0a.json\0");
         let (starters, problems) = Sources { proc_dir: Some(root.path().to_owned()), ..Sources::default() }.read();
         let [starter] = &starters[..] else { panic!("{starters:?}") };
-        assert_eq!((starter.pid, starter.launch.files.as_slice()), (Some(17), &["/usr/local/etc/config/bms.json".to_owned()][..]));
+        assert_eq!((starter.pid, means(starter, "bms.json")[0].as_str()), (Some(17), "/usr/local/etc/config/bms.json"));
+        assert_eq!(starter.launch.files, ["bms.json"]);
         assert_eq!((starter.launch.overrides.len(), problems.len()), (1, 0));
     }
 }

@@ -12,6 +12,8 @@ pub struct UnitFiles {
     pub units: BTreeMap<String, String>,
     /// Unit name to its drop-ins, file name to text.
     pub drop_ins: BTreeMap<String, BTreeMap<String, String>>,
+    /// The files of variables that units name, path to text.
+    pub environment_files: BTreeMap<String, String>,
     /// The units that some target wants (`modbus_client@bms.service`).
     pub wanted: BTreeSet<String>,
 }
@@ -24,18 +26,14 @@ impl UnitFiles {
 
     fn starter(&self, unit: &str) -> Option<Starter> {
         let stem = unit.strip_suffix(".service")?;
-        let (template, instance) = match stem.split_once('@') {
-            Some((prefix, instance)) if !instance.is_empty() => (Some(format!("{prefix}@.service")), instance),
-            _ => (None, ""),
-        };
-        let mut command = None;
-        let text = self.units.get(unit).or_else(|| self.units.get(template.as_ref()?)).map(String::as_str);
-        for text in text.into_iter().chain(self.drop_ins_of(unit, template.as_deref())) {
-            read_exec_start(text, &mut command);
-        }
-        let launch = match command {
+        let instance = instance_of(stem);
+        let service = self.service(unit);
+        let mut unknown_variables = Vec::new();
+        let launch = match service.command {
             Some(command) => {
+                let environment = self.environment(&service.environment, &service.environment_files, stem);
                 let words = split_words(&expand(&command, stem, instance));
+                let words = put_in_variables(words, &environment, &mut unknown_variables);
                 // The marks that change how a program is run are no part of its name.
                 let words: Vec<&str> = words
                     .iter()
@@ -50,7 +48,48 @@ impl UnitFiles {
                 read_command_line(&[process.as_str(), &format!("{instance}.json")]).filter(|_| !instance.is_empty())?
             }
         };
-        Some(Starter { kind: StarterKind::Systemd, name: unit.to_owned(), pid: None, listed_in: None, launch })
+        let working_dir = service.working_dir.map(|dir| expand(&dir, stem, instance));
+        Some(Starter { working_dir, unknown_variables, ..Starter::new(StarterKind::Systemd, unit, launch) })
+    }
+
+    /// The files of variables that the units name. Of patterns nothing is read.
+    pub(super) fn environment_paths(&self) -> BTreeSet<String> {
+        let files = self.wanted.iter().filter_map(|unit| {
+            let stem = unit.strip_suffix(".service")?;
+            let files = self.service(unit).environment_files;
+            Some(files.into_iter().map(|file| environment_path(&file, stem)).collect::<Vec<_>>())
+        });
+        files.flatten().collect()
+    }
+
+    /// What the unit and its drop-ins say of how it is run.
+    fn service(&self, unit: &str) -> Service {
+        let stem = unit.strip_suffix(".service").unwrap_or(unit);
+        let template = stem.split_once('@').filter(|(_, instance)| !instance.is_empty());
+        let template = template.map(|(prefix, _)| format!("{prefix}@.service"));
+        let mut service = Service::default();
+        let text = self.units.get(unit).or_else(|| self.units.get(template.as_ref()?)).map(String::as_str);
+        for text in text.into_iter().chain(self.drop_ins_of(unit, template.as_deref())) {
+            service.read(text);
+        }
+        service
+    }
+
+    /// The variables of a unit; those of files go before those of the unit itself.
+    fn environment(&self, assignments: &[String], files: &[String], stem: &str) -> BTreeMap<String, String> {
+        let own = assignments.iter().map(|line| expand(line, stem, instance_of(stem)));
+        let own = own.flat_map(|line| split_words(&line));
+        let from_files = files.iter().filter_map(|file| self.environment_files.get(&environment_path(file, stem)));
+        let from_files = from_files.flat_map(|text| text.lines()).filter(|line| !line.trim_start().starts_with(['#', ';']));
+        // A line of a file is one assignment, with or without quotes around its value.
+        let from_files = from_files.filter_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            let value = value.trim();
+            let bare = ['"', '\''].into_iter().find_map(|mark| value.strip_prefix(mark)?.strip_suffix(mark));
+            Some(format!("{}={}", name.trim(), bare.unwrap_or(value)))
+        });
+        let assignment = |text: String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        own.chain(from_files).filter_map(assignment).collect()
     }
 
     /// The drop-ins of a unit in the order of their file names; those of an instance stand in for those of its template of the same
@@ -64,22 +103,101 @@ impl UnitFiles {
     }
 }
 
-/// Takes over the `ExecStart=` of the section `[Service]`; an empty one forgets those before, and the first one counts.
-fn read_exec_start(text: &str, command: &mut Option<String>) {
-    let text = text.replace("\\\n", " ");
-    let mut in_service = false;
-    for line in text.lines().map(str::trim) {
-        if line.starts_with('[') {
-            in_service = line == "[Service]";
-        } else if let Some((key, value)) = line.split_once('=').filter(|_| in_service)
-            && key.trim_end() == "ExecStart"
-        {
-            match value.trim() {
-                "" => *command = None,
-                value => *command = command.take().or_else(|| Some(value.to_owned())),
+/// The settings of the section `[Service]` that say which process gets which words.
+#[derive(Default)]
+struct Service {
+    command: Option<String>,
+    working_dir: Option<String>,
+    /// The values of `Environment=`, each with one assignment or several.
+    environment: Vec<String>,
+    /// The values of `EnvironmentFile=`.
+    environment_files: Vec<String>,
+}
+
+impl Service {
+    /// Takes over what a text says. An empty value forgets those before; of commands the first one counts.
+    fn read(&mut self, text: &str) {
+        let text = text.replace("\\\n", " ");
+        let mut in_service = false;
+        for line in text.lines().map(str::trim) {
+            if line.starts_with('[') {
+                in_service = line == "[Service]";
+                continue;
+            }
+            let Some((key, value)) = line.split_once('=').filter(|_| in_service) else { continue };
+            let value = Some(value.trim()).filter(|value| !value.is_empty()).map(str::to_owned);
+            let add = |values: &mut Vec<String>, value: Option<String>| match value {
+                Some(value) => values.push(value),
+                None => values.clear(),
+            };
+            match key.trim_end() {
+                "ExecStart" => self.command = value.map(|value| self.command.take().unwrap_or(value)),
+                // A home directory is not known here.
+                "WorkingDirectory" => {
+                    self.working_dir = value.map(|dir| dir.trim_start_matches('-').to_owned()).filter(|dir| dir.starts_with('/'));
+                }
+                "Environment" => add(&mut self.environment, value),
+                "EnvironmentFile" => add(&mut self.environment_files, value),
+                _ => {}
             }
         }
     }
+}
+
+/// What stands behind the `@` of a unit's name.
+fn instance_of(stem: &str) -> &str {
+    stem.split_once('@').map(|(_, instance)| instance).unwrap_or_default()
+}
+
+/// The path of an `EnvironmentFile=`; a dash before it says that the file may be missing.
+fn environment_path(value: &str, stem: &str) -> String {
+    expand(value.strip_prefix('-').unwrap_or(value), stem, instance_of(stem))
+}
+
+/// Puts in the values of variables: `${NAME}` anywhere, and `$NAME` that is a word of its own, which becomes as many words as its value
+/// has. A variable that nothing sets is empty, as it is for systemd.
+fn put_in_variables(words: Vec<String>, environment: &BTreeMap<String, String>, unknown: &mut Vec<String>) -> Vec<String> {
+    let mut value_of = |name: &str| match environment.get(name) {
+        Some(value) => value.clone(),
+        None => {
+            if !unknown.iter().any(|known| known == name) {
+                unknown.push(name.to_owned());
+            }
+            String::new()
+        }
+    };
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let mut put_in = Vec::with_capacity(words.len());
+    for word in words {
+        if let Some(name) = word.strip_prefix('$').filter(|name| is_name(name)) {
+            put_in.extend(split_words(&value_of(name)));
+            continue;
+        }
+        let mut whole = String::with_capacity(word.len());
+        let mut rest = word.as_str();
+        while let Some((before, after)) = rest.split_once('$') {
+            whole.push_str(before);
+            rest = after;
+            if let Some(after) = rest.strip_prefix('$') {
+                whole.push('$');
+                rest = after;
+            } else if let Some((name, after)) =
+                rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).filter(|(name, _)| is_name(name))
+            {
+                whole.push_str(&value_of(name));
+                rest = after;
+            } else {
+                whole.push('$');
+            }
+        }
+        whole.push_str(rest);
+        put_in.push(whole);
+    }
+    put_in
 }
 
 /// Puts in what the specifiers stand for: `%i` and `%I` the instance, `%p` the name before the `@`, `%n` and `%N` the unit.
@@ -193,6 +311,29 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_units_and_of_their_files_are_put_in() {
+        let unit = "[Service]\nEnvironment=\"OPTS=ip:10.5.7.7 port:1502\" DIR=/etc/own\nEnvironmentFile=-/etc/default/%p\n\
+            ExecStart=/usr/local/bin/gcom_modbus_client ${DIR}/%i.json $OPTS ${NOBODY} $$x\n";
+        let drop_in =
+            [("gcom_modbus_client@a.service", "x.conf", "[Service]\nEnvironment=DIR=/etc/dropped\nWorkingDirectory=/srv\n")];
+        let mut files = files(&[("gcom_modbus_client@.service", unit)], &drop_in, &["gcom_modbus_client@a.service"]);
+        assert_eq!(files.environment_paths().into_iter().collect::<Vec<_>>(), ["/etc/default/gcom_modbus_client"]);
+        let overrides = |starter: &Starter| {
+            starter.launch.overrides.iter().map(|(key, value)| format!("{key}:{value}")).collect::<Vec<_>>().join(" ")
+        };
+        let starter = files.starters().remove(0);
+        assert_eq!((overrides(&starter).as_str(), starter.working_dir.as_deref()), ("ip:10.5.7.7 port:1502", Some("/srv")));
+        assert_eq!(
+            (starter.launch.files.as_slice(), starter.unknown_variables.as_slice()),
+            (&["/etc/dropped/a.json".to_owned(), "$x".to_owned()][..], &["NOBODY".to_owned()][..])
+        );
+        let text = "# of the site\nOPTS = 'ip:10.5.8.8'\nNOBODY=\n".to_owned();
+        files.environment_files.insert("/etc/default/gcom_modbus_client".to_owned(), text);
+        let starter = files.starters().remove(0);
+        assert_eq!((overrides(&starter).as_str(), starter.unknown_variables.len()), ("ip:10.5.8.8", 0));
+    }
+
+    #[test]
     fn specifiers_and_escapes_are_undone() {
         assert_eq!(
             expand("%p %i %I %N %n %% %z %", r"a@b\x2dc-d", r"b\x2dc-d"),
@@ -210,7 +351,7 @@ mod tests {
         #[test]
         fn any_unit_is_read(text: String, instance: String) {
             let unit = format!("modbus_client@{instance}.service");
-            let command = format!("[Service]\nExecStart={text}");
+            let command = format!("[Service]\nEnvironment={text}\nExecStart={text} ${{A}}{text}");
             let _ = files(&[("modbus_client@.service", &command)], &[], &[&unit]).starters();
         }
     }

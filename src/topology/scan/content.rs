@@ -6,22 +6,27 @@ use std::{
     io::{self, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
+    time::{Duration, SystemTime},
 };
 
 /// The bytes of a file, and whether it stayed as it was while they were read.
 pub(in crate::topology) struct Content {
     pub bytes: Vec<u8>,
-    is_settled: bool,
+    pub(super) is_settled: bool,
+    modified: Option<SystemTime>,
 }
 
-/// Reads a file, a second time if it changed meanwhile, and says whether it then stayed as it was.
-pub(super) fn read_settled(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, bool), Problem> {
-    let first = read_limited(path, max_bytes)?;
-    if first.is_settled {
-        return Ok((first.bytes, true));
+impl Content {
+    /// Whether something was written less than `span` ago.
+    pub(super) fn is_younger_than(&self, span: Duration) -> bool {
+        self.modified.and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age < span)
     }
-    let second = read_limited(path, max_bytes)?;
-    Ok((second.bytes, second.is_settled))
+}
+
+/// Reads a file, a second time if it changed meanwhile; the content says whether it then stayed as it was.
+pub(super) fn read_settled(path: &Path, max_bytes: u64) -> Result<Content, Problem> {
+    let first = read_limited(path, max_bytes)?;
+    if first.is_settled { Ok(first) } else { read_limited(path, max_bytes) }
 }
 
 pub(in crate::topology) fn read_limited(path: &Path, max_bytes: u64) -> Result<Content, Problem> {
@@ -44,7 +49,7 @@ pub(in crate::topology) fn read_limited(path: &Path, max_bytes: u64) -> Result<C
         return Err(too_large());
     }
     let is_settled = is_same(&before, &file, &bytes);
-    Ok(Content { bytes, is_settled })
+    Ok(Content { bytes, is_settled, modified: before.modified().ok() })
 }
 
 fn is_same(before: &Metadata, file: &File, bytes: &[u8]) -> bool {
@@ -52,4 +57,33 @@ fn is_same(before: &Metadata, file: &File, bytes: &[u8]) -> bool {
     file.metadata().is_ok_and(|after| {
         time(before) == time(&after) && after.len() == before.len() && usize::try_from(after.len()) == Ok(bytes.len())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::Write as _,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    #[test]
+    fn a_file_that_grows_while_it_is_read_is_not_settled() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        std::fs::write(&path, vec![b' '; 1 << 20]).unwrap();
+        assert!(read_settled(&path, 1 << 30).is_ok_and(|content| content.is_settled));
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+                while !is_over.load(Ordering::Relaxed) && file.metadata().unwrap().len() < 1 << 26 {
+                    file.write_all(&[b' '; 512]).unwrap();
+                }
+            });
+            let caught = (0..1000).any(|_| read_settled(&path, 1 << 30).is_ok_and(|content| !content.is_settled));
+            is_over.store(true, Ordering::Relaxed);
+            assert!(caught);
+        });
+    }
 }

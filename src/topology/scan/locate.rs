@@ -27,7 +27,7 @@ impl<'s> Locator<'s> {
 
     /// The file that a starter means by what it was given.
     pub fn locate(&self, starter: &Starter, given: &str) -> Located {
-        if given.ends_with('/') || Path::new(given).is_dir() {
+        if given.ends_with('/') || Path::new(&starter.absolute(given.to_owned())).is_dir() {
             return Located::Elsewhere;
         }
         if starter.listed_in.is_some() {

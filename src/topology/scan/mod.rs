@@ -2,24 +2,25 @@
 
 mod content;
 mod locate;
+mod reader;
 mod walk;
 
 pub(in crate::topology) use content::read_limited;
+pub use reader::Readings;
 
 use super::{
-    activity::{Sources, Starter, judge, means},
+    activity::{Files, Sources, Starter, judge, means},
     assemble::{assemble, sort_problems},
-    file::{FileReport, read_file_with},
     port::Services,
-    problem::ProblemCode,
 };
-use crate::api::{Problem, Topology, UtcTime};
-use content::read_settled;
+use crate::api::{Topology, UtcTime};
 use locate::Locator;
+use reader::Reader;
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 use walk::Walk;
 
@@ -46,6 +47,8 @@ pub struct ScanOptions {
     pub sources: Sources,
     /// Whether the files that this host's processes are started with are read too where they lie outside of the directories.
     pub follow_started: bool,
+    /// A file that is no whole config and was written less than this ago is taken as one that is still being copied; by default none is.
+    pub settle: Duration,
 }
 
 impl Default for ScanOptions {
@@ -61,12 +64,18 @@ impl Default for ScanOptions {
             services_file: PathBuf::from("/etc/services"),
             sources: Sources::default(),
             follow_started: false,
+            settle: Duration::ZERO,
         }
     }
 }
 
 /// Reads every `*.json` file below the directories of the options into a topology of the time `now`. Blocks; whatever cannot be read is a problem in the result.
 pub fn scan(options: &ScanOptions, now: UtcTime) -> Topology {
+    scan_again(options, now, &mut Readings::default())
+}
+
+/// Scans as [`scan`] does, and takes the reading before for files that are being written just now.
+pub fn scan_again(options: &ScanOptions, now: UtcTime, readings: &mut Readings) -> Topology {
     let services = read_limited(&options.services_file, options.max_file_bytes)
         .map_or_else(|_| Services::default(), |text| Services::parse(&String::from_utf8_lossy(&text.bytes)));
     let (mut starters, mut problems) = options.sources.read();
@@ -78,9 +87,10 @@ pub fn scan(options: &ScanOptions, now: UtcTime) -> Topology {
     }
     problems.append(&mut walk.problems);
 
+    let reader = Reader::new(options, &services, readings);
     let mut reports = Vec::with_capacity(walk.files.len());
     for path in &walk.files {
-        match read_report(path, options, &services, &mut problems) {
+        match reader.read(path, None) {
             Ok(report) => reports.push(report),
             Err(problem) => problems.push(problem),
         }
@@ -93,28 +103,19 @@ pub fn scan(options: &ScanOptions, now: UtcTime) -> Topology {
         }
     }
     let locator = Locator::new(&walk.files, &options.dirs);
-    let (configs, more) = judge(&mut reports, &starters, &|starter, given| locator.locate(starter, given));
+    let files = Files {
+        locate: &|starter, given| locator.locate(starter, given),
+        read_as: &|path, launch| reader.read(Path::new(path), Some(launch)).ok(),
+    };
+    let (configs, more) = judge(&mut reports, &starters, &files);
     problems.extend(more);
+    *readings = reader.into_readings();
     let mut topology = assemble(reports, now);
     topology.files_scanned = u32::try_from(files_scanned).unwrap_or(u32::MAX);
     topology.configs = configs;
     topology.problems.extend(problems);
     sort_problems(&mut topology.problems);
     topology
-}
-
-fn read_report(
-    path: &Path,
-    options: &ScanOptions,
-    services: &Services,
-    problems: &mut Vec<Problem>,
-) -> Result<FileReport, Problem> {
-    let (bytes, is_settled) = read_settled(path, options.max_file_bytes)?;
-    let path = path.to_string_lossy();
-    if !is_settled {
-        problems.push(ProblemCode::FileChanging.at(&path, "the file changed while it was read"));
-    }
-    Ok(read_file_with(&path, &bytes, services))
 }
 
 /// The files that the processes of this host were started with, wherever they lie. Of a list one cannot tell whether it is this
@@ -309,6 +310,73 @@ mod tests {
         found.sort_unstable();
         assert_eq!(found, ["config.overridden", "config.overridden", "config.started_missing"]);
         assert_eq!(topology.files_scanned, 2);
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_keeps_its_last_good_reading_until_it_is_quiet() {
+        let root = tree();
+        let path = root.path().join("modbus_client/a.json");
+        fs::remove_dir(root.path().join("modbus_client/backup")).unwrap();
+        let options =
+            ScanOptions { dirs: vec![root.path().to_owned()], settle: Duration::from_secs(3600), ..ScanOptions::default() };
+        let mut readings = Readings::default();
+        let mut scanned = || scan_again(&options, UtcTime::from_unix_ns(0), &mut readings);
+        let whole = scanned();
+        assert_eq!((whole.endpoints.len(), codes(&whole).len()), (1, 0));
+        for half in [&CLIENT[..CLIENT.len() / 2], "", "{"] {
+            fs::write(&path, half).unwrap();
+            let topology = scanned();
+            assert_eq!((&topology.endpoints, codes(&topology)), (&whole.endpoints, vec!["config.file_changing"]), "{half}");
+        }
+        fs::write(&path, CLIENT.replace("10.0.0.9", "10.0.0.8")).unwrap();
+        let copied = scanned();
+        assert_eq!((copied.endpoints[0].endpoint_id.as_str(), codes(&copied).len()), ("modbus_10.0.0.8_502", 0));
+        fs::write(&path, "{").unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        let quiet = scanned();
+        assert_eq!((quiet.endpoints.len(), codes(&quiet)), (0, vec!["config.json_syntax"]));
+        // Nothing is known of one that was never whole.
+        fs::write(&path, "{").unwrap();
+        let new = scanned();
+        assert_eq!((new.endpoints.len(), codes(&new)), (0, vec!["config.file_changing"]));
+    }
+
+    #[test]
+    fn what_the_starting_process_makes_of_a_file_stands_too_while_it_is_written() {
+        let (root, proc_dir) = (tree(), tempfile::tempdir().unwrap());
+        let path = root.path().join("modbus_client/a.json");
+        fs::write(&path, CLIENT.replace("10.0.0.9", "10.x.x.x")).unwrap();
+        fs::create_dir(proc_dir.path().join("7")).unwrap();
+        let command_line = ["gcom_modbus_client", path.to_str().unwrap(), "ip:10.0.0.1"].join("\0");
+        fs::write(proc_dir.path().join("7/cmdline"), command_line).unwrap();
+        let sources = Sources { proc_dir: Some(proc_dir.path().to_owned()), ..Sources::default() };
+        let settle = Duration::from_secs(3600);
+        let options = ScanOptions { dirs: vec![root.path().to_owned()], sources, settle, ..ScanOptions::default() };
+        let mut readings = Readings::default();
+        let whole = scan_again(&options, UtcTime::from_unix_ns(0), &mut readings);
+        assert_eq!(whole.endpoints[0].endpoint_id, "modbus_10.0.0.1_502");
+        fs::write(&path, "{").unwrap();
+        let half = scan_again(&options, UtcTime::from_unix_ns(0), &mut readings);
+        assert_eq!((&half.endpoints, &half.configs), (&whole.endpoints, &whole.configs));
+    }
+
+    #[test]
+    fn the_legacy_server_stops_at_the_first_dot_of_a_path() {
+        let root = tempfile::tempdir().unwrap();
+        let server = r#"{"system": {"id": "poi", "ip_address": "0.0.0.0"}, "registers": {}}"#;
+        fs::create_dir_all(root.path().join("modbus_server")).unwrap();
+        fs::create_dir_all(root.path().join("mcp")).unwrap();
+        fs::write(root.path().join("modbus_server/poi.v2.json"), server).unwrap();
+        let list = r#"{"processes": [{"name": "/bin/modbus_server", "args": ["/etc/config/modbus_server/poi.v2.json"]}]}"#;
+        fs::write(root.path().join("mcp/list.json"), list).unwrap();
+        let topology = scanned(root.path(), |_| {});
+        assert_eq!(topology.configs[0].activity, Activity::NotStarted);
+        assert_eq!(codes(&topology), ["config.path_cut", "config.started_missing", "config.not_started"]);
+        fs::write(root.path().join("modbus_server/poi.json"), server).unwrap();
+        let topology = scanned(root.path(), |_| {});
+        let uses: Vec<_> = topology.configs.iter().map(|config| config.activity).collect();
+        assert_eq!(uses, [Activity::Started, Activity::NotStarted]);
+        assert!(codes(&topology).contains(&"config.path_cut") && !codes(&topology).contains(&"config.started_missing"));
     }
 
     #[test]
