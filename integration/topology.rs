@@ -177,7 +177,29 @@ async fn what_changes_in_the_config_directories_is_noticed_and_told() {
     assert_eq!(change["changed"][0]["id"], "modbus_127.0.0.10_1502", "{change:#}");
     assert_eq!(change["changed"][0]["fields"][0]["after"][0]["poll_ms"], 400, "{change:#}");
 
+    // A copy that pauses: what the file said stands until it is whole again, and nothing is alarmed about.
+    let slower = text.replace("\"frequency\":1000", "\"frequency\":500");
+    let (half, rest) = slower.split_at(slower.len() / 2);
+    let mut file = fs::File::create(config_dir.join(&path)).unwrap();
+    file.write_all(half.as_bytes()).unwrap();
+    fs::write(config_dir.join("modbus_client/note.txt"), "wakes the watch, as a new file would").unwrap();
+    let change = next_change(&mut listener).await;
+    assert_eq!((&change["removed"], &change["changed"]), (&json!([]), &json!([])), "{change:#}");
+    assert_eq!(
+        (&change["problems_added"][0]["code"], &change["problems_added"][1]),
+        (&json!("config.file_changing"), &Value::Null)
+    );
+    file.write_all(rest.as_bytes()).unwrap();
+    drop(file);
+    let change = next_change(&mut listener).await;
+    assert_eq!((&change["removed"], &change["problems_added"]), (&json!([]), &json!([])), "{change:#}");
+    assert_eq!(change["changed"][0]["fields"][0]["after"][0]["poll_ms"], 500, "{change:#}");
+    assert_eq!(change["problems_resolved"][0]["code"], "config.file_changing");
+
+    // What stays broken is told when it has been quiet for a while.
     fs::write(config_dir.join(&path), "{").unwrap();
+    let change = next_change(&mut listener).await;
+    assert_eq!((&change["removed"], &change["problems_added"][0]["code"]), (&json!([]), &json!("config.file_changing")));
     let change = next_change(&mut listener).await;
     assert_eq!(change["removed"], json!(["modbus_127.0.0.10_1502"]));
     assert_eq!(change["problems_added"][0]["code"], "config.json_syntax");

@@ -5,11 +5,11 @@ use super::{
     dir_watch::DirWatch,
     replies::Core,
     results::{body_of, fit_change},
-    sites::Look,
+    sites::{Look, SETTLE, is_changing},
 };
 use crate::api::{Interface, InterfaceList};
 use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at};
 
 /// A change is read when nothing more has changed for this long, ...
 const QUIET: Duration = Duration::from_secs(1);
@@ -40,6 +40,8 @@ pub(super) async fn keep_fresh(core: Arc<Core>) {
         is_first = false;
         core.changed.notify_one();
         let mut known = publish_interfaces(&core).await;
+        // What was being written is quiet by then, or looked at once more.
+        let (is_changing, settled) = (is_changing(&sites.latest().topology), Instant::now() + SETTLE);
         loop {
             tokio::select! {
                 _ = wanted.changed() => break,
@@ -49,6 +51,7 @@ pub(super) async fn keep_fresh(core: Arc<Core>) {
                     break;
                 }
                 () = sites.reader.names.later() => break,
+                () = sleep_until(settled), if is_changing => break,
                 _ = period.tick() => {
                     let before = known;
                     known = publish_interfaces(&core).await;

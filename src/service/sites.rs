@@ -6,7 +6,7 @@ use crate::{
     probe::Network,
     service::results::BODY_MAX,
     topology::{
-        self, Footprint, RouteFacts, ScanOptions,
+        self, Footprint, ProblemCode, Readings, RouteFacts, ScanOptions,
         activity::{Sources, Starter},
     },
 };
@@ -18,9 +18,14 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 use tokio::sync::watch;
+
+/// A config that is no whole one is judged when nothing was written to it for this long; a copy over a slow line may pause.
+pub(super) const SETTLE: Duration = Duration::from_secs(5);
+/// The same where somebody waits for the one reading that is made.
+const SETTLE_ONCE: Duration = Duration::from_secs(1);
 
 /// One reading of the site: the topology and the body that a `get` of it is answered with.
 pub(super) struct Site {
@@ -46,7 +51,7 @@ impl Sites {
         let body = fit_topology(&settings.base_uri, &topology, BODY_MAX);
         Self {
             base_uri: settings.base_uri.clone(),
-            reader: SiteReader::new(&settings.config_dirs, &settings.mcp_dirs).and_what_is_started(),
+            reader: SiteReader::new(&settings.config_dirs, &settings.mcp_dirs).of_the_service(),
             latest: Mutex::new(Arc::new(Site { topology, body })),
             wanted: watch::Sender::new(0),
             done: watch::Sender::new(0),
@@ -127,9 +132,16 @@ pub(super) struct Look {
     starters: Vec<Starter>,
 }
 
+/// Whether some config was being written while it was read.
+pub(super) fn is_changing(topology: &Topology) -> bool {
+    topology.problems.iter().any(|problem| problem.code == ProblemCode::FileChanging.code())
+}
+
 /// Reads a site: the configs, what starts their processes, the names in them and the kernel's way to each endpoint.
 pub(super) struct SiteReader {
     options: ScanOptions,
+    /// What each config said when it was last whole.
+    readings: Arc<Mutex<Readings>>,
     pub(super) names: Names,
 }
 
@@ -137,12 +149,15 @@ impl SiteReader {
     /// For these config directories, and the process lists of these directories and of those beside the config directories.
     pub(super) fn new(config_dirs: &[PathBuf], mcp_dirs: &[PathBuf]) -> Self {
         let sources = Sources { mcp_dirs: mcp_dirs.to_vec(), ..Sources::of_this_host() }.with_lists_beside(config_dirs);
-        Self { options: ScanOptions { dirs: config_dirs.to_vec(), sources, ..ScanOptions::default() }, names: Names::of_system() }
+        let options = ScanOptions { dirs: config_dirs.to_vec(), sources, settle: SETTLE_ONCE, ..ScanOptions::default() };
+        Self { options, readings: Arc::default(), names: Names::of_system() }
     }
 
-    /// Reads the configs of this host's processes too that lie elsewhere.
-    pub(super) fn and_what_is_started(mut self) -> Self {
+    /// Reads the configs of this host's processes too that lie elsewhere, and has patience with files that are being copied: there is a
+    /// next reading.
+    fn of_the_service(mut self) -> Self {
         self.options.follow_started = true;
+        self.options.settle = SETTLE;
         self
     }
 
@@ -160,9 +175,9 @@ impl SiteReader {
 
     /// Reads everything. `None` if the reading itself failed, which is logged.
     pub(super) async fn read(&self) -> Option<Topology> {
-        let options = self.options.clone();
+        let (options, readings) = (self.options.clone(), Arc::clone(&self.readings));
         let (mut topology, names) = off_the_runtime(move || {
-            let topology = topology::scan(&options, now());
+            let topology = topology::scan_again(&options, now(), &mut readings.lock().unwrap_or_else(PoisonError::into_inner));
             let names = topology::host_names(&topology);
             (topology, names)
         })
@@ -202,16 +217,26 @@ async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 's
 
 /// Reads the config directories and asks the kernel for the way to each endpoint, once.
 pub async fn read_topology(config_dirs: &[PathBuf]) -> Topology {
-    let read = SiteReader::new(config_dirs, &Settings::default().mcp_dirs).read().await;
+    let reader = SiteReader::new(config_dirs, &Settings::default().mcp_dirs);
+    let mut read = reader.read().await;
+    if read.as_ref().is_some_and(is_changing) {
+        tokio::time::sleep(SETTLE_ONCE).await;
+        read = reader.read().await;
+    }
     read.unwrap_or_else(|| topology::assemble(Vec::new(), now()))
 }
 
 /// Reads config directories of other hosts: nothing of this host is looked at, no name resolved.
 pub async fn read_topology_of_others(config_dirs: &[PathBuf]) -> Topology {
     let sources = Sources::default().with_lists_beside(config_dirs);
-    let options = ScanOptions { dirs: config_dirs.to_vec(), sources, ..ScanOptions::default() };
+    let options = ScanOptions { dirs: config_dirs.to_vec(), sources, settle: SETTLE_ONCE, ..ScanOptions::default() };
     let scanned = tokio::task::spawn_blocking(move || {
-        let mut topology = topology::scan(&options, now());
+        let mut readings = Readings::default();
+        let mut topology = topology::scan_again(&options, now(), &mut readings);
+        if is_changing(&topology) {
+            std::thread::sleep(SETTLE_ONCE);
+            topology = topology::scan_again(&options, now(), &mut readings);
+        }
         topology::compare_ends(&mut topology);
         topology
     });
