@@ -53,7 +53,8 @@ fn targets(alive: u16, dead: u16) -> Vec<SocketAddr> {
 }
 
 fn request(targets: &[SocketAddr], base: ConnectivityRequest) -> ConnectivityRequest {
-    let extra = |target: &SocketAddr| ExtraEndpoint { address: target.ip(), port: target.port(), protocol: Protocol::Modbus };
+    let extra =
+        |target: &SocketAddr| ExtraEndpoint { address: target.ip().to_string(), port: target.port(), protocol: Protocol::Modbus };
     ConnectivityRequest { extra: targets.iter().map(extra).collect(), ..base }
 }
 

@@ -340,14 +340,21 @@ async fn a_secure_shell_and_a_web_server_are_known_by_what_they_say() {
     let settings = json!({"extra_endpoints": [{"address": "127.0.0.1", "port": web, "protocol": "http"}]});
     let service =
         Service::start(&bus.socket, &[modbus_client("meter", "127.0.0.9", 1502)], &Options { settings, ..Options::default() });
-    service.ready().await;
+    let topology = service.ready().await;
+    let page = format!("http_127.0.0.1_{web}");
+    assert_eq!((&topology["endpoints"][0]["endpoint_id"], &topology["endpoints"][0]["interface"]), (&json!(page), &json!("lo")));
+    assert_eq!(service.get(&format!("/topology/endpoints/{page}")).await["port"], web);
+    assert_eq!(service.get("/summary").await["endpoints_total"], 2);
     let extra = json!([
+        {"address": "localhost", "port": web, "protocol": "http"},
         {"address": "127.0.0.1", "port": ssh, "protocol": "ssh"},
         {"address": "127.0.0.1", "port": mail_port, "protocol": "http"},
     ]);
     let request = json!({"extra": extra, "protocols": ["ssh", "http"], "settle_ms": 0, "ping": false, "timeout_ms": 3000});
     let result = service.test(&request.to_string()).await;
 
+    let named = endpoint(&result, &format!("http_localhost_{web}"));
+    assert_eq!((&named["verdict"], &named["connect"]["greeting"]["state"]), (&json!("ok"), &json!("answered")), "{named:#}");
     let web = endpoint(&result, &format!("http_127.0.0.1_{web}"));
     assert_eq!((&web["verdict"], &web["connect"]["greeting"]["state"]), (&json!("ok"), &json!("answered")), "{web:#}");
     assert!(web["reason"].as_str().unwrap().contains("answers with `HTTP/1.0 200 OK`"), "{web:#}");

@@ -1,8 +1,11 @@
 //! What may be asked, and the one way in which every body is read.
 
-use super::{ApiError, JobKind, JobState, Protocol, undress};
+use super::{Activity, ApiError, Direction, Endpoint, JobKind, JobState, PortSource, Protocol, Transport, endpoint_id, undress};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
 use serde_json::Value;
 use std::net::IpAddr;
 
@@ -13,14 +16,63 @@ pub const MAX_BODY_DEPTH: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExtraEndpoint {
-    /// The address.
-    pub address: IpAddr,
+    /// The IP address, or a host name.
+    #[serde(deserialize_with = "host")]
+    #[schemars(length(min = 1, max = 253))]
+    pub address: String,
     /// The TCP port.
     #[schemars(range(min = 1))]
     pub port: u16,
     /// What is spoken there.
     #[serde(default = "tcp")]
     pub protocol: Protocol,
+}
+
+/// An IP address in its usual spelling, or what may be a host name.
+fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.to_string());
+    }
+    let is_label = |label: &str| {
+        !label.is_empty() && label.len() <= 63 && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    // What ends with a number is meant as an address.
+    let is_name = text.len() <= 253
+        && text.split('.').all(is_label)
+        && text.rsplit('.').next().is_some_and(|label| !label.chars().all(|c| c.is_ascii_digit()));
+    if is_name { Ok(text) } else { Err(D::Error::custom("`address` is neither an IP address nor a host name")) }
+}
+
+impl ExtraEndpoint {
+    /// The endpoint that it stands for. A host name has no address yet.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            endpoint_id: endpoint_id(self.protocol, Direction::Outbound, &self.address, Some(self.port)),
+            protocol: self.protocol,
+            direction: Direction::Outbound,
+            transport: Transport::Tcp,
+            name: None,
+            host: Some(self.address.clone()),
+            address: self.address.parse().ok(),
+            port: Some(self.port),
+            port_source: PortSource::Explicit,
+            unit_ids: Vec::new(),
+            uses_default_unit: false,
+            accepts_any_unit: false,
+            dnp3_addresses: Vec::new(),
+            serial: None,
+            config_files: Vec::new(),
+            activity: Activity::Unknown,
+            process: None,
+            components: Vec::new(),
+            max_connections: None,
+            fims_uris: Vec::new(),
+            interface: None,
+            source_address: None,
+            gateway: None,
+        }
+    }
 }
 
 fn tcp() -> Protocol {
@@ -315,6 +367,20 @@ mod tests {
     }
 
     #[test]
+    fn an_extra_endpoint_has_an_address_or_a_host_name() {
+        let address = |text: &str| {
+            let request = read(&json!({"extra": [{"address": text, "port": 22}]}).to_string())?;
+            Ok::<_, ApiError>((request.extra[0].address.clone(), request.extra[0].endpoint().address))
+        };
+        assert_eq!(address("10.0.0.1").unwrap(), ("10.0.0.1".to_owned(), Some([10, 0, 0, 1].into())));
+        assert_eq!(address("FE80:0::1").unwrap().0, "fe80::1");
+        assert_eq!(address("gateway-1.site").unwrap(), ("gateway-1.site".to_owned(), None));
+        for text in ["", "10.0.0.256", "10.0.0", "a b", "a..b", "10.0.0.1:22", "ssh://host"] {
+            assert!(address(text).is_err_and(|error| error.to_string().contains("host name")), "{text}");
+        }
+    }
+
+    #[test]
     fn naked_clothed_true_and_absent_mean_the_defaults() {
         for text in ["true", r#"{"value": true}"#, "{}", r#"{"ping": {"value": true}}"#, "null"] {
             assert_eq!(read(text).unwrap(), ConnectivityRequest::default(), "{text}");
@@ -331,7 +397,7 @@ mod tests {
         assert_eq!(field(r#"{"timeout_ms": -1}"#).as_deref(), Some("timeout_ms"));
         assert_eq!(field(r#"{"timeout_ms": 99999999999999999999999}"#).as_deref(), Some("timeout_ms"));
         assert_eq!(field(r#"{"extra": [{"address": "10.0.0.1", "port": 0}]}"#).as_deref(), Some("extra[0].port"));
-        assert_eq!(field(r#"{"extra": [{"address": "here", "port": 22}]}"#).as_deref(), Some("extra[0].address"));
+        assert_eq!(field(r#"{"extra": [{"address": "not here", "port": 22}]}"#).as_deref(), Some("extra[0].address"));
         assert_eq!(field(r#"{"protocols": ["modbus", "profinet"]}"#).as_deref(), Some("protocols[1]"));
         assert_eq!(field(r#"{"targets": []}"#).as_deref(), Some("targets"));
     }

@@ -1,9 +1,6 @@
 //! What is to be done with each endpoint: a plain function of the request and the topology.
 
-use crate::api::{
-    Activity, ApiError, ConnectState, ConnectivityRequest, Direction, Endpoint, ExtraEndpoint, Interface, PortSource, Protocol,
-    Transport, endpoint_id,
-};
+use crate::api::{ApiError, ConnectState, ConnectivityRequest, Direction, Endpoint, ExtraEndpoint, Interface, Protocol, Transport};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
@@ -60,7 +57,7 @@ pub fn plan(request: &ConnectivityRequest, topology: &[Endpoint]) -> Result<Plan
     let mut plan = Plan::default();
     let mut endpoints: Vec<Endpoint> = topology.to_vec();
     let mut known: HashSet<String> = topology.iter().map(|endpoint| endpoint.endpoint_id.clone()).collect();
-    let extra: Vec<Endpoint> = request.extra.iter().map(extra_endpoint).collect();
+    let extra: Vec<Endpoint> = request.extra.iter().map(ExtraEndpoint::endpoint).collect();
     let asked_for: HashSet<String> = extra.iter().map(|endpoint| endpoint.endpoint_id.clone()).collect();
     endpoints.extend(extra.into_iter().filter(|endpoint| known.insert(endpoint.endpoint_id.clone())));
     // Before anything is filtered out: an outstation is one by whatever name its port is asked for.
@@ -155,35 +152,6 @@ fn is_device(address: IpAddr) -> bool {
     !(broadcast || address.is_multicast() || address.is_unspecified())
 }
 
-fn extra_endpoint(extra: &ExtraEndpoint) -> Endpoint {
-    let host = extra.address.to_string();
-    Endpoint {
-        endpoint_id: endpoint_id(extra.protocol, Direction::Outbound, &host, Some(extra.port)),
-        protocol: extra.protocol,
-        direction: Direction::Outbound,
-        transport: Transport::Tcp,
-        name: None,
-        host: Some(host),
-        address: Some(extra.address),
-        port: Some(extra.port),
-        port_source: PortSource::Explicit,
-        unit_ids: Vec::new(),
-        uses_default_unit: false,
-        accepts_any_unit: false,
-        dnp3_addresses: Vec::new(),
-        serial: None,
-        config_files: Vec::new(),
-        activity: Activity::Unknown,
-        process: None,
-        components: Vec::new(),
-        max_connections: None,
-        fims_uris: Vec::new(),
-        interface: None,
-        source_address: None,
-        gateway: None,
-    }
-}
-
 /// The interfaces on which the traffic of these endpoints passes: by the kernel's route to a device, by the bind address of a
 /// port that this controller listens on. For a wildcard bind it is every interface that is up and has an address.
 pub fn capture_interfaces<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>, interfaces: &[Interface]) -> Vec<String> {
@@ -276,17 +244,16 @@ fn in_network(address: IpAddr, network: &str, prefix: &str) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::api::ErrorCode;
+    use crate::api::{ErrorCode, endpoint_id};
     use proptest::prelude::*;
-    use std::net::Ipv4Addr;
 
     pub(in crate::connectivity) fn endpoint(protocol: Protocol, direction: Direction, address: &str, port: u16) -> Endpoint {
-        let extra = ExtraEndpoint { address: address.parse().unwrap(), port, protocol };
+        let extra = ExtraEndpoint { address: address.to_owned(), port, protocol };
         Endpoint {
             endpoint_id: endpoint_id(protocol, direction, address, Some(port)),
             direction,
             config_files: vec![format!("/config/{protocol}/{address}.json")],
-            ..extra_endpoint(&extra)
+            ..extra.endpoint()
         }
     }
 
@@ -320,7 +287,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_outstation_is_left_alone_by_whatever_name_it_is_asked_for() {
-        let extra = |address: &str, port| ExtraEndpoint { address: address.parse().unwrap(), port, protocol: Protocol::Tcp };
+        let extra = |address: &str, port| ExtraEndpoint { address: address.to_owned(), port, protocol: Protocol::Tcp };
         let mut sites = site();
         sites.push(endpoint(Protocol::Modbus, Direction::Outbound, "10.0.0.2", 20000));
         let request = ConnectivityRequest {
@@ -377,7 +344,7 @@ pub(super) mod tests {
 
     #[test]
     fn extra_endpoints_are_added_once() {
-        let extra = |address: &str, port, protocol| ExtraEndpoint { address: address.parse().unwrap(), port, protocol };
+        let extra = |address: &str, port, protocol| ExtraEndpoint { address: address.to_owned(), port, protocol };
         let request = ConnectivityRequest {
             extra: vec![extra("10.0.0.1", 22, Protocol::Ssh), extra("10.0.0.1", 502, Protocol::Modbus)],
             targets: Some(vec!["10.0.0.2".to_owned()]),
@@ -427,11 +394,7 @@ pub(super) mod tests {
         let request = ConnectivityRequest {
             targets: Some((0..2000).map(|n| format!("10.9.{}.{}", n / 250, n % 250)).collect()),
             extra: (0..2000_u16)
-                .map(|n| ExtraEndpoint {
-                    address: Ipv4Addr::new(10, 9, (n / 250) as u8, (n % 250) as u8).into(),
-                    port: 502,
-                    protocol: Protocol::Modbus,
-                })
+                .map(|n| ExtraEndpoint { address: format!("10.9.{}.{}", n / 250, n % 250), port: 502, protocol: Protocol::Modbus })
                 .collect(),
             ..Default::default()
         };

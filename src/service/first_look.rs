@@ -93,10 +93,10 @@ impl Runner for AnalysisRunner {
         };
         context.progress(0.0, "opening the file");
         let site = core.sites.latest();
-        let endpoints = core.with_extra(&site.topology.endpoints);
+        let endpoints = &site.topology.endpoints;
         let analysis = Analysis::new(analysis_settings(&core.settings), endpoints.iter().map(Watch::of).collect(), Vec::new())
-            .with_expectations(site.topology.endpoints.iter().map(Expectation::of).collect())
-            .with_heartbeats(HeartbeatWatch::of_topology(&site.topology.heartbeats, &endpoints));
+            .with_expectations(site.configured().map(Expectation::of).collect())
+            .with_heartbeats(HeartbeatWatch::of_topology(&site.topology.heartbeats, endpoints));
         // Read in a thread of its own; the token ends it also when this future is dropped.
         let stop = context.cancel.child_token();
         let _stops_with_us = stop.clone().drop_guard();

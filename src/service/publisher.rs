@@ -1,10 +1,6 @@
 //! Status and summary: what they say, and their publication on a period and on change.
 
-use super::{
-    events,
-    replies::{Core, endpoint_total},
-    results::body_of,
-};
+use super::{events, replies::Core, results::body_of};
 use crate::api::{Health, JobKind, MonitorState, MonitorStatus, Status, Summary, UtcTime};
 use std::{sync::Arc, time::Duration, time::SystemTime};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -42,7 +38,7 @@ impl Core {
         } else {
             format!("waiting for the bus {}", self.settings.socket.display())
         };
-        let endpoints = endpoint_total(&self.sites.latest().topology, &self.settings.extra_endpoints);
+        let endpoints = self.sites.latest().topology.endpoints.len();
         let jobs = self.driver().unfinished();
         let problems = self.problems().len();
         format!("{bus}; {endpoints} endpoints, {jobs} jobs, {problems} problems")
@@ -80,7 +76,7 @@ impl Core {
         let judged = self.driver().last_judged();
         let tested = judged.as_ref().and_then(|job| job.summary.as_ref()?.endpoints);
         let counts = tested.unwrap_or_default();
-        let in_topology = u32::try_from(endpoint_total(&site.topology, &self.settings.extra_endpoints)).unwrap_or(u32::MAX);
+        let in_topology = u32::try_from(site.topology.endpoints.len()).unwrap_or(u32::MAX);
         let problems = self.problems();
         let monitor = self.monitor_now();
         Summary {

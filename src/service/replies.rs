@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     api::{
-        ApiError, Capabilities, ConnectivityRequest, ConnectivityResult, CopsAnswer, Endpoint, EndpointResult, ErrorBody,
-        ErrorCode, Event, ExtraEndpoint, Job, JobAccepted, JobKind, Snapshot, Topology,
+        ApiError, Capabilities, ConnectivityResult, CopsAnswer, EndpointResult, ErrorBody, ErrorCode, Event, Job, JobAccepted,
+        JobKind, Snapshot,
     },
     connectivity,
     fims::{Client, Message, SendError},
@@ -112,22 +112,6 @@ impl Core {
         self.changed.notify_one();
     }
 
-    /// The configured endpoints and those of the settings.
-    pub(super) fn with_extra(&self, configured: &[Endpoint]) -> Vec<Endpoint> {
-        self.extra(configured, &self.settings.extra_endpoints)
-    }
-
-    fn extra(&self, configured: &[Endpoint], extra: &[ExtraEndpoint]) -> Vec<Endpoint> {
-        if extra.is_empty() {
-            return configured.to_vec();
-        }
-        let request = ConnectivityRequest { extra: extra.to_vec(), ..ConnectivityRequest::default() };
-        match connectivity::plan(&request, configured) {
-            Ok(plan) => plan.endpoints.into_iter().map(|planned| planned.endpoint).collect(),
-            Err(_) => configured.to_vec(),
-        }
-    }
-
     /// Answers one message.
     pub(super) fn handle(self: &Arc<Self>, message: Message) {
         if !is_below(&message.uri, &self.settings.base_uri) {
@@ -156,7 +140,7 @@ impl Core {
         match request {
             Request::StartConnectivity(request) => {
                 // What matches nothing is refused now, by name, and not found out by a job.
-                connectivity::plan(&request, &self.with_extra(&self.sites.latest().topology.endpoints))?;
+                connectivity::plan(&request, &self.sites.latest().topology.endpoints)?;
                 self.submit(JobKind::Connectivity, &*request, message)
             }
             Request::StartAnalysis(request) => {
@@ -403,8 +387,8 @@ impl Core {
 
     /// Posts what a finished test changed, and remembers it for the next one.
     pub(super) fn post_test_events(&self, result: &ConnectivityResult) {
-        let site = self.with_extra(&self.sites.latest().topology.endpoints);
-        let known: HashSet<&str> = site.iter().map(|endpoint| endpoint.endpoint_id.as_str()).collect();
+        let site = self.sites.latest();
+        let known: HashSet<&str> = site.topology.endpoints.iter().map(|endpoint| endpoint.endpoint_id.as_str()).collect();
         let mut memory = lock(&self.memory);
         let source = &self.settings.process_name;
         for event in events::of_test(source, &mut memory, &known, &result.endpoints, &result.counts, &result.text) {
@@ -447,11 +431,6 @@ impl Core {
 /// The body of a refusal.
 pub(super) fn error_body(error: ApiError) -> Vec<u8> {
     body_of(&ErrorBody { error })
-}
-
-/// The topology's endpoints with those of a list that are not among them.
-pub(super) fn endpoint_total(topology: &Topology, extra: &[ExtraEndpoint]) -> usize {
-    topology.endpoints.len() + extra.len()
 }
 
 /// Whether a uri is this one or below it.

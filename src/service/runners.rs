@@ -2,6 +2,7 @@
 
 use super::{
     Settings,
+    names::Names,
     replies::Core,
     results::fit_result,
     sites::{Site, routes},
@@ -9,8 +10,8 @@ use super::{
 use crate::{
     analysis::{AnalysisSettings, HeartbeatWatch},
     api::{
-        Capabilities, CaptureReport, CaptureRequest, CaptureSummary, ConnectivityRequest, ConnectivityResult, Endpoint, JobState,
-        JobSummary, Topology,
+        Capabilities, CaptureReport, CaptureRequest, CaptureSummary, ConnectivityRequest, ConnectivityResult, Endpoint,
+        ExtraEndpoint, JobState, JobSummary, Topology,
     },
     capture::{self, RecordingOptions},
     connectivity::{self, Edges, Plan, ReadNeighbours, Record, TestInput, capture_interfaces},
@@ -22,6 +23,7 @@ use crate::{
 use async_trait::async_trait;
 use serde::Serialize;
 use std::{
+    collections::HashSet,
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, Weak},
@@ -112,9 +114,26 @@ async fn prepare(core: &Arc<Core>, context: &JobContext, request: ConnectivityRe
 /// The site as it is now, and what a request makes of it, with the way to every endpoint.
 async fn site_now(core: &Arc<Core>, request: &ConnectivityRequest) -> Result<(Arc<Site>, Plan), String> {
     let site = core.sites.rescan().await;
-    let mut plan = connectivity::plan(request, &core.with_extra(&site.topology.endpoints)).map_err(|error| error.message)?;
+    let mut endpoints = site.topology.endpoints.clone();
+    endpoints.extend(named_extra(request, &endpoints).await);
+    let mut plan = connectivity::plan(request, &endpoints).map_err(|error| error.message)?;
     route_extra(&mut plan.endpoints, &site.topology).await;
     Ok((site, plan))
+}
+
+/// The endpoints that a request adds by host name, with their addresses.
+async fn named_extra(request: &ConnectivityRequest, known: &[Endpoint]) -> Vec<Endpoint> {
+    let known: HashSet<&str> = known.iter().map(|endpoint| endpoint.endpoint_id.as_str()).collect();
+    let extra = request.extra.iter().map(ExtraEndpoint::endpoint);
+    let mut named: Vec<Endpoint> =
+        extra.filter(|endpoint| endpoint.address.is_none() && !known.contains(endpoint.endpoint_id.as_str())).collect();
+    let names = named.iter().filter_map(|endpoint| endpoint.host.clone()).collect();
+    let answers = Names::of_system().resolve(&names).await;
+    for endpoint in &mut named {
+        let answer = endpoint.host.as_ref().and_then(|host| answers.get(host));
+        endpoint.address = answer.and_then(|answer| answer.as_ref().ok()).copied();
+    }
+    named
 }
 
 /// The thresholds of the settings.

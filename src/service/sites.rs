@@ -2,7 +2,7 @@
 
 use super::{Settings, names::Names, results::fit_topology};
 use crate::{
-    api::{Endpoint, Interface, InterfaceList, Topology, TopologyChange, UtcTime},
+    api::{Endpoint, ExtraEndpoint, Interface, InterfaceList, Topology, TopologyChange, UtcTime},
     probe::Network,
     service::results::BODY_MAX,
     topology::{
@@ -33,6 +33,13 @@ pub(super) struct Site {
     pub(super) body: Arc<[u8]>,
 }
 
+impl Site {
+    /// The endpoints that configs name, which a process is to use; of the others nobody can say that their traffic is missing.
+    pub(super) fn configured(&self) -> impl Iterator<Item = &Endpoint> {
+        self.topology.endpoints.iter().filter(|endpoint| !endpoint.config_files.is_empty())
+    }
+}
+
 /// Holds the latest reading. New ones are made by one task ([`keep_fresh`](super::freshness::keep_fresh)), however many ask for one.
 pub(super) struct Sites {
     base_uri: String,
@@ -47,11 +54,12 @@ pub(super) struct Sites {
 impl Sites {
     /// Nothing read yet.
     pub(super) fn new(settings: &Settings) -> Self {
-        let topology = topology::assemble(Vec::new(), now());
+        let mut topology = topology::assemble(Vec::new(), now());
+        topology::add_extra(&mut topology, &settings.extra_endpoints);
         let body = fit_topology(&settings.base_uri, &topology, BODY_MAX);
         Self {
             base_uri: settings.base_uri.clone(),
-            reader: SiteReader::new(&settings.config_dirs, &settings.mcp_dirs).of_the_service(),
+            reader: SiteReader::new(&settings.config_dirs, &settings.mcp_dirs).of_the_service(&settings.extra_endpoints),
             latest: Mutex::new(Arc::new(Site { topology, body })),
             wanted: watch::Sender::new(0),
             done: watch::Sender::new(0),
@@ -140,6 +148,8 @@ pub(super) fn is_changing(topology: &Topology) -> bool {
 /// Reads a site: the configs, what starts their processes, the names in them and the kernel's way to each endpoint.
 pub(super) struct SiteReader {
     options: ScanOptions,
+    /// The endpoints of the settings.
+    extra: Vec<ExtraEndpoint>,
     /// What each config said when it was last whole.
     readings: Arc<Mutex<Readings>>,
     pub(super) names: Names,
@@ -150,14 +160,15 @@ impl SiteReader {
     pub(super) fn new(config_dirs: &[PathBuf], mcp_dirs: &[PathBuf]) -> Self {
         let sources = Sources { mcp_dirs: mcp_dirs.to_vec(), ..Sources::of_this_host() }.with_lists_beside(config_dirs);
         let options = ScanOptions { dirs: config_dirs.to_vec(), sources, settle: SETTLE_ONCE, ..ScanOptions::default() };
-        Self { options, readings: Arc::default(), names: Names::of_system() }
+        Self { options, extra: Vec::new(), readings: Arc::default(), names: Names::of_system() }
     }
 
-    /// Reads the configs of this host's processes too that lie elsewhere, and has patience with files that are being copied: there is a
-    /// next reading.
-    fn of_the_service(mut self) -> Self {
+    /// Reads the configs of this host's processes too that lie elsewhere, adds the endpoints of the settings, and has patience with
+    /// files that are being copied: there is a next reading.
+    fn of_the_service(mut self, extra: &[ExtraEndpoint]) -> Self {
         self.options.follow_started = true;
         self.options.settle = SETTLE;
+        self.extra = extra.to_vec();
         self
     }
 
@@ -176,8 +187,11 @@ impl SiteReader {
     /// Reads everything. `None` if the reading itself failed, which is logged.
     pub(super) async fn read(&self) -> Option<Topology> {
         let (options, readings) = (self.options.clone(), Arc::clone(&self.readings));
+        let extra = self.extra.clone();
         let (mut topology, names) = off_the_runtime(move || {
-            let topology = topology::scan_again(&options, now(), &mut readings.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut topology =
+                topology::scan_again(&options, now(), &mut readings.lock().unwrap_or_else(PoisonError::into_inner));
+            topology::add_extra(&mut topology, &extra);
             let names = topology::host_names(&topology);
             (topology, names)
         })

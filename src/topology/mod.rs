@@ -15,6 +15,7 @@ mod assemble;
 mod compare;
 mod component;
 mod dnp3;
+mod extra;
 mod file;
 mod heartbeat;
 mod json;
@@ -39,6 +40,7 @@ mod tests;
 
 pub use assemble::assemble;
 pub use compare::compare;
+pub use extra::add_extra;
 pub use file::{FileReport, read_file, read_file_with};
 pub use kind::FileKind;
 pub use network::{RouteFacts, apply_names, apply_network, compare_ends, host_names};

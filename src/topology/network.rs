@@ -96,7 +96,8 @@ pub fn apply_network(topology: &mut Topology, routes: &HashMap<IpAddr, RouteFact
             (Direction::Inbound, Some(address)) if !owned.is_empty() && !address.is_unspecified() && !is_local(address) => {
                 problems.push(foreign_bind_address(endpoint, address));
             }
-            (Direction::Outbound, Some(address)) => {
+            // What is in no config has its other end in none either.
+            (Direction::Outbound, Some(address)) if !endpoint.config_files.is_empty() => {
                 let listeners = listeners.get(&endpoint.port).map(Vec::as_slice).unwrap_or_default();
                 let is_here = address.is_unspecified() || is_local(address);
                 // Both ends may be in the set on a host that is not this one, when the configs of several controllers were given.
@@ -223,8 +224,8 @@ pub(super) fn hosts(endpoints: &[Endpoint], is_local: impl Fn(&Endpoint, IpAddr)
 }
 
 fn about(endpoint: &Endpoint, code: ProblemCode, message: String) -> Problem {
-    let path = endpoint.config_files.first().map(String::as_str).unwrap_or_default();
-    Problem { endpoint_id: Some(endpoint.endpoint_id.clone()), ..code.at(path, message) }
+    let path = endpoint.config_files.first().cloned();
+    Problem { endpoint_id: Some(endpoint.endpoint_id.clone()), path, ..code.at("", message) }
 }
 
 /// Compares both ends where both are in the set, without any knowledge of this host: the configs are those of others.

@@ -226,7 +226,7 @@ impl Recorder {
         }
         match Continuous::start(options.clone()) {
             Ok(capture) => {
-                let endpoints = core.with_extra(&core.sites.latest().topology.endpoints);
+                let endpoints = core.sites.latest().topology.endpoints.clone();
                 let offer = Offer { capture: capture.clone(), options: options.clone(), endpoints };
                 // What somebody's own filter lets through cannot be told.
                 core.monitor.offer(settings.filter.is_empty().then_some(offer));
@@ -449,11 +449,11 @@ fn oldest(open: &[Open]) -> Option<&Arc<Mutex<Analysis>>> {
 /// A first look that knows the site as it is now.
 pub(super) fn analysis(core: &Core) -> Analysis {
     let site = core.sites.latest();
-    let endpoints = core.with_extra(&site.topology.endpoints);
+    let endpoints = &site.topology.endpoints;
     let watches = endpoints.iter().map(Watch::of).collect();
     Analysis::new(analysis_settings(&core.settings), watches, local_addresses(&site.topology))
-        .with_expectations(site.topology.endpoints.iter().map(Expectation::of).collect())
-        .with_heartbeats(HeartbeatWatch::of_topology(&site.topology.heartbeats, &endpoints))
+        .with_expectations(site.configured().map(Expectation::of).collect())
+        .with_heartbeats(HeartbeatWatch::of_topology(&site.topology.heartbeats, endpoints))
 }
 
 fn told(state: capture::InterfaceState) -> MonitorInterface {
@@ -463,13 +463,13 @@ fn told(state: capture::InterfaceState) -> MonitorInterface {
 
 fn options(core: &Core, settings: &MonitorSettings) -> ContinuousOptions {
     let site = core.sites.latest();
-    let endpoints = core.with_extra(&site.topology.endpoints);
+    let endpoints = &site.topology.endpoints;
     ContinuousOptions {
         interfaces: match settings.interfaces.is_empty() {
-            true => capture_interfaces(&endpoints, &site.topology.interfaces),
+            true => capture_interfaces(endpoints, &site.topology.interfaces),
             false => settings.interfaces.clone(),
         },
-        filter: if settings.filter.is_empty() { capture::endpoints_filter(&endpoints) } else { settings.filter.clone() },
+        filter: if settings.filter.is_empty() { capture::endpoints_filter(endpoints) } else { settings.filter.clone() },
         snaplen: settings.snaplen,
         buffer_bytes: settings.buffer_bytes,
         past: Duration::from_secs(settings.pre_s),

@@ -169,8 +169,8 @@ impl Core {
         if let Some(known) = series.latest_of(endpoint_id) {
             return Ok(known);
         }
-        let endpoints = self.with_extra(&self.sites.latest().topology.endpoints);
-        let Some(endpoint) = endpoints.iter().find(|endpoint| endpoint.endpoint_id == endpoint_id) else {
+        let site = self.sites.latest();
+        let Some(endpoint) = site.topology.endpoints.iter().find(|endpoint| endpoint.endpoint_id == endpoint_id) else {
             let message =
                 format!("there is no endpoint `{endpoint_id}`; `get` the list `health`, or `topology`, for those there are");
             return Err(ApiError::not_found(message));
@@ -192,7 +192,7 @@ impl Core {
         let mut remembered = lock(&self.monitor.series.remembered);
         let mut now_known = BTreeMap::new();
         let mut endpoints = BTreeMap::new();
-        for endpoint in self.with_extra(&self.sites.latest().topology.endpoints).iter().filter(|one| is_measurable(one)) {
+        for endpoint in self.sites.latest().topology.endpoints.iter().filter(|one| is_measurable(one)) {
             // One that is new in the configs is seen from the next snapshot on.
             let Some(meter) = ended.meters.get(&endpoint.endpoint_id) else { continue };
             let figures = meter.figures(endpoint.protocol);
