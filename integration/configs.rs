@@ -9,8 +9,8 @@
 mod needs;
 
 use netdiag::{
-    api::{Activity, Direction, Endpoint, Heartbeat, HeartbeatKind, Protocol, Topology, UtcTime},
-    topology::{FileKind, FileReport, ScanOptions, Services, read_file, read_file_with, scan},
+    api::{Activity, Direction, Endpoint, Heartbeat, HeartbeatKind, Pair, Protocol, Topology, UtcTime},
+    topology::{FileKind, FileReport, ScanOptions, Services, compare_ends, read_file, read_file_with, scan},
 };
 use serde_json::{Map, Value, json};
 use std::{
@@ -341,6 +341,86 @@ fn a_whole_site_has_the_endpoints_of_its_ground_truth() {
         let severe: Vec<_> = topology.problems.iter().filter(|problem| problem.severity > netdiag::api::Severity::Info).collect();
         assert!(severe.is_empty(), "{name}: {severe:#?}");
     }
+}
+
+#[test]
+fn a_whole_site_has_the_connections_and_findings_of_its_ground_truth() {
+    let Some(configs) = collection() else { return };
+    let truth = read_json(&configs.join("sites/four_ess.expected.json"));
+    let site = configs.join("sites/four_ess");
+    let mut topology = scan_dir(site.clone());
+    compare_ends(&mut topology);
+    let hosts: BTreeSet<&str> = truth["hosts"].as_array().unwrap().iter().map(|host| text(&host["name"])).collect();
+    assert_eq!(topology.controllers.iter().map(|controller| controller.name.as_str()).collect::<BTreeSet<_>>(), hosts);
+
+    // Where a file of the truth lies in the tree, and the endpoint that it is.
+    let endpoint_of = |file: &Value| {
+        let installed = text(file).split("/config/site/").nth(1).unwrap();
+        let path = site.join(installed).display().to_string();
+        let endpoint = topology.endpoints.iter().find(|endpoint| endpoint.config_files.contains(&path));
+        endpoint.unwrap_or_else(|| panic!("no endpoint of {path}"))
+    };
+    let edges = truth["edges"].as_array().unwrap();
+    assert_eq!(topology.pairs.len(), edges.len());
+    for edge in edges {
+        let (client, server) = (endpoint_of(&edge["client"]["file"]), endpoint_of(&edge["server"]["file"]));
+        let file = text(&edge["client"]["file"]);
+        let is_of_both = |pair: &&Pair| pair.client == client.endpoint_id && pair.server == server.endpoint_id;
+        let pair = topology.pairs.iter().find(is_of_both).unwrap_or_else(|| panic!("no pair of {file}"));
+        assert_eq!(pair.agrees, edge["match"] == "ok", "{file}");
+        let owners = (json!(client.controller), json!(server.controller));
+        assert_eq!(owners, (edge["client"]["host"].clone(), edge["server"]["host"].clone()), "{file}");
+        assert_eq!((snake(client.protocol), snake(client.transport)), (edge["protocol"].clone(), edge["transport"].clone()));
+        assert_eq!((json!(client.address), json!(client.port)), (edge["server"]["ip"].clone(), edge["server"]["port"].clone()));
+        assert_eq!(
+            (json!(server.host), json!(server.unit_ids)),
+            (edge["server"]["bind"].clone(), edge["server"]["unit_ids"].clone())
+        );
+        assert_eq!(
+            (json!(client.unit_ids), json!(client.max_connections)),
+            (edge["unit_ids"].clone(), edge["max_connections"].clone())
+        );
+    }
+
+    let codes = [("listener_without_known_client", "config.listener_without_client")];
+    let expected: BTreeSet<(&str, &str)> = truth["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| {
+            let code = codes.iter().find(|(kind, _)| *kind == text(&finding["kind"])).expect("a kind this test knows").1;
+            let endpoint = endpoint_of(&finding["file"]);
+            assert_eq!(json!(endpoint.controller), finding["host"]);
+            assert_eq!(format!("{}:{}", endpoint.host.as_deref().unwrap(), endpoint.port.unwrap()), text(&finding["bind"]));
+            (code, endpoint.endpoint_id.as_str())
+        })
+        .collect();
+    let about_ends = |problem: &&netdiag::api::Problem| !problem.code.ends_with("default_unit") && problem.endpoint_id.is_some();
+    let found: BTreeSet<(&str, &str)> = topology
+        .problems
+        .iter()
+        .filter(about_ends)
+        .filter(|problem| codes.iter().any(|(_, code)| *code == problem.code) || problem.severity > netdiag::api::Severity::Info)
+        .map(|problem| (problem.code.as_str(), problem.endpoint_id.as_deref().unwrap()))
+        .collect();
+    assert_eq!(found, expected);
+    assert_eq!(json!(topology.endpoints.len()), truth["summary"]["processes"]);
+
+    // A server that listens on all addresses is held against its client too.
+    let copy = tempfile::tempdir().unwrap();
+    for client in topology.endpoints.iter().flat_map(|endpoint| &endpoint.config_files) {
+        let target = copy.path().join(Path::new(client).strip_prefix(&site).unwrap());
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let mut config = read_json(Path::new(client));
+        if client.ends_with("bess_aux_server.json") || client.ends_with("pv_1_server.json") {
+            config["system"]["device_id"] = json!(7);
+        }
+        fs::write(target, config.to_string()).unwrap();
+    }
+    let mut changed = scan_dir(copy.path().to_owned());
+    compare_ends(&mut changed);
+    let mismatches = changed.problems.iter().filter(|problem| problem.code == "config.unit_mismatch").count();
+    assert_eq!((mismatches, changed.pairs.iter().filter(|pair| !pair.agrees).count()), (2, 2));
 }
 
 #[test]

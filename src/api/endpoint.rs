@@ -172,6 +172,9 @@ pub struct Endpoint {
     pub activity: Activity,
     /// The local process that uses it, as far as the directory tells (`modbus_client`, `gcom_dnp3_server`, ...).
     pub process: Option<String>,
+    /// The controller that the config is one of, where there are configs of several; see `controllers` of the topology.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<String>,
     /// What is polled there.
     #[serde(default)]
     pub components: Vec<Component>,

@@ -54,6 +54,7 @@ pub use seconds::Seconds;
 pub use status::{BusCounters, Capabilities, Capability, Health, MonitorStatus, Status, Summary};
 pub use time::UtcTime;
 pub use topology::{
-    Change, ConfigStarter, ConfigUse, FieldChange, Heartbeat, HeartbeatKind, Host, Interface, InterfaceCounters, InterfaceList,
-    Problem, RegisterType, StarterKind, Topology, TopologyChange, TopologySummary,
+    Change, ConfigStarter, ConfigUse, Controller, CutList, EndpointDetail, FieldChange, Heartbeat, HeartbeatKind, Host, Interface,
+    InterfaceCounters, InterfaceList, Pair, Problem, RegisterType, StarterKind, Topology, TopologyChange, TopologyList,
+    TopologyPiece, TopologySummary,
 };

@@ -65,6 +65,7 @@ impl ExtraEndpoint {
             config_files: Vec::new(),
             activity: Activity::Unknown,
             process: None,
+            controller: None,
             components: Vec::new(),
             max_connections: None,
             fims_uris: Vec::new(),

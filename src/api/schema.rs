@@ -1,10 +1,10 @@
 //! The JSON Schema of each body, generated from its type, and which body belongs to which uri.
 
 use super::{
-    AnalysisReport, AnalysisRequest, CaptureReport, CaptureRequest, ConnectivityRequest, ConnectivityResult, CopsAnswer, Endpoint,
-    EndpointHealth, EndpointResult, ErrorBody, Event, HealthList, InterfaceList, Job, JobAccepted, JobQuery, Monitor,
-    MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, Status, Summary, Topology, TopologyChange, TopologySummary,
-    Transaction, TriggerRequest,
+    AnalysisReport, AnalysisRequest, CaptureReport, CaptureRequest, ConnectivityRequest, ConnectivityResult, CopsAnswer,
+    EndpointDetail, EndpointHealth, EndpointResult, ErrorBody, Event, HealthList, InterfaceList, Job, JobAccepted, JobQuery,
+    Monitor, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, Status, Summary, Topology, TopologyChange, TopologyList,
+    TopologyPiece, TopologySummary, Transaction, TriggerRequest,
 };
 use schemars::{JsonSchema, Schema, schema_for};
 
@@ -18,7 +18,7 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         ("connectivity_request", schema_for!(ConnectivityRequest)),
         ("connectivity_result", schema_for!(ConnectivityResult)),
         ("cops_answer", schema_for!(CopsAnswer)),
-        ("endpoint", schema_for!(Endpoint)),
+        ("endpoint", schema_for!(EndpointDetail)),
         ("endpoint_health", schema_for!(EndpointHealth)),
         ("endpoint_result", schema_for!(EndpointResult)),
         ("error", schema_for!(ErrorBody)),
@@ -38,6 +38,7 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         ("summary", schema_for!(Summary)),
         ("topology", schema_for!(Topology)),
         ("topology_change", schema_for!(TopologyChange)),
+        ("topology_piece", schema_for!(TopologyPiece)),
         ("topology_summary", schema_for!(TopologySummary)),
         ("transaction", schema_for!(Transaction)),
         ("trigger_request", schema_for!(TriggerRequest)),
@@ -60,7 +61,8 @@ pub fn reply_schema(method: &str, path: &str) -> Option<&'static str> {
         ("get" | "pub", [] | ["status"]) => Some("status"),
         ("get" | "pub", ["summary"]) => Some("summary"),
         ("get", ["topology"]) => Some("topology"),
-        ("get", ["topology", "endpoints", _]) => Some("endpoint"),
+        ("get", ["topology", "endpoints", id]) if id.parse::<u32>().is_err() => Some("endpoint"),
+        ("get", ["topology", list] | ["topology", list, _]) if TopologyList::of_name(list).is_some() => Some("topology_piece"),
         ("pub", ["topology", "change"]) => Some("topology_change"),
         ("get" | "pub", ["interfaces"]) => Some("interface_list"),
         ("get", ["health"]) => Some("health_list"),

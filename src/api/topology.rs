@@ -196,6 +196,118 @@ pub struct InterfaceList {
     pub at: UtcTime,
 }
 
+/// A controller whose configs are among those read, where they are those of several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Controller {
+    /// Its name: what tells its directory from those of the others.
+    pub name: String,
+    /// The directories that hold its processes' config directories.
+    pub config_roots: Vec<String>,
+    /// Whether it is known to be this one: something of this host runs or is enabled with its configs.
+    pub is_local: bool,
+}
+
+/// A client and the server it connects to, both known by their configs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Pair {
+    /// The client's endpoint id.
+    pub client: String,
+    /// The server's endpoint id.
+    pub server: String,
+    /// Whether protocol, transport and unit ids or link addresses of the two fit; if not, a problem of the client says why.
+    pub agrees: bool,
+}
+
+/// A list of a topology that a message could not hold whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CutList {
+    /// The field of the topology.
+    pub list: String,
+    /// How many it has.
+    pub total: u32,
+    /// How many of them, the first ones, are in this message.
+    pub held: u32,
+    /// Where to `get` the whole list, piece by piece.
+    pub uri: String,
+}
+
+/// A list of a topology that can be had piece by piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TopologyList {
+    /// The endpoints.
+    Endpoints,
+    /// The addresses.
+    Hosts,
+    /// The heartbeats.
+    Heartbeats,
+    /// The configs.
+    Configs,
+    /// Who talks to whom.
+    Pairs,
+    /// The problems.
+    Problems,
+}
+
+impl TopologyList {
+    /// Every such list.
+    pub const ALL: [Self; 6] = [Self::Endpoints, Self::Hosts, Self::Heartbeats, Self::Configs, Self::Pairs, Self::Problems];
+
+    /// Its name, which is that of the field in the topology and the last part of its uri.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Endpoints => "endpoints",
+            Self::Hosts => "hosts",
+            Self::Heartbeats => "heartbeats",
+            Self::Configs => "configs",
+            Self::Pairs => "pairs",
+            Self::Problems => "problems",
+        }
+    }
+
+    /// The list of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|list| list.as_str() == name)
+    }
+}
+
+/// A piece of a list of a topology, as much as a message holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TopologyPiece {
+    /// Which list.
+    pub list: TopologyList,
+    /// The number of the first item in it, from 0.
+    pub from: u32,
+    /// How many items the list has.
+    pub total: u32,
+    /// The items, as they stand in the [topology](Topology).
+    pub items: Vec<Value>,
+    /// Where to `get` the next piece; `null` after the last.
+    pub next_uri: Option<String>,
+    /// When the topology was read; a piece of another reading may not fit the ones before.
+    pub scanned_at: UtcTime,
+}
+
+/// One endpoint, with all that the topology says about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EndpointDetail {
+    /// The endpoint.
+    #[serde(flatten)]
+    pub endpoint: Endpoint,
+    /// Its heartbeats.
+    #[serde(default)]
+    pub heartbeats: Vec<Heartbeat>,
+    /// Its configs, and whether each is in use.
+    #[serde(default)]
+    pub configs: Vec<ConfigUse>,
+    /// Who of the other endpoints is at the other end.
+    #[serde(default)]
+    pub pairs: Vec<Pair>,
+    /// What is wrong with it, or questionable.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
+}
+
 /// Something about a file, or about what it says, that an engineer should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
@@ -223,6 +335,12 @@ pub struct Topology {
     /// Where to `get` the endpoints one by one, when they would not fit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoint_uris: Vec<String>,
+    /// The lists that do not fit a message whole, and where to get them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cut: Vec<CutList>,
+    /// The controllers, where the configs are those of several; empty for one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controllers: Vec<Controller>,
     /// The addresses they are on.
     pub hosts: Vec<Host>,
     /// The controller's own interfaces.
@@ -232,6 +350,9 @@ pub struct Topology {
     /// The configs, and whether each is in use.
     #[serde(default)]
     pub configs: Vec<ConfigUse>,
+    /// Which client connects to which server, where both are among the endpoints.
+    #[serde(default)]
+    pub pairs: Vec<Pair>,
     /// Files that could not be used, and why; and what is questionable in the others.
     pub problems: Vec<Problem>,
     /// How many files were looked at.
@@ -254,7 +375,7 @@ pub struct FieldChange {
 /// Something that is there as before, but not the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
-    /// The endpoint's id or the interface's name.
+    /// The endpoint's id, the interface's name, the config's path, or the heartbeat's file, component and kind.
     pub id: String,
     /// What differs.
     pub fields: Vec<FieldChange>,
@@ -271,6 +392,30 @@ pub struct TopologyChange {
     pub removed: Vec<String>,
     /// The endpoints that differ.
     pub changed: Vec<Change>,
+    /// The heartbeats that came, by config file, component and kind (`modbus_client/bms.json bms write`).
+    #[serde(default)]
+    pub heartbeats_added: Vec<String>,
+    /// The heartbeats that went.
+    #[serde(default)]
+    pub heartbeats_removed: Vec<String>,
+    /// The heartbeats that differ: in register, unit, time or anything else.
+    #[serde(default)]
+    pub heartbeats_changed: Vec<Change>,
+    /// The configs that came, by path.
+    #[serde(default)]
+    pub configs_added: Vec<String>,
+    /// The configs that went.
+    #[serde(default)]
+    pub configs_removed: Vec<String>,
+    /// The configs whose process or use differs, or what starts them.
+    #[serde(default)]
+    pub configs_changed: Vec<Change>,
+    /// The pairs of client and server that came, for instance `modbus_10.0.0.1_502 > modbus_listen_10.0.0.1_502`.
+    #[serde(default)]
+    pub pairs_added: Vec<String>,
+    /// The pairs that went.
+    #[serde(default)]
+    pub pairs_removed: Vec<String>,
     /// The interfaces that came, by name.
     pub interfaces_added: Vec<String>,
     /// The interfaces that went.
@@ -293,12 +438,23 @@ pub struct TopologyChange {
 impl TopologyChange {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        let names = [&self.added, &self.removed, &self.interfaces_added, &self.interfaces_removed];
+        let names = [
+            &self.added,
+            &self.removed,
+            &self.heartbeats_added,
+            &self.heartbeats_removed,
+            &self.configs_added,
+            &self.configs_removed,
+            &self.pairs_added,
+            &self.pairs_removed,
+            &self.interfaces_added,
+            &self.interfaces_removed,
+        ];
+        let changes = [&self.changed, &self.heartbeats_changed, &self.configs_changed, &self.interfaces_changed];
         let problems = [&self.problems_added, &self.problems_resolved];
         names.iter().all(|names| names.is_empty())
+            && changes.iter().all(|changes| changes.is_empty())
             && problems.iter().all(|problems| problems.is_empty())
-            && self.changed.is_empty()
-            && self.interfaces_changed.is_empty()
     }
 }
 

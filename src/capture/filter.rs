@@ -132,6 +132,7 @@ mod tests {
             config_files: vec![],
             activity: crate::api::Activity::Unknown,
             process: None,
+            controller: None,
             components: vec![],
             max_connections: None,
             fims_uris: vec![],

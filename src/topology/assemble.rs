@@ -1,19 +1,31 @@
 //! Many files' reports to one topology.
 
 use super::{
+    controller::Controllers,
     file::FileReport,
     network::hosts,
     problem::{ProblemCode, quote},
     site,
 };
-use crate::api::{Direction, Endpoint, Problem, Topology, Transport, UtcTime, endpoint_id};
+use crate::api::{Activity, ConfigUse, Direction, Endpoint, Problem, Topology, Transport, UtcTime, endpoint_id};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Joins what the files say. Files that name the same endpoint share one; the order of the reports does not matter.
-pub fn assemble(mut reports: Vec<FileReport>, scanned_at: UtcTime) -> Topology {
+pub fn assemble(reports: Vec<FileReport>, scanned_at: UtcTime) -> Topology {
+    assemble_used(reports, Vec::new(), Vec::new(), scanned_at)
+}
+
+/// As [`assemble`], with what is known of the use of the configs, and with the problems that were found on the way to the reports.
+pub(super) fn assemble_used(
+    mut reports: Vec<FileReport>,
+    configs: Vec<ConfigUse>,
+    mut problems: Vec<Problem>,
+    scanned_at: UtcTime,
+) -> Topology {
     reports.sort_by(|a, b| a.path.cmp(&b.path).then_with(|| format!("{a:?}").cmp(&format!("{b:?}"))));
-    let mut problems = Vec::new();
     join_channels(&mut reports, &mut problems);
+    let controllers = Controllers::of(&reports, &configs);
+    controllers.tell_apart(&mut reports, &mut problems);
     site::findings(&reports, &mut problems);
 
     let files_scanned = u32::try_from(reports.len()).unwrap_or(u32::MAX);
@@ -29,14 +41,19 @@ pub fn assemble(mut reports: Vec<FileReport>, scanned_at: UtcTime) -> Topology {
     heartbeats.sort_by(|a, b| a.endpoint_id.cmp(&b.endpoint_id));
     sort_problems(&mut problems);
     let endpoints: Vec<Endpoint> = endpoints.into_values().filter_map(merge).collect();
-    let hosts = hosts(&endpoints, |endpoint, address| endpoint.direction == Direction::Inbound || address.is_loopback());
+    let hosts = hosts(&endpoints, |endpoint, address| {
+        address.is_loopback() || endpoint.direction == Direction::Inbound && endpoint.controller.is_none()
+    });
     Topology {
         endpoints,
         endpoint_uris: Vec::new(),
+        cut: Vec::new(),
+        controllers: controllers.known,
         hosts,
         interfaces: Vec::new(),
         heartbeats,
-        configs: Vec::new(),
+        configs,
+        pairs: Vec::new(),
         problems,
         files_scanned,
         scanned_at,
@@ -56,14 +73,20 @@ pub(super) fn sort_problems(problems: &mut Vec<Problem>) {
     problems.dedup();
 }
 
-/// One endpoint of the views that several files have of it. What can have one value only is that of the file whose path sorts first.
-fn merge(views: Vec<Endpoint>) -> Option<Endpoint> {
+/// One endpoint of the views that several files have of it. What can have one value only is that of a config in use, and of these of
+/// the file whose path sorts first. A spare beside a config in use adds its path only: what it says is not what talks.
+fn merge(mut views: Vec<Endpoint>) -> Option<Endpoint> {
+    views.sort_by_key(|view| view.activity == Activity::NotStarted);
     let mut views = views.into_iter();
     let mut merged = views.next()?;
     if views.len() == 0 {
         return Some(merged);
     }
     for view in views {
+        if view.activity == Activity::NotStarted && merged.activity != Activity::NotStarted {
+            merged.config_files.extend(view.config_files);
+            continue;
+        }
         merged.unit_ids.extend(view.unit_ids);
         merged.dnp3_addresses.extend(view.dnp3_addresses);
         merged.config_files.extend(view.config_files);
@@ -203,7 +226,7 @@ fn share_channel(endpoint: &mut Endpoint, channel: &Endpoint, how: &str, path: &
 mod tests {
     use super::*;
     use crate::{
-        api::{Dnp3Addresses, Severity},
+        api::{ConfigStarter, Dnp3Addresses, Severity, StarterKind},
         topology::read_file,
     };
 
@@ -307,6 +330,93 @@ mod tests {
         let files = [("dnp3_server/a.json", dnp3("0.0.0.0", 20001, 11)), ("dnp3_server/b.json", dnp3("0.0.0.0", 20001, 12))];
         assert_eq!(found(&topology(&files)), [("config.listener_conflict", Severity::Warning)]);
         let twice = [("dnp3_client/a.json", dnp3("10.0.0.1", 20001, 11)), ("dnp3_client/b.json", dnp3("10.0.0.1", 20001, 11))];
-        assert_eq!(found(&topology(&twice)), [("config.link_address_twice", Severity::Warning)]);
+        let expected = ["config.link_address_twice", "config.same_component_id"].map(|code| (code, Severity::Warning));
+        assert_eq!(found(&topology(&twice)), expected);
+    }
+
+    #[test]
+    fn ids_meet_on_the_bus_whatever_publishes_them() {
+        let master = dnp3("10.0.0.3", 20000, 11).replace("s11", "same");
+        let outstation = dnp3("0.0.0.0", 20000, 12).replace("s12", "poi");
+        let two = client("10.0.0.1", 1, "dup").replace(r#"{"id": "dup"}"#, r#"{"id": "dup"}, {"id": "dup"}"#);
+        let topology = topology(&[
+            ("modbus_client/a.json", client("10.0.0.2", 1, "same")),
+            ("dnp3_client/b.json", master),
+            ("modbus_client/two.json", two),
+            ("modbus_server/c.json", server("10.0.0.9", "poi")),
+            ("dnp3_server/d.json", outstation),
+        ]);
+        let messages: Vec<&str> = topology.problems.iter().map(|problem| problem.message.as_str()).collect();
+        let expected = [
+            "the id `same` is in dnp3_client/b.json (DNP3 master), modbus_client/a.json (component); all publish on `/components/same`",
+            "the id `poi` is in dnp3_server/d.json (DNP3 outstation), modbus_server/c.json (Modbus server); all publish on `/interfaces/poi`",
+            "the component id `dup` is in modbus_client/two.json 2 times; all publish on `/components/dup`",
+        ];
+        assert_eq!(messages, expected);
+    }
+
+    /// As a scan of a host finds it: with what is started and what is not.
+    fn used(files: &[(&str, String, Activity)]) -> Topology {
+        let report = |(path, text, activity): &(&str, String, Activity)| {
+            let mut report = read_file(path, text.as_bytes());
+            report.endpoint.as_mut().unwrap().activity = *activity;
+            report
+        };
+        assemble(files.iter().map(report).collect(), UtcTime::from_unix_ns(0))
+    }
+
+    #[test]
+    fn a_spare_beside_a_server_in_use_is_a_note_and_does_not_name_it() {
+        let topology = used(&[
+            ("modbus_server/a_spare.json", server("0.0.0.0", "spare"), Activity::NotStarted),
+            ("modbus_server/b.json", server("0.0.0.0", "poi"), Activity::Started),
+        ]);
+        assert_eq!(found(&topology), [("config.listener_conflict", Severity::Info)]);
+        let [endpoint] = topology.endpoints.as_slice() else { panic!("{:?}", topology.endpoints) };
+        assert_eq!((endpoint.name.as_deref(), endpoint.activity), (Some("poi"), Activity::Started));
+        assert_eq!(endpoint.config_files.len(), 2);
+        let topology = used(&[
+            ("modbus_client/a_spare.json", client("10.0.0.1", 9, "same"), Activity::NotStarted),
+            ("modbus_client/b.json", client("10.0.0.1", 1, "same"), Activity::Started),
+        ]);
+        assert_eq!((topology.endpoints[0].unit_ids.as_slice(), topology.endpoints[0].max_connections), (&[1][..], Some(1)));
+        assert_eq!(found(&topology), []);
+    }
+
+    #[test]
+    fn configs_of_two_controllers_are_in_nobodys_way() {
+        let controllers = ["ess", "site"].map(|controller| {
+            [
+                (format!("s/{controller}/config/modbus_client/meter.json"), client("10.0.0.1", 1, "meter")),
+                (format!("s/{controller}/config/modbus_server/poi.json"), server("0.0.0.0", "poi")),
+            ]
+        });
+        let reports = controllers.iter().flatten().map(|(path, text)| read_file(path, text.as_bytes()));
+        let apart = assemble(reports.clone().collect(), UtcTime::from_unix_ns(0));
+        assert_eq!(found(&apart), []);
+        let ids: Vec<&str> = apart.endpoints.iter().map(|endpoint| endpoint.endpoint_id.as_str()).collect();
+        let expected = [
+            "modbus_10.0.0.1_502_ess",
+            "modbus_10.0.0.1_502_site",
+            "modbus_listen_0.0.0.0_502_ess",
+            "modbus_listen_0.0.0.0_502_site",
+        ];
+        assert_eq!(ids, expected);
+        assert!(apart.endpoints.iter().all(|endpoint| endpoint.max_connections.is_none_or(|connections| connections == 1)));
+        let names: Vec<&str> = apart.controllers.iter().map(|controller| controller.name.as_str()).collect();
+        assert_eq!(names, ["ess", "site"]);
+
+        // The same files, all of them run by this host.
+        let starter = ConfigStarter { kind: StarterKind::Running, name: "p".to_owned(), pid: Some(1), overrides: Vec::new() };
+        let used = controllers.iter().flatten().map(|(path, _)| ConfigUse {
+            path: path.clone(),
+            process: None,
+            activity: Activity::Started,
+            starters: vec![starter.clone()],
+        });
+        let together = assemble_used(reports.collect(), used.collect(), Vec::new(), UtcTime::from_unix_ns(0));
+        let codes: Vec<&str> = found(&together).into_iter().map(|(code, _)| code).collect();
+        assert_eq!(codes, ["config.same_component_id", "config.listener_conflict", "config.same_server_id"]);
+        assert_eq!((together.endpoints.len(), together.controllers.len()), (2, 0));
     }
 }

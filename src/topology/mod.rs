@@ -11,10 +11,13 @@
 
 pub mod activity;
 mod address;
+mod align;
 mod assemble;
 mod compare;
 mod component;
+mod controller;
 mod dnp3;
+mod ends;
 mod extra;
 mod file;
 mod heartbeat;
@@ -38,6 +41,7 @@ mod site;
 #[cfg(test)]
 mod tests;
 
+pub use align::align;
 pub use assemble::assemble;
 pub use compare::compare;
 pub use extra::add_extra;

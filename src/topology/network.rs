@@ -2,10 +2,10 @@
 
 use super::{
     assemble::sort_problems,
+    ends::{self, about},
     problem::{ProblemCode, quote},
-    process::Process,
 };
-use crate::api::{Direction, Endpoint, Host, Interface, Problem, Protocol, Severity, Topology, Transport};
+use crate::api::{Activity, Direction, Endpoint, Host, Interface, Problem, Severity, Topology, Transport};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
@@ -39,6 +39,8 @@ fn host_name(endpoint: &Endpoint) -> Option<&str> {
 /// An id made of a name stays as it is. May be called again with newer answers.
 pub fn apply_names(topology: &mut Topology, answers: &HashMap<String, Result<IpAddr, String>>) {
     forget(topology, &[ProblemCode::NameUnresolved]);
+    let conflicts_before = named_conflicts(topology);
+    topology.problems.retain(|problem| !conflicts_before.contains(problem));
     for endpoint in &mut topology.endpoints {
         let Some(name) = host_name(endpoint) else { continue };
         let answer = answers.get(name).cloned().unwrap_or_else(|| Err("it was not asked for".to_owned()));
@@ -48,10 +50,13 @@ pub fn apply_names(topology: &mut Topology, answers: &HashMap<String, Result<IpA
         }
         endpoint.address = answer.ok();
     }
+    let conflicts = named_conflicts(topology);
+    topology.problems.extend(conflicts);
     sort_problems(&mut topology.problems);
     let local: BTreeSet<IpAddr> = topology.hosts.iter().filter(|host| host.is_local).map(|host| host.address).collect();
     topology.hosts = hosts(&topology.endpoints, |endpoint, address| {
-        endpoint.direction == Direction::Inbound || address.is_loopback() || local.contains(&address)
+        let is_ours = endpoint.direction == Direction::Inbound && endpoint.controller.is_none();
+        is_ours || address.is_loopback() || local.contains(&address)
     });
 }
 
@@ -78,13 +83,15 @@ pub fn apply_network(topology: &mut Topology, routes: &HashMap<IpAddr, RouteFact
     topology.hosts = hosts(&topology.endpoints, |_, address| is_local(address));
 
     forget(topology, &OF_THE_NETWORK);
-    let mut listeners: HashMap<Option<u16>, Vec<&Endpoint>> = HashMap::new();
-    for endpoint in topology.endpoints.iter().filter(|endpoint| endpoint.direction == Direction::Inbound) {
-        listeners.entry(endpoint.port).or_default().push(endpoint);
-    }
     let networks = networks(&interfaces);
+    let is_known = topology.controllers.is_empty() || topology.controllers.iter().any(|controller| controller.is_local);
     let mut problems = Vec::new();
     for endpoint in &topology.endpoints {
+        // What this host's network is to the configs of another host is not known. Where any may be this one, each is looked at.
+        let is_here = ends::is_local(topology, endpoint.controller.as_deref());
+        if is_known && !is_here {
+            continue;
+        }
         problems.extend(check_way(endpoint, routes, &interfaces));
         match (endpoint.direction, endpoint.address) {
             (Direction::Inbound, Some(address)) if address.is_unspecified() && networks.len() > 1 => {
@@ -93,22 +100,17 @@ pub fn apply_network(topology: &mut Topology, routes: &HashMap<IpAddr, RouteFact
                     format!("listens on port {port} of all addresses of this host, which is in {}", networks.join(" and "));
                 problems.push(about(endpoint, ProblemCode::WildcardBind, message));
             }
-            (Direction::Inbound, Some(address)) if !owned.is_empty() && !address.is_unspecified() && !is_local(address) => {
-                problems.push(foreign_bind_address(endpoint, address));
-            }
-            // What is in no config has its other end in none either.
-            (Direction::Outbound, Some(address)) if !endpoint.config_files.is_empty() => {
-                let listeners = listeners.get(&endpoint.port).map(Vec::as_slice).unwrap_or_default();
-                let is_here = address.is_unspecified() || is_local(address);
-                // Both ends may be in the set on a host that is not this one, when the configs of several controllers were given.
-                if is_here || listeners.iter().any(|server| server.address == Some(address)) {
-                    problems.extend(check_pair(endpoint, address, listeners));
-                }
+            (Direction::Inbound, Some(address))
+                if is_here && !owned.is_empty() && !address.is_unspecified() && !is_local(address) =>
+            {
+                problems.push(bind_address(endpoint, address));
             }
             _ => {}
         }
     }
-    topology.problems.extend(problems);
+    let ends = ends::compare(topology, Some(&is_local));
+    topology.problems.extend(problems.into_iter().chain(ends.problems));
+    topology.pairs = ends.pairs;
     sort_problems(&mut topology.problems);
 
     topology.interfaces = interfaces;
@@ -118,8 +120,10 @@ pub fn apply_network(topology: &mut Topology, routes: &HashMap<IpAddr, RouteFact
     }
 }
 
-/// The problems that come of this host's network, and go with it.
-const OF_THE_NETWORK: [ProblemCode; 7] = [
+/// The problems that come of this host's network and of both ends being known, and go with it.
+const OF_THE_NETWORK: [ProblemCode; 9] = [
+    ProblemCode::ListenerWithoutClient,
+    ProblemCode::ProtocolMismatch,
     ProblemCode::NoListener,
     ProblemCode::BindAddress,
     ProblemCode::UnitMismatch,
@@ -128,21 +132,6 @@ const OF_THE_NETWORK: [ProblemCode; 7] = [
     ProblemCode::NoRoute,
     ProblemCode::InterfaceDown,
 ];
-
-/// A server whose configured address is none of this host's. What gcom_dnp3_server does with one is not known: it may listen there, or
-/// listen everywhere and accept this peer only.
-fn foreign_bind_address(server: &Endpoint, address: IpAddr) -> Problem {
-    let binds = server.protocol == Protocol::Modbus
-        || server.process.as_deref().is_some_and(|process| process != Process::GcomDnp3Server.as_str());
-    let foreign = format!("{address} is none of this host's addresses");
-    if binds {
-        return about(server, ProblemCode::BindAddress, format!("{foreign}; the server cannot listen there"));
-    }
-    let message = format!(
-        "{foreign}; a server that binds to it cannot listen there, while gcom_dnp3_server may take it for the only master to accept"
-    );
-    Problem { severity: Severity::Warning, ..about(server, ProblemCode::BindAddress, message) }
-}
 
 /// The networks that a host with several interfaces is in, one address of each interface: `10.0.0.2/24 (eth0)`. Addresses that are
 /// valid on one link only make no network of their own.
@@ -171,29 +160,16 @@ fn check_way(endpoint: &Endpoint, routes: &HashMap<IpAddr, RouteFacts>, interfac
     Some(about(endpoint, ProblemCode::InterfaceDown, message))
 }
 
-/// Compares a client whose target is on this host with the server there, one of those that listen on the port.
-fn check_pair(client: &Endpoint, target: IpAddr, listeners: &[&Endpoint]) -> Option<Problem> {
-    let listens = |server: &&&Endpoint| {
-        server.address.is_some_and(|bound| bound == target || bound.is_unspecified()) || target.is_unspecified()
-    };
-    let Some(server) = listeners.iter().find(listens) else {
-        let port = client.port?;
-        let message = format!("the target {target}:{port} is on this host, and no config listens there");
-        return Some(about(client, ProblemCode::NoListener, message));
-    };
-    let server_files = server.config_files.join(", ");
-    if client.protocol == Protocol::Modbus && server.protocol == Protocol::Modbus && !server.accepts_any_unit {
-        let missing: Vec<u8> = client.unit_ids.iter().copied().filter(|unit| !server.unit_ids.contains(unit)).collect();
-        let message = format!("asks units {missing:?}, but {server_files} serves {:?}", server.unit_ids);
-        return (!missing.is_empty()).then(|| about(client, ProblemCode::UnitMismatch, message));
+/// A server's address is none of this host's. With gcom_dnp3_server it may mean the peer.
+fn bind_address(server: &Endpoint, address: IpAddr) -> Problem {
+    let not_ours = format!("{address} is none of this host's addresses");
+    if !ends::may_filter_peers(server) {
+        return about(server, ProblemCode::BindAddress, format!("{not_ours}; the server cannot listen there"));
     }
-    if client.protocol == Protocol::Dnp3 && server.protocol == Protocol::Dnp3 {
-        let mirrored = |(local, remote)| server.dnp3_addresses.iter().any(|other| other.local == remote && other.remote == local);
-        let lost = client.dnp3_addresses.iter().find(|own| !mirrored((own.local, own.remote)))?;
-        let message = format!("link addresses local {}, remote {} have no counterpart in {server_files}", lost.local, lost.remote);
-        return Some(about(client, ProblemCode::LinkAddressMismatch, message));
-    }
-    None
+    let message =
+        format!("{not_ours}; the server cannot listen there, unless it is gcom_dnp3_server and means the only peer it accepts");
+    let problem = about(server, ProblemCode::BindAddress, message);
+    Problem { severity: problem.severity.min(Severity::Warning), ..problem }
 }
 
 /// The addresses that endpoints are on. A listener on all addresses is on none in particular.
@@ -223,25 +199,34 @@ pub(super) fn hosts(endpoints: &[Endpoint], is_local: impl Fn(&Endpoint, IpAddr)
     hosts.into_values().collect()
 }
 
-fn about(endpoint: &Endpoint, code: ProblemCode, message: String) -> Problem {
-    let path = endpoint.config_files.first().cloned();
-    Problem { endpoint_id: Some(endpoint.endpoint_id.clone()), path, ..code.at("", message) }
-}
-
 /// Compares both ends where both are in the set, without any knowledge of this host: the configs are those of others.
 pub fn compare_ends(topology: &mut Topology) {
     forget(topology, &OF_THE_NETWORK);
-    let inbound = || topology.endpoints.iter().filter(|endpoint| endpoint.direction == Direction::Inbound);
-    let outbound = topology.endpoints.iter().filter(|endpoint| endpoint.direction == Direction::Outbound);
-    let pairs = outbound.filter_map(|client| {
-        let target = client.address.filter(|address| !address.is_unspecified() && !address.is_loopback())?;
-        let listeners: Vec<&Endpoint> =
-            inbound().filter(|server| server.port == client.port && server.address == Some(target)).collect();
-        if listeners.is_empty() { None } else { check_pair(client, target, &listeners) }
-    });
-    let problems: Vec<Problem> = pairs.collect();
-    topology.problems.extend(problems);
+    let ends = ends::compare(topology, None);
+    topology.problems.extend(ends.problems);
+    topology.pairs = ends.pairs;
     sort_problems(&mut topology.problems);
+}
+
+/// Servers of which one is named and that are on one place all the same, now that the name is resolved. Those that are on one place as
+/// they are written are found without.
+fn named_conflicts(topology: &Topology) -> Vec<Problem> {
+    let listens = |endpoint: &&Endpoint| {
+        endpoint.direction == Direction::Inbound && endpoint.activity != Activity::NotStarted && endpoint.address.is_some()
+    };
+    let mut by_place: BTreeMap<_, Vec<&Endpoint>> = BTreeMap::new();
+    for server in topology.endpoints.iter().filter(listens) {
+        by_place.entry((&server.controller, server.address, server.port)).or_default().push(server);
+    }
+    let conflict = |((_, address, port), servers): ((_, Option<IpAddr>, Option<u16>), Vec<&Endpoint>)| {
+        let (named, address) = (servers.iter().find(|server| host_name(server).is_some())?, address?);
+        let paths: Vec<&str> = servers.iter().flat_map(|server| &server.config_files).map(String::as_str).collect();
+        let name = quote(named.host.as_deref().unwrap_or_default());
+        let message = format!("{name} is {address}, whose port {} is listened on by {}", port?, paths.join(", "));
+        let problem = ProblemCode::ListenerConflict.at(paths.first()?, message);
+        (servers.len() > 1).then(|| Problem { endpoint_id: Some(named.endpoint_id.clone()), ..problem })
+    };
+    by_place.into_iter().filter_map(conflict).collect()
 }
 
 /// Drops the problems of earlier facts.
@@ -315,11 +300,11 @@ mod tests {
         let mut topology = topology(&[("modbus_server/a.json", server)]);
         let (eth0, mut eth1) = (interface("eth0", "10.0.0.2/24"), interface("eth1", "192.168.1.2/24"));
         apply_network(&mut topology, &HashMap::new(), vec![eth0.clone(), eth1.clone()]);
-        assert_eq!(codes(&topology), ["config.wildcard_bind"]);
-        assert!(topology.problems[0].message.ends_with("10.0.0.2/24 (eth0) and 192.168.1.2/24 (eth1)"));
+        assert_eq!(codes(&topology), ["config.listener_without_client", "config.wildcard_bind"]);
+        assert!(topology.problems[1].message.ends_with("10.0.0.2/24 (eth0) and 192.168.1.2/24 (eth1)"));
         eth1.addresses = vec!["fe80::1/64".to_owned()];
         apply_network(&mut topology, &HashMap::new(), vec![eth0, eth1]);
-        assert_eq!(codes(&topology), Vec::<&str>::new());
+        assert_eq!(codes(&topology), ["config.listener_without_client"]);
     }
 
     #[test]
@@ -341,11 +326,12 @@ mod tests {
             (&route.interface, route.source, route.gateway)
         );
         assert_eq!((inbound.interface.as_deref(), inbound.source_address), (Some("eth0"), None));
-        assert_eq!((topology.interfaces[0].endpoints, codes(&topology)), (2, vec![]));
+        assert_eq!((topology.interfaces[0].endpoints, codes(&topology)), (2, vec!["config.listener_without_client"]));
         let local: Vec<bool> = topology.hosts.iter().map(|host| host.is_local).collect();
         assert_eq!(local, [true, false]);
         apply_network(&mut topology, &HashMap::new(), vec![interface("eth0", "10.0.0.3/24")]);
-        assert_eq!((topology.endpoints[0].gateway, codes(&topology)), (None, vec!["config.bind_address"]));
+        let expected = vec!["config.bind_address", "config.listener_without_client"];
+        assert_eq!((topology.endpoints[0].gateway, codes(&topology)), (None, expected));
     }
 
     #[test]
@@ -372,7 +358,7 @@ mod tests {
         compare_ends(&mut both);
         assert_eq!(codes(&both), ["config.unit_mismatch"]);
         apply_network(&mut both, &HashMap::new(), vec![interface("eth0", "10.7.0.1/24")]);
-        assert_eq!(codes(&both), ["config.bind_address", "config.unit_mismatch"], "on this host the server could not listen");
+        assert_eq!(codes(&both), ["config.unit_mismatch"], "nothing tells that one of the two controllers is this one");
         let mut alone = topology(&files[..1]);
         compare_ends(&mut alone);
         assert_eq!(codes(&alone), Vec::<&str>::new(), "a device is no missing listener");
@@ -402,5 +388,29 @@ mod tests {
         let mut agreeing = topology(&agreeing);
         apply_network(&mut agreeing, &HashMap::new(), Vec::new());
         assert_eq!(codes(&agreeing), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn one_place_by_its_name_and_by_its_address_is_a_conflict() {
+        let server = |id: &str, host: &str| format!(r#"{{"system": {{"id": "{id}", "ip_address": "{host}"}}, "registers": {{}}}}"#);
+        let mut topology =
+            topology(&[("modbus_server/a.json", &server("a", "localhost")), ("modbus_server/b.json", &server("b", "127.0.0.1"))]);
+        assert_eq!(codes(&topology), Vec::<&str>::new());
+        for (address, expected) in [("127.0.0.1", vec!["config.listener_conflict"]), ("127.0.0.2", vec![])] {
+            for _ in 0..2 {
+                apply_names(&mut topology, &HashMap::from([("localhost".to_owned(), Ok(address.parse().unwrap()))]));
+                assert_eq!(codes(&topology), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_that_may_be_the_peers_is_no_alarm() {
+        let outstation = r#"{"system": {"id": "o", "ip_address": "10.0.0.9"}, "objects": {}}"#;
+        for (dir, severity) in [("gcom_dnp3_server", Severity::Warning), ("dnp3_server", Severity::Alarm)] {
+            let mut topology = topology(&[(&format!("{dir}/a.json"), outstation)]);
+            apply_network(&mut topology, &HashMap::new(), vec![interface("eth0", "10.0.0.2/24")]);
+            assert_eq!((topology.problems[0].code.as_str(), topology.problems[0].severity), ("config.bind_address", severity));
+        }
     }
 }

@@ -66,6 +66,7 @@ impl Place {
             config_files: vec![reading.path.to_owned()],
             activity: Activity::Unknown,
             process: reading.process.map(|process| process.to_string()),
+            controller: None,
             components: Vec::new(),
             max_connections: None,
             fims_uris: Vec::new(),

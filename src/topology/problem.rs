@@ -252,6 +252,12 @@ problem_codes! {
     NoListener "config.no_listener" Warning
         "A client's target is on this host, where no config listens on that port."
         "Check the address and port, or the server's config.";
+    ListenerWithoutClient "config.listener_without_client" Info
+        "A server to which no client of the scanned configs connects; its clients are elsewhere, or there are none."
+        "Nothing, if the client is another site's or a device; otherwise check the client's address and port.";
+    ProtocolMismatch "config.protocol_mismatch" Alarm
+        "What listens where a client connects speaks another protocol, or only one of the two uses TLS: they never understand each other."
+        "Make protocol, port and `conn_type` of the two configs agree.";
     BindAddress "config.bind_address" Alarm
         "A server's bind address is none of this host's: it cannot listen."
         "Use an address of this host, or 0.0.0.0.";

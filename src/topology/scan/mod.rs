@@ -10,7 +10,7 @@ pub use reader::Readings;
 
 use super::{
     activity::{Files, Sources, Starter, judge, means},
-    assemble::{assemble, sort_problems},
+    assemble::assemble_used,
     port::Services,
 };
 use crate::api::{Topology, UtcTime};
@@ -110,11 +110,8 @@ pub fn scan_again(options: &ScanOptions, now: UtcTime, readings: &mut Readings) 
     let (configs, more) = judge(&mut reports, &starters, &files);
     problems.extend(more);
     *readings = reader.into_readings();
-    let mut topology = assemble(reports, now);
+    let mut topology = assemble_used(reports, configs, problems, now);
     topology.files_scanned = u32::try_from(files_scanned).unwrap_or(u32::MAX);
-    topology.configs = configs;
-    topology.problems.extend(problems);
-    sort_problems(&mut topology.problems);
     topology
 }
 
