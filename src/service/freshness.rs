@@ -4,7 +4,8 @@
 use super::{
     dir_watch::DirWatch,
     replies::Core,
-    results::{body_of, fit_change},
+    results::body_of,
+    site_bodies::fit_change,
     sites::{Look, SETTLE, is_changing},
 };
 use crate::api::{Interface, InterfaceList};

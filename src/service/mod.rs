@@ -17,6 +17,7 @@ mod runners;
 mod series_settings;
 mod serve;
 mod settings;
+mod site_bodies;
 mod sites;
 mod supervised;
 

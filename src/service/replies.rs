@@ -4,9 +4,10 @@ use super::{
     Request, Settings, events,
     first_look::check_path,
     monitor::Monitor,
-    results::{BODY_MAX, Results, body_of, fit_job, fit_jobs, fit_result, fit_topology},
+    results::{BODY_MAX, Results, body_of, fit_job, fit_jobs, fit_result},
     route,
     runners::parse_result,
+    site_bodies::{endpoint_detail, fit_topology, piece},
     sites::Sites,
 };
 use crate::{
@@ -194,9 +195,14 @@ impl Core {
                 })
             }
             Request::TopologyEndpoint(endpoint_id) => {
+                let detail = endpoint_detail(&self.sites.latest().topology, &endpoint_id, self.body_max());
+                now(detail.ok_or_else(|| no_endpoint(&endpoint_id))?)
+            }
+            Request::TopologyPiece { list, from } => {
                 let site = self.sites.latest();
-                let endpoint = site.topology.endpoints.iter().find(|endpoint| endpoint.endpoint_id == endpoint_id);
-                endpoint.map_or_else(|| Err(no_endpoint(&endpoint_id)), |endpoint| now(body_of(endpoint)))
+                self.off_the_runtime(replyto, move |core| {
+                    Ok(piece(&core.settings.base_uri, &site.topology, list, from, core.body_max()))
+                })
             }
             Request::Health => self.off_the_runtime(replyto, |core| {
                 let recording = lock(&core.monitor.view).is_recording();

@@ -1,6 +1,6 @@
 //! Results: kept at hand, read back from disk, and fitted to what a message can hold.
 
-use crate::api::{AnalysisReport, ConnectivityResult, EndpointResult, Job, Topology, TopologyChange};
+use crate::api::{AnalysisReport, ConnectivityResult, EndpointResult, Job};
 use serde::Serialize;
 use serde_json::Value;
 use std::{
@@ -154,53 +154,7 @@ pub(super) fn fit_jobs(mut jobs: Vec<Job>, body_max: usize) -> Vec<u8> {
     body
 }
 
-/// A topology as it goes over the bus: whole if it fits, else without its endpoints but with where to get each.
-pub(super) fn fit_topology(base_uri: &str, topology: &Topology, body_max: usize) -> Arc<[u8]> {
-    let whole = body_of(topology);
-    if whole.len() <= body_max {
-        return whole.into();
-    }
-    let mut short = topology.clone();
-    let uri = |id: &str| format!("{base_uri}/topology/endpoints/{id}");
-    short.endpoint_uris = short.endpoints.drain(..).map(|endpoint| uri(&endpoint.endpoint_id)).collect();
-    cut_list(&mut short.endpoint_uris, body_max / 2);
-    // Configs, heartbeats and hosts are told with their endpoints; problems are what a reader came for.
-    for shorten in [
-        |t: &mut Topology| t.configs.clear(),
-        |t: &mut Topology| t.heartbeats.clear(),
-        |t: &mut Topology| t.hosts.clear(),
-        |t: &mut Topology| t.problems.truncate(200),
-    ] {
-        if body_of(&short).len() > body_max {
-            shorten(&mut short);
-        }
-    }
-    body_of(&short).into()
-}
-
-/// What changed, cut to what a message holds.
-pub(super) fn fit_change(change: &TopologyChange, body_max: usize) -> Vec<u8> {
-    let mut short = change.clone();
-    let mut body = body_of(&short);
-    let mut most = 1024;
-    while body.len() > body_max && most > 0 {
-        short.truncated = true;
-        for names in [&mut short.added, &mut short.removed, &mut short.interfaces_added, &mut short.interfaces_removed] {
-            names.truncate(most);
-        }
-        for problems in [&mut short.problems_added, &mut short.problems_resolved] {
-            problems.truncate(most);
-        }
-        for changes in [&mut short.changed, &mut short.interfaces_changed] {
-            changes.truncate(most);
-        }
-        most /= 2;
-        body = body_of(&short);
-    }
-    body
-}
-
-fn cut_list(uris: &mut Vec<String>, bytes_max: usize) {
+pub(super) fn cut_list(uris: &mut Vec<String>, bytes_max: usize) {
     let mut bytes = 0;
     let fits = uris.iter().take_while(|uri| {
         bytes += uri.len() + 3;

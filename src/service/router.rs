@@ -1,8 +1,8 @@
 //! What a message asks for: a plain function of its method, uri and body.
 
 use crate::api::{
-    AnalysisRequest, ApiError, CaptureRequest, ConnectivityRequest, JobQuery, SnapshotQuery, TriggerRequest, body_json, parse_body,
-    parse_object,
+    AnalysisRequest, ApiError, CaptureRequest, ConnectivityRequest, JobQuery, SnapshotQuery, TopologyList, TriggerRequest,
+    body_json, parse_body, parse_object,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -57,6 +57,13 @@ pub enum Request {
     Topology,
     /// One endpoint of the topology.
     TopologyEndpoint(String),
+    /// A piece of a list of the topology.
+    TopologyPiece {
+        /// The list.
+        list: TopologyList,
+        /// The number of the first item.
+        from: u32,
+    },
     /// How the traffic of all endpoints was.
     Health,
     /// How the traffic of one endpoint was.
@@ -157,7 +164,12 @@ fn get(path: &[&str], uri: &str, body: Option<&[u8]>) -> Result<Request, ApiErro
         [] | ["status"] => Request::Status,
         ["summary"] => Request::Summary,
         ["topology"] => Request::Topology,
-        ["topology", "endpoints", endpoint_id] => Request::TopologyEndpoint(endpoint_id.to_owned()),
+        ["topology", list] if TopologyList::of_name(list).is_some() => topology_piece(list, "0", uri)?,
+        // No endpoint's id is a number.
+        ["topology", "endpoints", endpoint_id] if endpoint_id.parse::<u32>().is_err() => {
+            Request::TopologyEndpoint(endpoint_id.to_owned())
+        }
+        ["topology", list, from] if TopologyList::of_name(list).is_some() => topology_piece(list, from, uri)?,
         ["health"] => Request::Health,
         ["health", endpoint_id] => Request::EndpointHealth(endpoint_id.to_owned()),
         ["interfaces"] => Request::Interfaces,
@@ -178,12 +190,20 @@ fn get(path: &[&str], uri: &str, body: Option<&[u8]>) -> Result<Request, ApiErro
         ["monitor", "snapshots", snapshot_id] => Request::Snapshot(snapshot_id.to_owned()),
         _ => {
             return Err(ApiError::not_found(format!(
-                "nothing to get at `{uri}`; there are status, summary, topology, interfaces, jobs, jobs/<job_id>, jobs/<job_id>/result, \
+                "nothing to get at `{uri}`; there are status, summary, topology, topology/endpoints/<endpoint_id>, \
+                 topology/<endpoints|hosts|heartbeats|configs|pairs|problems>/<from>, interfaces, jobs, jobs/<job_id>, jobs/<job_id>/result, \
                  jobs/<job_id>/endpoints/<endpoint_id>, health, health/<endpoint_id>, monitor, monitor/settings, monitor/snapshots and \
                  monitor/snapshots/<snapshot_id>"
             )));
         }
     })
+}
+
+fn topology_piece(list: &str, from: &str, uri: &str) -> Result<Request, ApiError> {
+    match (TopologyList::of_name(list), from.parse()) {
+        (Some(list), Ok(from)) => Ok(Request::TopologyPiece { list, from }),
+        _ => Err(ApiError::not_found(format!("nothing to get at `{uri}`; a list is asked for from the number of an item, from 0"))),
+    }
 }
 
 /// The uris that have commands below them.
@@ -292,7 +312,14 @@ mod tests {
         assert_eq!(ask("get", "/netdiag/health", "").unwrap(), Some(Request::Health));
         let health = Request::EndpointHealth("modbus_10.0.0.1_502".to_owned());
         assert_eq!(ask("get", "/netdiag/health/modbus_10.0.0.1_502", "").unwrap(), Some(health));
-        assert_eq!(ask("get", "/netdiag/stats", "").unwrap_err().code, ErrorCode::NotFound);
+        let piece = |list, from| Some(Request::TopologyPiece { list, from });
+        assert_eq!(ask("get", "/netdiag/topology/heartbeats", "").unwrap(), piece(TopologyList::Heartbeats, 0));
+        assert_eq!(ask("get", "/netdiag/topology/endpoints/500", "").unwrap(), piece(TopologyList::Endpoints, 500));
+        let endpoint = Request::TopologyEndpoint("modbus_10.0.0.1_502".to_owned());
+        assert_eq!(ask("get", "/netdiag/topology/endpoints/modbus_10.0.0.1_502", "").unwrap(), Some(endpoint));
+        for nothing in ["stats", "topology/heartbeats/x", "topology/interfaces"] {
+            assert_eq!(ask("get", &format!("/netdiag/{nothing}"), "").unwrap_err().code, ErrorCode::NotFound, "{nothing}");
+        }
     }
 
     #[test]

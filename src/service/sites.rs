@@ -1,6 +1,6 @@
 //! The topology as the service holds it: read from the configs, completed with the kernel's routes.
 
-use super::{Settings, names::Names, results::fit_topology};
+use super::{Settings, names::Names, site_bodies::fit_topology};
 use crate::{
     api::{Endpoint, ExtraEndpoint, Interface, InterfaceList, Topology, TopologyChange, UtcTime},
     probe::Network,
