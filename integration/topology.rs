@@ -79,6 +79,7 @@ fn the_configs_of_other_hosts_are_held_against_one_another_only() {
     let output = netdiag(&["--elsewhere", "--json", configs.to_str().unwrap()]);
     let topology: Topology = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((topology.endpoints.len(), output.status.code()), (23, Some(0)), "{:#?}", topology.problems);
+    assert_eq!(topology.pairs.iter().filter(|pair| pair.agrees).count(), 11, "{:#?}", topology.pairs);
 }
 
 #[test]
@@ -105,6 +106,84 @@ fn json_is_the_body_of_the_bus_and_what_it_says_later_is_compared_with_it() {
     let change: Value = serde_json::from_slice(&netdiag(&["--json", "--compare", saved, dir]).stdout).unwrap();
     validate("topology_change", &change);
     assert_eq!(change["added"], json!(["modbus_127.0.0.9_1503"]));
+}
+
+#[test]
+fn a_heartbeat_that_moved_is_told_in_words_wherever_the_site_is_read_from() {
+    let config = |offset: u32| {
+        let components = json!([{"id": "bms", "heartbeat_enabled": true, "component_heartbeat_read_uri": "life",
+            "component_heartbeat_write_uri": "beat", "component_heartbeat_timeout_ms": 2000, "registers": [
+            {"type": "Holding Registers", "map": [{"id": "life", "offset": 3}, {"id": "beat", "offset": offset}]}]}]);
+        json!({"connection": {"name": "Battery", "ip_address": "127.0.0.9", "device_id": 1, "frequency": 1000}, "components": components})
+            .to_string()
+    };
+    let site = |offset| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("modbus_client")).unwrap();
+        fs::write(dir.path().join("modbus_client/bms.json"), config(offset)).unwrap();
+        dir
+    };
+    let (before, same, moved) = (site(10), site(10), site(99));
+    let saved = before.path().join("before.saved");
+    fs::write(&saved, netdiag(&["--json", before.path().to_str().unwrap()]).stdout).unwrap();
+    let compared = |arguments: &[&str], dir: &tempfile::TempDir| {
+        let output = netdiag(&[arguments, &["--compare", saved.to_str().unwrap(), dir.path().to_str().unwrap()]].concat());
+        (output.status.code(), text(&output.stdout))
+    };
+    for arguments in [&[][..], &["--elsewhere"]] {
+        let (code, shown) = compared(arguments, &same);
+        assert!(code == Some(0) && shown.starts_with("nothing changed"), "{arguments:?} {shown}");
+    }
+    let (code, shown) = compared(&[], &moved);
+    assert_eq!(code, Some(1));
+    assert!(shown.contains("modbus_client/bms.json bms write\n    offset: 10 → 99\n    wire offset: 10 → 99\n"), "{shown}");
+    assert!(!shown.contains(['{', '"']), "{shown}");
+
+    let shown = text(&netdiag(&[moved.path().to_str().unwrap()]).stdout);
+    assert!(shown.contains("writes beat of bms: unit 1, holding 99") && shown.contains("reads life of bms"), "{shown}");
+    assert!(shown.contains("default port") && shown.contains("modbus_client/bms.json"), "{shown}");
+}
+
+#[test]
+fn two_controllers_of_one_tree_are_shown_apart_with_who_talks_to_whom() {
+    let site = tempfile::tempdir().unwrap();
+    for (controller, (path, config)) in [
+        ("ess", modbus_client("meter", "10.7.0.2", 1502)),
+        ("psm", modbus_server("poi", "10.7.0.2", 1502)),
+        ("psm", modbus_server("other", "0.0.0.0", 502)),
+        ("ess", modbus_server("mine", "0.0.0.0", 502)),
+    ] {
+        let path = site.path().join(controller).join("config").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, config).unwrap();
+    }
+    let dir = site.path().to_str().unwrap();
+    for arguments in [&[dir][..], &["--elsewhere", dir]] {
+        let shown = text(&netdiag(arguments).stdout);
+        for part in ["ess connects to", "psm listens on", "served by modbus_server/poi.json of psm", "of 2 controllers (ess, psm)"]
+        {
+            assert!(shown.contains(part), "`{part}` is missing in\n{shown}");
+        }
+        assert!(!shown.contains("config.listener_conflict") && !shown.contains("config.bind_address"), "{shown}");
+    }
+    let drawn = text(&netdiag(&["--elsewhere", "--format", "mermaid", dir]).stdout);
+    assert!(drawn.contains("controller0([\"ess\"])") && drawn.contains("controller0 -->|\"meter modbus 1502"), "{drawn}");
+}
+
+#[test]
+fn what_a_config_holds_cannot_write_to_the_terminal_by_itself() {
+    let site = tempfile::tempdir().unwrap();
+    fs::create_dir(site.path().join("modbus_client")).unwrap();
+    let config = r#"{"connection": {"name": "\u001b[31mred\nline", "ip_address": "127.0.0.9", "device_id": 1}, "components": []}"#;
+    fs::write(site.path().join("modbus_client/a\u{1b}[2J.json"), config).unwrap();
+    let dir = site.path().to_str().unwrap();
+    for arguments in [&[dir][..], &["--format", "dot", dir], &["--format", "mermaid", dir], &["--json", dir]] {
+        let shown = text(&netdiag(arguments).stdout);
+        assert!(shown.contains("red") && !shown.contains('\u{1b}'), "{shown:?}");
+    }
+    let empty = tempfile::tempdir().unwrap();
+    let shown = text(&netdiag(&[empty.path().to_str().unwrap()]).stdout);
+    assert!(shown.contains("There is no file whose name ends with .json below"), "{shown}");
 }
 
 #[test]

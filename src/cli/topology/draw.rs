@@ -2,19 +2,25 @@
 
 use crate::api::{Activity, Direction, Endpoint, Severity, Topology};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt::Write as _,
 };
 
-/// What both languages draw: this controller, places beside it, and lines between them.
+/// What both languages draw: the controllers, places beside them, and lines between them.
 struct Drawing<'t> {
-    /// Places by their name: the address, host name or serial line.
-    places: BTreeMap<String, Vec<Line<'t>>>,
+    /// The ids and names of the controllers.
+    controllers: Vec<(String, String)>,
+    /// The ids of the places and their names: the address, host name or serial line.
+    places: Vec<(String, String)>,
+    lines: Vec<Line<'t>>,
 }
 
 struct Line<'t> {
     endpoint: &'t Endpoint,
     label: String,
+    /// Who opens the connection, and who is asked.
+    from: String,
+    to: String,
     /// The worst problem that the configs of the endpoint have.
     worst: Option<Severity>,
 }
@@ -28,18 +34,52 @@ impl<'t> Drawing<'t> {
                 *entry = (*entry).max(problem.severity);
             }
         }
-        let mut places: BTreeMap<String, Vec<Line<'t>>> = BTreeMap::new();
-        for endpoint in &topology.endpoints {
-            let place = match (endpoint.direction, &endpoint.serial, endpoint.address) {
-                (_, Some(line), _) => line.device.clone(),
-                (Direction::Inbound, None, _) => "clients".to_owned(),
-                (_, None, Some(address)) => address.to_string(),
-                (_, None, None) => endpoint.host.clone().unwrap_or_else(|| "?".to_owned()),
-            };
-            let worst = worst.get(endpoint.endpoint_id.as_str()).copied();
-            places.entry(place).or_default().push(Line { endpoint, label: label(endpoint), worst });
+        let names: Vec<&str> = topology.controllers.iter().map(|controller| controller.name.as_str()).collect();
+        let controller = |endpoint: &Endpoint| {
+            let of_name = names.iter().position(|name| Some(*name) == endpoint.controller.as_deref());
+            of_name.map_or_else(|| "controller".to_owned(), |number| format!("controller{number}"))
+        };
+        let by_id: HashMap<&str, &Endpoint> =
+            topology.endpoints.iter().map(|endpoint| (endpoint.endpoint_id.as_str(), endpoint)).collect();
+        let mut server_of: HashMap<&str, &Endpoint> = HashMap::new();
+        for pair in &topology.pairs {
+            if let Some(server) = by_id.get(pair.server.as_str()) {
+                server_of.entry(&pair.client).or_insert(server);
+            }
         }
-        Self { places }
+        let paired: HashSet<&str> = topology.pairs.iter().map(|pair| pair.server.as_str()).collect();
+        // A pair is one line, that of its client; the rest goes to places or comes from them.
+        let drawn = |endpoint: &&Endpoint| !paired.contains(endpoint.endpoint_id.as_str());
+        let place = |endpoint: &Endpoint| match (endpoint.direction, &endpoint.serial, endpoint.address) {
+            (_, Some(line), _) => line.device.clone(),
+            (Direction::Inbound, None, _) => "clients".to_owned(),
+            (_, None, Some(address)) => address.to_string(),
+            (_, None, None) => endpoint.host.clone().unwrap_or_else(|| "?".to_owned()),
+        };
+        let beside = |endpoint: &&Endpoint| !server_of.contains_key(endpoint.endpoint_id.as_str());
+        let places: BTreeSet<String> = topology.endpoints.iter().filter(drawn).filter(beside).map(place).collect();
+        let places: BTreeMap<String, String> =
+            places.into_iter().enumerate().map(|(number, name)| (name, format!("place{number}"))).collect();
+        let line = |endpoint: &'t Endpoint| {
+            let own = controller(endpoint);
+            let other = match server_of.get(endpoint.endpoint_id.as_str()) {
+                Some(server) => controller(server),
+                None => places.get(&place(endpoint)).cloned().unwrap_or_default(),
+            };
+            let (from, to) = match endpoint.direction {
+                Direction::Inbound => (other, own),
+                Direction::Outbound | Direction::Undetermined => (own, other),
+            };
+            Line { endpoint, label: label(endpoint), from, to, worst: worst.get(endpoint.endpoint_id.as_str()).copied() }
+        };
+        let lines: Vec<Line<'_>> = topology.endpoints.iter().filter(drawn).map(line).collect();
+        let mut controllers: Vec<(String, String)> =
+            names.iter().enumerate().map(|(number, name)| (format!("controller{number}"), (*name).to_owned())).collect();
+        if lines.iter().any(|line| line.from == "controller" || line.to == "controller") || names.is_empty() {
+            let name = if names.is_empty() { "this controller" } else { "a controller that is not known" };
+            controllers.push(("controller".to_owned(), name.to_owned()));
+        }
+        Self { controllers, places: places.into_iter().map(|(name, id)| (id, name)).collect(), lines }
     }
 }
 
@@ -74,15 +114,18 @@ pub(super) fn dot(topology: &Topology) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " "));
     let mut text = String::from(
         "digraph site {\n  rankdir=LR;\n  node [shape=box, style=rounded, fontname=\"sans-serif\"];\n  edge [fontname=\"sans-serif\", \
-         fontsize=10];\n  controller [label=\"this controller\", style=\"rounded,bold\"];\n",
+         fontsize=10];\n",
     );
-    for (number, (place, lines)) in Drawing::of(topology).places.iter().enumerate() {
-        let _ = writeln!(text, "  place{number} [label={}];", quoted(place));
-        for line in lines {
-            let (from, to) = ends(line.endpoint, &format!("place{number}"));
-            let style = if line.endpoint.activity == Activity::NotStarted { ", style=dashed" } else { "" };
-            let _ = writeln!(text, "  {from} -> {to} [label={}, color={}{style}];", quoted(&line.label), colour(line));
-        }
+    let drawing = Drawing::of(topology);
+    for (id, name) in &drawing.controllers {
+        let _ = writeln!(text, "  {id} [label={}, style=\"rounded,bold\"];", quoted(name));
+    }
+    for (id, name) in &drawing.places {
+        let _ = writeln!(text, "  {id} [label={}];", quoted(name));
+    }
+    for line in &drawing.lines {
+        let style = if line.endpoint.activity == Activity::NotStarted { ", style=dashed" } else { "" };
+        let _ = writeln!(text, "  {} -> {} [label={}, color={}{style}];", line.from, line.to, quoted(&line.label), colour(line));
     }
     text + "}\n"
 }
@@ -95,29 +138,22 @@ pub(super) fn mermaid(topology: &Topology) -> String {
         let escaped: String = text.chars().map(|c| if plain(c) { c.to_string() } else { format!("#{};", u32::from(c)) }).collect();
         format!("\"{escaped}\"")
     };
-    let mut text = String::from("flowchart LR\n  controller([\"this controller\"])\n");
-    let mut styles = String::new();
-    let mut drawn = 0;
-    for (number, (place, lines)) in Drawing::of(topology).places.iter().enumerate() {
-        let _ = writeln!(text, "  place{number}[{}]", quoted(place));
-        for line in lines {
-            let (from, to) = ends(line.endpoint, &format!("place{number}"));
-            let arrow = if line.endpoint.activity == Activity::NotStarted { "-.->" } else { "-->" };
-            let _ = writeln!(text, "  {from} {arrow}|{}| {to}", quoted(&line.label));
-            let _ = writeln!(styles, "  linkStyle {drawn} stroke:{}", colour(line));
-            drawn += 1;
-        }
+    let drawing = Drawing::of(topology);
+    let mut text = String::from("flowchart LR\n");
+    for (id, name) in &drawing.controllers {
+        let _ = writeln!(text, "  {id}([{}])", quoted(name));
     }
-    text + &styles
-}
-
-/// From who opens the connection to who is asked.
-fn ends(endpoint: &Endpoint, place: &str) -> (String, String) {
-    let controller = "controller".to_owned();
-    match endpoint.direction {
-        Direction::Inbound => (place.to_owned(), controller),
-        Direction::Outbound | Direction::Undetermined => (controller, place.to_owned()),
+    for (id, name) in &drawing.places {
+        let _ = writeln!(text, "  {id}[{}]", quoted(name));
     }
+    for line in &drawing.lines {
+        let arrow = if line.endpoint.activity == Activity::NotStarted { "-.->" } else { "-->" };
+        let _ = writeln!(text, "  {} {arrow}|{}| {}", line.from, quoted(&line.label), line.to);
+    }
+    for (number, line) in drawing.lines.iter().enumerate() {
+        let _ = writeln!(text, "  linkStyle {number} stroke:{}", colour(line));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -149,5 +185,20 @@ mod tests {
         assert!(text.starts_with("flowchart LR\n"));
         assert!(text.contains(r#"controller -->|"a #34;b#34; #35;1#59; modbus 502"| place0"#), "{text}");
         assert!(text.contains("linkStyle 1 stroke:"));
+    }
+
+    #[test]
+    fn a_pair_of_two_controllers_is_one_line_between_them() {
+        let client = r#"{"connection": {"name": "c", "ip_address": "10.7.0.2", "device_id": 1}, "components": [{"id": "c"}]}"#;
+        let server = r#"{"system": {"id": "s", "ip_address": "10.7.0.2", "device_id": 1}, "registers": {}}"#;
+        let files = [("site/ess/config/modbus_client/a.json", client), ("site/psm/config/modbus_server/b.json", server)];
+        let reports = files.iter().map(|(path, text)| read_file(path, text.as_bytes())).collect();
+        let mut topology = assemble(reports, UtcTime::from_unix_ns(0));
+        crate::topology::compare_ends(&mut topology);
+        let text = dot(&topology);
+        assert!(text.contains("controller0 [label=\"ess\"") && text.contains("controller1 [label=\"psm\""), "{text}");
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains(" -> ")).collect();
+        assert_eq!(lines, [r#"  controller0 -> controller1 [label="c modbus 502 unit 1", color=dimgray];"#]);
+        assert!(mermaid(&topology).contains("controller0 -->|\"c modbus 502 unit 1\"| controller1"));
     }
 }

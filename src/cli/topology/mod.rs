@@ -11,8 +11,10 @@ use super::{
 use crate::{
     api::{Severity, Topology, UtcTime},
     service::{read_topology, read_topology_of_others},
-    topology::compare,
+    topology::{align, compare},
 };
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "Examples:
@@ -84,32 +86,73 @@ pub(super) fn run(args: &Args) -> u8 {
         true => block_on(read_topology_of_others(&args.dirs)),
         false => block_on(read_topology(&args.dirs)),
     };
-    let topology = match read {
+    let mut topology = match read {
         Ok(topology) => topology,
         Err(code) => return code,
     };
     let json = |body: serde_json::Result<String>| body.unwrap_or_default() + "\n";
     let (text, is_sound) = match before {
-        Some(before) => {
+        Some(mut before) => {
+            align(&mut before, &mut topology);
             let change = compare(&before, &topology);
             let text = if format == Format::Json {
                 json(serde_json::to_string(&change))
             } else {
-                change::describe(&change, Paint::stdout())
+                change::describe(&printable(&change), &printable(&before), &printable(&topology), Paint::stdout())
             };
             (text, change.is_empty())
         }
         None => {
             let text = match format {
-                Format::Text => site::describe(&topology, Paint::stdout(), width(), args.all),
+                Format::Text => {
+                    let text = site::describe(&printable(&topology), Paint::stdout(), width(), args.all);
+                    if topology.files_scanned == 0 { text + &nothing_found(&args.dirs) } else { text }
+                }
                 Format::Json => json(serde_json::to_string(&topology)),
-                Format::Dot => draw::dot(&topology),
-                Format::Mermaid => draw::mermaid(&topology),
+                Format::Dot => draw::dot(&printable(&topology)),
+                Format::Mermaid => draw::mermaid(&printable(&topology)),
             };
             (text, topology.problems.iter().all(|problem| problem.severity < Severity::Warning))
         }
     };
     if !print(&text) || is_sound { EXIT_OK } else { EXIT_PROBLEMS }
+}
+
+/// What to do where there is no file at all.
+fn nothing_found(dirs: &[PathBuf]) -> String {
+    let dirs: Vec<String> = dirs.iter().map(|dir| printable(&dir.display().to_string())).collect();
+    format!(
+        "There is no file whose name ends with .json below {}. Name the directory that holds the processes' directories \
+         (modbus_client, dnp3_server, ...), usually /usr/local/etc/config.\n",
+        dirs.join(", ")
+    )
+}
+
+/// A copy whose texts cannot move a cursor, colour or turn around what is shown: configs and file names may hold any character.
+fn printable<T: Serialize + DeserializeOwned + Clone>(value: &T) -> T {
+    let Ok(mut json) = serde_json::to_value(value) else { return value.clone() };
+    escape(&mut json);
+    serde_json::from_value(json).unwrap_or_else(|_| value.clone())
+}
+
+fn escape(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains(is_unprintable) => {
+            *text = text.chars().flat_map(|c| if is_unprintable(c) { escaped(c) } else { vec![c] }).collect();
+        }
+        Value::Array(values) => values.iter_mut().for_each(escape),
+        Value::Object(fields) => fields.values_mut().for_each(escape),
+        _ => {}
+    }
+}
+
+fn escaped(c: char) -> Vec<char> {
+    c.escape_default().collect()
+}
+
+/// Control characters, and those that turn the direction of writing or break lines.
+fn is_unprintable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A topology as `--json` printed it; an older one may lack what this version adds.
@@ -126,5 +169,16 @@ fn read_saved(path: &Path) -> Result<Topology, String> {
                 path.display()
             ))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_config_reaches_a_terminal_as_a_command() {
+        let texts = vec!["\u{1b}[31mred\n".to_owned(), "a\u{9b}b\u{202e}c".to_owned(), "größer → 1".to_owned()];
+        assert_eq!(printable(&texts), [r"\u{1b}[31mred\n", r"a\u{9b}b\u{202e}c", "größer → 1"]);
     }
 }
