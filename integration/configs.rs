@@ -345,7 +345,7 @@ fn a_whole_site_has_the_endpoints_of_its_ground_truth() {
 
 #[test]
 fn a_whole_site_has_the_connections_and_findings_of_its_ground_truth() {
-    let Some(configs) = collection() else { return };
+    let Some(configs) = needs::collection("configs") else { return };
     let truth = read_json(&configs.join("sites/four_ess.expected.json"));
     let site = configs.join("sites/four_ess");
     let mut topology = scan_dir(site.clone());

@@ -189,8 +189,7 @@ impl SiteReader {
         let (options, readings) = (self.options.clone(), Arc::clone(&self.readings));
         let extra = self.extra.clone();
         let (mut topology, names) = off_the_runtime(move || {
-            let mut topology =
-                topology::scan_again(&options, now(), &mut readings.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut topology = topology::scan_again(&options, now(), &mut readings.lock().unwrap_or_else(PoisonError::into_inner));
             topology::add_extra(&mut topology, &extra);
             let names = topology::host_names(&topology);
             (topology, names)

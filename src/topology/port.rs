@@ -145,7 +145,7 @@ mod tests {
         let (root, _) = first_value(text).unwrap();
         let notes = Notes::new("a.json", "");
         let services = Services::parse("# names\nmodbus-alt 1700/tcp mbalt # other\nmodbus-alt 9/udp\nbroken\nx y/tcp\n");
-        let reading = Reading { path: "a.json", process, services: &services, notes: &notes };
+        let reading = Reading { path: "a.json", process, overrides: &[], services: &services, notes: &notes };
         let read = read(&Section::new("connection", &root, keys, &reading), &reading);
         (read, notes.into_problems())
     }

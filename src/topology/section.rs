@@ -287,7 +287,7 @@ mod tests {
     fn with_section<T>(text: &str, keys: Keys, read: impl Fn(&Section<'_>) -> T) -> (T, Vec<String>) {
         let (root, _) = first_value(text).unwrap();
         let (notes, services) = (Notes::new("a.json", ""), Services::default());
-        let reading = Reading { path: "a.json", process: None, services: &services, notes: &notes };
+        let reading = Reading { path: "a.json", process: None, overrides: &[], services: &services, notes: &notes };
         let read = read(&Section::new("system", &root, keys, &reading));
         let codes = notes.into_problems().into_iter().map(|problem| problem.code).collect();
         (read, codes)

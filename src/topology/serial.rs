@@ -52,7 +52,7 @@ mod tests {
         ] {
             let (root, _) = first_value(text).unwrap();
             let (notes, services) = (Notes::new("a.json", ""), Services::default());
-            let reading = Reading { path: "a.json", process: None, services: &services, notes: &notes };
+            let reading = Reading { path: "a.json", process: None, overrides: &[], services: &services, notes: &notes };
             let line = dnp3_line(&Section::new("system", &root, Keys::AnyCase, &reading)).unwrap();
             let expected =
                 SerialLine { device: "/dev/ttyS0".into(), baud_rate: 19200, parity: "even".into(), data_bits: 7, stop_bits: 2 };
@@ -64,7 +64,7 @@ mod tests {
     fn what_is_missing_or_absurd_is_the_default() {
         let (root, _) = first_value(r#"{"serial_device": "x", "data_bits": 999, "parity": "soft"}"#).unwrap();
         let (notes, services) = (Notes::new("a.json", ""), Services::default());
-        let reading = Reading { path: "a.json", process: None, services: &services, notes: &notes };
+        let reading = Reading { path: "a.json", process: None, overrides: &[], services: &services, notes: &notes };
         let section = Section::new("connection", &root, Keys::Exact, &reading);
         let line = modbus_line(&section, modbus_device(&section).unwrap());
         assert_eq!((line.baud_rate, line.data_bits, line.stop_bits, line.parity.as_str()), (115_200, 8, 1, "none"));
