@@ -89,6 +89,18 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Adu<'_>, usize)>, FrameError> {
     Ok(Some((Adu { transaction_id, unit_id, pdu }, HEADER_LENGTH + usize::from(length))))
 }
 
+/// The frame at the beginning of `bytes` of which the end is missing, with as much of its PDU as there is, and how many bytes the whole
+/// takes; `None` when not even the function code is there.
+pub fn head(bytes: &[u8]) -> Option<(Adu<'_>, usize)> {
+    let ([high, low, _, _, length_high, length_low, unit_id], pdu) = bytes.split_first_chunk::<{ HEADER_LENGTH + 1 }>()?;
+    // Told by its header alone, a whole frame and a piece of garbage are none of these.
+    if pdu.is_empty() || decode(bytes) != Ok(None) {
+        return None;
+    }
+    let length = HEADER_LENGTH + usize::from(u16::from_be_bytes([*length_high, *length_low]));
+    Some((Adu { transaction_id: u16::from_be_bytes([*high, *low]), unit_id: *unit_id, pdu }, length))
+}
+
 /// Like [`decode`], but says after garbage how many bytes to skip to the next place where a frame can begin.
 pub fn step(bytes: &[u8]) -> Step<Adu<'_>, FrameError> {
     match decode(bytes) {
@@ -147,6 +159,16 @@ mod tests {
         assert_eq!(decode(&REQUEST), Ok(Some((request(), 12))));
         assert_eq!(request().function(), 3);
         assert_eq!(request().exception(), None);
+    }
+
+    #[test]
+    fn of_a_frame_that_was_cut_the_head_is_read() {
+        for end in 0..=REQUEST.len() {
+            let head = head(&REQUEST[..end]);
+            let expected = (8..REQUEST.len()).contains(&end).then(|| (Adu { pdu: &request().pdu[..end - 7], ..request() }, 12));
+            assert_eq!(head, expected, "{end} bytes");
+        }
+        assert_eq!(head(&[0, 1, 0, 9, 0, 6, 1, 3]), None);
     }
 
     #[test]

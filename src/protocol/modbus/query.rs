@@ -31,6 +31,13 @@ impl Query {
     }
 }
 
+impl Query {
+    /// Whether it changes something and nothing else: such a request may be for all units at once.
+    pub const fn is_write(&self) -> bool {
+        matches!(self.function, 5 | 6 | 15 | 16 | 22)
+    }
+}
+
 impl fmt::Display for Query {
     /// `read holding registers (function 3), unit 1, offset 100, count 10`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
