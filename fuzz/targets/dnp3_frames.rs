@@ -9,7 +9,7 @@ pub fn run(data: &[u8]) {
     let mut reassembler = Reassembler::default();
     // The check sums keep random bytes out of the upper layers, so those get them directly too.
     for segment in data.chunks(33) {
-        if let Pushed::Fragment(fragment) = reassembler.push(segment) {
+        if let Pushed::Fragment(fragment) | Pushed::AfterLoss(fragment) = reassembler.push(segment) {
             let _ = Application::decode(fragment)
                 .map(|(header, _)| (header.function.to_string(), header.indications.map(|bits| bits.to_string())));
         }

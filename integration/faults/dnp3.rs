@@ -50,7 +50,7 @@ impl End {
                     let mut user_data = Vec::new();
                     frame.user_data(&mut user_data);
                     self.received.drain(..length);
-                    if let Pushed::Fragment(fragment) = self.reassembler.push(&user_data) {
+                    if let Pushed::Fragment(fragment) | Pushed::AfterLoss(fragment) = self.reassembler.push(&user_data) {
                         let (application, objects) = Application::decode(fragment).expect("a whole header");
                         return Some((application, objects.to_vec()));
                     }

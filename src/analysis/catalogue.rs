@@ -172,9 +172,13 @@ catalogue! {
         ["The process has its heartbeat switched off, or could not resolve it.", "The capture is shorter than the period of the heartbeat.", "Offset or unit id of the config differ from what is asked."],
         ["`netdiag topology` on the config: is the heartbeat enabled and resolved?", "The queries that are on the wire."];
     MODBUS_MALFORMED = "modbus.malformed", "bytes that are no Modbus TCP frame",
-        "Where a frame should begin, the protocol id is not 0 or the length is impossible.",
+        "Where a frame should begin, the protocol id is not 0 or the length is impossible; or a frame is not as long as its function and its own byte count say.",
         ["Another protocol is spoken on this port.", "Modbus RTU frames are sent over TCP without the TCP header (a transparent serial server).", "A faulty device or gateway."],
         ["The mode of the gateway or serial server: Modbus TCP, not RTU over TCP.", "The bytes, in Wireshark at the packets named here."];
+    MODBUS_MISFIT = "modbus.misfit", "Modbus answers that do not fit their request",
+        "An answer carries the transaction id and function of a request, but not as many registers or coils as were asked for, or another offset.",
+        ["A device or gateway that answers with what it has and not with what was asked for.", "An answer to an earlier request, taken for that to a later one with the same transaction id."],
+        ["The query that the finding names, and its answer, in Wireshark.", "Whether the client uses a new transaction id for each request."];
     DNP3_UNANSWERED = "dnp3.unanswered", "DNP3 requests without an answer",
         "Requests of the master had no response with their sequence number within the response time-out. Requests at the end of the capture are not counted.",
         ["The outstation hangs or restarts.", "The link addresses of master or outstation are wrong: frames for another address are ignored.", "Two masters with the same address talk to one outstation."],
@@ -191,6 +195,14 @@ catalogue! {
         "Responses came whose sequence number belongs to no request that was seen, or a second one for the same request.",
         ["The outstation answers so late that the master has gone on.", "Two masters share one connection or one address.", "The capture missed the requests."],
         ["Whether unanswered requests were found too.", "Whether the capture lost packets or shows one direction only."];
+    DNP3_WRONG_ADDRESS = "dnp3.wrong_address", "DNP3 responses from another link address",
+        "A response fits a request that waits in master and sequence, but comes from another link address than the one that was asked. A master ignores it.",
+        ["The outstation's own link address is set otherwise than the master has it.", "Two outstations behind one converter, of which the wrong one answers."],
+        ["The link address in the outstation against the master's config.", "What else is connected behind the same converter."];
+    DNP3_LINK_UNACKNOWLEDGED = "dnp3.link_unacknowledged", "DNP3 link frames that nobody acknowledged",
+        "Frames with user data asked the other side's link layer for an acknowledgement, and none came. The sender repeats them and, after some tries, gives the link up.",
+        ["One side uses link confirmation and the other does not support it; over TCP it should be off.", "A converter or the device loses frames."],
+        ["Link confirmation (data link confirm) in the settings of both sides: off.", "Whether check sum errors were found."];
     DNP3_UNCONFIRMED = "dnp3.unconfirmed", "DNP3 messages that nobody confirmed",
         "An outstation asked to have a response or an unsolicited report confirmed, and the master did not. The outstation keeps the events and sends them again until its buffer overflows.",
         ["The master does not take unsolicited reports from this outstation, or not from this address.", "The master has stopped, or another one is connected in its place."],
@@ -228,7 +240,7 @@ catalogue! {
         ["The master asks for points or object groups that the outstation does not have.", "The point maps of the two sides differ."],
         ["The point list of the master against that of the outstation.", "The request before the responses named here."];
     DNP3_TWO_MASTERS = "dnp3.two_masters", "two masters with one address",
-        "Two hosts ask an outstation as the same master. The outstation cannot tell them apart; confirms and sequence numbers mix, and events go to one of them only.",
+        "Two hosts, or two connections of one host, ask an outstation in turn as the same master. The outstation cannot tell them apart; confirms and sequence numbers mix, and events go to one of them only.",
         ["A second master, or a test tool, runs with a copied config.", "A redundant pair of masters that are both active."],
         ["Which of the hosts should ask; stop the other.", "The link addresses in both configs."];
     DNP3_LINK_RESET = "dnp3.link_reset", "the link was reset",

@@ -10,6 +10,7 @@ pub(super) struct Sum {
     pub wire: WireView,
     pub modbus_unexpected: u64,
     pub dnp3_unexpected: u64,
+    pub dnp3_further_fragments: u64,
     pub dnp3_unconfirmed: u64,
     pub dnp3_header_crc_errors: u64,
     pub dnp3_data_crc_errors: u64,
@@ -38,7 +39,7 @@ impl Sum {
             sum.unanswered += view.unanswered;
             self.modbus_times.merge(&modbus.times);
             sum.response_ms = self.modbus_times.response_times();
-            self.modbus_unexpected += modbus.unexpected.count;
+            self.modbus_unexpected += modbus.strays.total();
         }
         if let Some(dnp3) = &service.dnp3 {
             let flows = flows.filter_map(Flow::dnp3);
@@ -52,7 +53,8 @@ impl Sum {
             sum.crc_errors += view.crc_errors;
             self.dnp3_times.merge(&dnp3.times);
             sum.response_ms = self.dnp3_times.response_times();
-            self.dnp3_unexpected += dnp3.unexpected.count;
+            self.dnp3_unexpected += dnp3.strays.total();
+            self.dnp3_further_fragments += dnp3.further_fragments;
             self.dnp3_unconfirmed +=
                 dnp3.unconfirmed.count() + flows.map(|flow| flow.unconfirmed(shared).count() as u64).sum::<u64>();
             self.dnp3_header_crc_errors += dnp3.header_crc_errors.count;

@@ -3,27 +3,33 @@
 use super::{
     clients::Asked,
     lane::Lane,
+    link_use::LinkUse,
     queries::QueryTally,
     shared::Shared,
     spread::Durations,
+    strays::{Stray, Strays},
     stream::Arrival,
     tally::{Stamp, Tally},
-    transactions::{Matched, Transactions},
+    transactions::{ANSWER_IS_CUT, Fate, Matched, Pending, Transactions},
 };
 use crate::{
     api::{Dnp3View, Protocol, TransactionOutcome},
     protocol::{
         Step,
         dnp3::{
-            self, Application, FIRST_BROADCAST_ADDRESS, Frame, Function, Indications, LinkControl, LinkError, LinkFunction, Pushed,
-            Reassembler,
+            self, Application, Control, FIRST_BROADCAST_ADDRESS, Function, Indications, LinkControl, LinkError, LinkFunction,
+            LinkHeader, Pushed, Reassembler, Segment,
         },
     },
 };
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::SocketAddr};
 
 /// Pairs of link addresses told apart on one connection.
 const MAX_LINKS: usize = 16;
+/// Responses of several fragments that are under way on one connection.
+const MAX_SERIES: usize = 8;
+/// Application sequences are counted from 0 to this.
+const SEQUENCE: u8 = 15;
 /// Bits of the internal indications.
 const INDICATION_BITS: usize = 16;
 
@@ -73,7 +79,9 @@ pub(super) struct Dnp3Service {
     pub data_crc_errors: Tally,
     pub segments_lost: Tally,
     /// Responses to no request that was seen.
-    pub unexpected: Tally,
+    pub strays: Strays,
+    /// Fragments of responses behind their first ones.
+    pub further_fragments: u64,
     /// Responses, solicited or not, that carried each bit of the internal indications.
     indications: [Tally; INDICATION_BITS],
     /// Those of the latest response.
@@ -84,12 +92,11 @@ pub(super) struct Dnp3Service {
     pub link_resets: Tally,
     /// How often the outstation began to report a restart.
     pub restarts: u64,
-    /// Who asks whom: the pair of link addresses, and the address of the client.
-    masters: Vec<((u16, u16), IpAddr)>,
+    /// Link frames that asked to be acknowledged and were not, on connections that are over.
+    pub link_unacknowledged: Tally,
+    /// Who speaks to whom.
+    pub links: LinkUse,
 }
-
-/// Masters told apart at one server.
-const MAX_MASTERS: usize = 64;
 
 impl Dnp3Service {
     /// As the bus has it, with `overdue` requests that still wait.
@@ -116,20 +123,6 @@ impl Dnp3Service {
         self.indications.iter().enumerate().filter(|(_, tally)| tally.count > 0).map(move |(at, tally)| (bit(at), tally.count))
     }
 
-    /// The pairs of link addresses that were seen: master, outstation.
-    pub fn links(&self) -> impl Iterator<Item = (u16, u16)> {
-        let known = self.masters.iter().enumerate();
-        known.filter(|(at, (link, _))| !self.masters.iter().take(*at).any(|(before, _)| before == link)).map(|(_, (link, _))| *link)
-    }
-
-    /// A pair of link addresses that several clients use, with their addresses.
-    pub fn shared_link(&self) -> Option<((u16, u16), Vec<IpAddr>)> {
-        self.links().find_map(|link| {
-            let clients: Vec<IpAddr> = self.masters.iter().filter(|(known, _)| *known == link).map(|(_, client)| *client).collect();
-            (clients.len() > 1).then_some((link, clients))
-        })
-    }
-
     /// Frames by link function and by whether the master sent them, most frequent first.
     pub fn link_functions(&self) -> Vec<((LinkFunction, bool), u64)> {
         let mut functions = self.link_functions.clone();
@@ -137,18 +130,16 @@ impl Dnp3Service {
         functions
     }
 
-    fn link_frame(&mut self, control: LinkControl) {
+    fn link_frame(&mut self, control: LinkControl, stamp: Stamp) {
+        self.frames += 1;
+        if control.function == LinkFunction::ResetLinkStates {
+            self.link_resets.add(stamp);
+        }
         let kind = (control.function, control.from_master);
         match self.link_functions.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, frames)) => *frames += 1,
             // There are no more than two directions of two times sixteen.
             None => self.link_functions.push((kind, 1)),
-        }
-    }
-
-    fn asked(&mut self, link: (u16, u16), client: IpAddr) {
-        if self.masters.len() < MAX_MASTERS && !self.masters.contains(&(link, client)) {
-            self.masters.push((link, client));
         }
     }
 
@@ -166,7 +157,7 @@ impl Dnp3Service {
         }
     }
 
-    fn matched(&mut self, matched: &Matched<Dnp3Query, ()>, asked: &mut Asked, shared: &mut Shared) {
+    fn matched(&mut self, matched: &Matched<Dnp3Query, Stray>, asked: &mut Asked, shared: &mut Shared) {
         let (stamp, ns) = (matched.response.stamp, matched.ns());
         asked.answered(ns, false);
         let is_late = ns > shared.limits.response_timeout;
@@ -174,10 +165,20 @@ impl Dnp3Service {
         shared.transaction(Protocol::Dnp3, &matched.detail, matched.request.stamp, Some(stamp), outcome, None);
         self.responses += 1;
         self.times.add(ns);
-        if ns > shared.limits.response_timeout {
+        if is_late {
             self.late.add(matched.detail, stamp);
         } else if ns >= shared.limits.slow_response {
             self.slow.add(matched.detail, stamp);
+        }
+    }
+
+    /// A request leaves without an answer.
+    fn left(&mut self, (pending, fate): &(Pending<Key, Dnp3Query>, Fate), asked: &mut Asked, shared: &mut Shared) {
+        let (query, stamp) = (pending.detail, pending.arrival.stamp);
+        shared.left(Protocol::Dnp3, &query, stamp, *fate);
+        if *fate == Fate::Unanswered {
+            self.unanswered.add(query, stamp);
+            asked.unanswered += 1;
         }
     }
 }
@@ -189,17 +190,32 @@ pub(super) struct Dnp3Flow {
     lanes: [Lane; 2],
     /// By source and destination address.
     links: Vec<((u16, u16), Reassembler)>,
+    /// Link frames that wait to be acknowledged, by source and destination address.
+    unacknowledged: Vec<((u16, u16), Stamp)>,
+    /// Those that were not.
+    never_acknowledged: Tally,
     messages: Messages,
     user_data: Vec<u8>,
 }
 
 /// Messages that wait for another.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Messages {
-    requests: Transactions<Key, Dnp3Query, ()>,
+    requests: Transactions<Key, Dnp3Query, Stray>,
     /// Responses that ask to be confirmed.
-    confirms: Transactions<Key, Dnp3Query, ()>,
+    confirms: Transactions<Key, Dnp3Query, Stray>,
+    /// Responses of several fragments, of which the last one has not come.
+    series: Vec<Series>,
     asked: Asked,
+}
+
+/// A response of several fragments that is under way: their sequences follow on one another.
+#[derive(Debug, Clone, Copy)]
+struct Series {
+    /// The request.
+    key: Key,
+    /// The sequence of the next fragment; `None` once one is missing.
+    next: Option<u8>,
 }
 
 impl Dnp3Flow {
@@ -207,7 +223,14 @@ impl Dnp3Flow {
         Self {
             lanes: [Lane::new(from_beginning), Lane::new(from_beginning)],
             links: Vec::new(),
-            messages: Messages::default(),
+            unacknowledged: Vec::new(),
+            never_acknowledged: Tally::default(),
+            messages: Messages {
+                requests: Transactions::new(from_beginning),
+                confirms: Transactions::new(from_beginning),
+                series: Vec::new(),
+                asked: Asked::default(),
+            },
             user_data: Vec::new(),
         }
     }
@@ -221,28 +244,25 @@ impl Dnp3Flow {
         self.lanes[usize::from(from_server)].lost();
     }
 
-    /// Takes bytes of either side. `master` is the address of the side that asks, as far as the connection tells.
+    /// Takes bytes of either side. `master` is the side that asks, as far as the connection tells.
     pub fn feed(
         &mut self,
         from_server: bool,
         bytes: &[u8],
         arrival: Arrival,
-        master: IpAddr,
+        master: SocketAddr,
         service: &mut Dnp3Service,
         shared: &mut Shared,
     ) {
-        let Self { lanes, links, messages, user_data } = self;
+        let Self { lanes, links, unacknowledged, never_acknowledged, messages, user_data } = self;
         lanes[usize::from(from_server)].feed(bytes, |bytes, _| match dnp3::step(bytes) {
             Step::Frame { frame, length } => {
-                service.frames += 1;
-                service.link_frame(frame.header.control);
-                if frame.header.control.function == LinkFunction::ResetLinkStates {
-                    service.link_resets.add(arrival.stamp);
-                }
+                service.link_frame(frame.header.control, arrival.stamp);
+                acknowledge(&frame.header, arrival.stamp, unacknowledged, never_acknowledged);
                 if frame.header.control.function.carries_data() && frame.has_data() {
                     user_data.clear();
                     frame.user_data(user_data);
-                    segment(&frame, user_data, links, messages, (arrival, master), service, shared);
+                    segment(&frame.header, user_data, links, messages, (arrival, master), service, shared);
                 }
                 Step::Frame { frame: (), length }
             }
@@ -261,16 +281,62 @@ impl Dnp3Flow {
         });
     }
 
+    /// The capture cut off the `missing` bytes behind those that were fed last.
+    pub fn cut(
+        &mut self,
+        from_server: bool,
+        missing: usize,
+        (arrival, master): (Arrival, SocketAddr),
+        service: &mut Dnp3Service,
+        shared: &mut Shared,
+    ) {
+        let Self { lanes, links, unacknowledged, never_acknowledged, messages, .. } = self;
+        let mut is_read = true;
+        let is_told = lanes[usize::from(from_server)].cut(missing, |bytes| {
+            let (header, length, first) = dnp3::head(bytes)?;
+            service.link_frame(header.control, arrival.stamp);
+            acknowledge(&header, arrival.stamp, unacknowledged, never_acknowledged);
+            if header.control.function.carries_data() {
+                is_read = segment_head(&header, first, links, messages, (arrival, master), service, shared);
+            }
+            Some(length)
+        });
+        if !(is_told && is_read) {
+            // Any request may have been answered, and any response confirmed, in what is missing.
+            while let Some(pending) = messages.requests.pop_oldest() {
+                shared.pending -= 1;
+                service.left(&(pending, Fate::Unknown(ANSWER_IS_CUT)), &mut messages.asked, shared);
+            }
+            while messages.confirms.pop_oldest().is_some() {
+                shared.pending -= 1;
+            }
+        }
+    }
+
     /// The requests that have waited longer than the time-out.
     pub fn overdue<'a>(&'a self, shared: &Shared) -> impl Iterator<Item = (Dnp3Query, Arrival)> + 'a {
         let requests = &self.messages.requests;
         requests.overdue(shared.now, shared.limits.response_timeout).map(|pending| (pending.detail, pending.arrival))
     }
 
+    /// All requests that wait, and what can be said of them now.
+    pub fn waiting<'a>(&'a self, shared: &Shared) -> impl Iterator<Item = (Dnp3Query, Arrival, Fate)> + 'a {
+        let (now, timeout) = (shared.now, shared.limits.response_timeout);
+        self.messages.requests.waiting().map(move |pending| (pending.detail, pending.arrival, pending.fate(now, timeout, false)))
+    }
+
     /// The messages that nobody confirmed within the time-out.
     pub fn unconfirmed<'a>(&'a self, shared: &Shared) -> impl Iterator<Item = (Dnp3Query, Arrival)> + 'a {
         let confirms = &self.messages.confirms;
         confirms.overdue(shared.now, shared.limits.response_timeout).map(|pending| (pending.detail, pending.arrival))
+    }
+
+    /// The link frames that nobody acknowledged, within the time-out or before the next one.
+    pub fn link_unacknowledged(&self, shared: &Shared) -> Tally {
+        let mut tally = self.never_acknowledged;
+        let overdue = |stamp: &&Stamp| shared.now.saturating_sub(stamp.at) > shared.limits.response_timeout;
+        self.unacknowledged.iter().map(|(_, stamp)| stamp).filter(overdue).for_each(|stamp| tally.add(*stamp));
+        tally
     }
 
     /// Whether the outstation has stopped answering.
@@ -280,53 +346,105 @@ impl Dnp3Flow {
 
     /// The connection is forgotten; see [`super::modbus::ModbusFlow::retire`].
     pub fn retire(&mut self, ended: bool, service: &mut Dnp3Service, shared: &mut Shared) {
-        let missing = |at: i64, shared: &Shared| ended || shared.now.saturating_sub(at) > shared.limits.response_timeout;
+        let (now, timeout) = (shared.now, shared.limits.response_timeout);
+        service.link_unacknowledged.merge(&self.link_unacknowledged(shared));
         while let Some(pending) = self.messages.requests.pop_oldest() {
             shared.pending -= 1;
-            if missing(pending.arrival.stamp.at, shared) {
-                let (query, stamp) = (pending.detail, pending.arrival.stamp);
-                shared.transaction(Protocol::Dnp3, &query, stamp, None, TransactionOutcome::Unanswered, None);
-                service.unanswered.add(pending.detail, pending.arrival.stamp);
-                self.messages.asked.unanswered += 1;
-            }
+            let fate = pending.fate(now, timeout, ended);
+            service.left(&(pending, fate), &mut self.messages.asked, shared);
         }
         while let Some(pending) = self.messages.confirms.pop_oldest() {
             shared.pending -= 1;
-            if missing(pending.arrival.stamp.at, shared) {
+            if pending.fate(now, timeout, ended) == Fate::Unanswered {
                 service.unconfirmed.add(pending.detail, pending.arrival.stamp);
             }
         }
     }
 }
 
-fn segment(
-    frame: &Frame<'_>,
-    user_data: &[u8],
-    links: &mut Vec<((u16, u16), Reassembler)>,
-    messages: &mut Messages,
-    (arrival, master): (Arrival, IpAddr),
-    service: &mut Dnp3Service,
-    shared: &mut Shared,
-) {
-    let link = (frame.header.source, frame.header.destination);
-    let known = links.iter().position(|(known, _)| *known == link);
-    let at = known.unwrap_or_else(|| {
+/// A frame asks to be acknowledged, or acknowledges. One that comes before the last was acknowledged shows that it will not be.
+fn acknowledge(header: &LinkHeader, stamp: Stamp, waiting: &mut Vec<((u16, u16), Stamp)>, never: &mut Tally) {
+    let (function, source, destination) = (header.control.function, header.source, header.destination);
+    if function == LinkFunction::ConfirmedUserData && destination < FIRST_BROADCAST_ADDRESS {
+        if let Some((_, waits)) = waiting.iter_mut().find(|(link, _)| *link == (source, destination)) {
+            never.add(*waits);
+            *waits = stamp;
+            return;
+        }
+        if waiting.len() == MAX_LINKS {
+            waiting.remove(0);
+        }
+        waiting.push(((source, destination), stamp));
+    } else if matches!(function, LinkFunction::Ack | LinkFunction::Nack | LinkFunction::NotFunctioning | LinkFunction::NotSupported)
+    {
+        waiting.retain(|(link, _)| *link != (destination, source));
+    }
+}
+
+/// The reassembler of a pair of addresses; of too many pairs, the oldest is forgotten.
+fn reassembler(link: (u16, u16), links: &mut Vec<((u16, u16), Reassembler)>) -> Option<&mut Reassembler> {
+    let at = links.iter().position(|(known, _)| *known == link).unwrap_or_else(|| {
         if links.len() == MAX_LINKS {
             links.remove(0);
         }
         links.push((link, Reassembler::default()));
         links.len() - 1
     });
-    let Some((_, reassembler)) = links.get_mut(at) else { return };
-    match reassembler.push(user_data) {
-        Pushed::Fragment(fragment) => {
-            if let Some((application, _)) = Application::decode(fragment) {
-                messages.take(application, link, (arrival, master), service, shared);
-            }
+    links.get_mut(at).map(|(_, reassembler)| reassembler)
+}
+
+fn segment(
+    header: &LinkHeader,
+    user_data: &[u8],
+    links: &mut Vec<((u16, u16), Reassembler)>,
+    messages: &mut Messages,
+    (arrival, master): (Arrival, SocketAddr),
+    service: &mut Dnp3Service,
+    shared: &mut Shared,
+) {
+    let link = (header.source, header.destination);
+    let Some(reassembler) = reassembler(link, links) else { return };
+    let fragment = match reassembler.push(user_data) {
+        Pushed::Fragment(fragment) => fragment,
+        Pushed::AfterLoss(fragment) => {
+            service.segments_lost.add(arrival.stamp);
+            fragment
         }
-        // The first segment of a link may be one in the middle: the capture began after the first one.
-        Pushed::Lost if known.is_some() => service.segments_lost.add(arrival.stamp),
-        Pushed::Lost | Pushed::Incomplete | Pushed::Duplicate => {}
+        Pushed::Lost => {
+            service.segments_lost.add(arrival.stamp);
+            return;
+        }
+        Pushed::Incomplete | Pushed::Duplicate => return,
+    };
+    if let Some((application, _)) = Application::decode(fragment) {
+        messages.take(application, link, (arrival, master), service, shared);
+    }
+}
+
+/// Takes the beginning of a segment of which the rest is missing: a first one has the application header in it. Gives whether it can be said
+/// what the segment was.
+fn segment_head(
+    header: &LinkHeader,
+    user_data: &[u8],
+    links: &mut Vec<((u16, u16), Reassembler)>,
+    messages: &mut Messages,
+    (arrival, master): (Arrival, SocketAddr),
+    service: &mut Dnp3Service,
+    shared: &mut Shared,
+) -> bool {
+    let link = (header.source, header.destination);
+    // What follows of the message is not put together.
+    reassembler(link, links).into_iter().for_each(Reassembler::clear);
+    match user_data {
+        [transport, ..] if !Segment::from_byte(*transport).first => true,
+        [_, control, function, rest @ ..] => {
+            let function = Function(*function);
+            let indications = rest.first_chunk().filter(|_| function.is_response()).map(|bytes| Indications::from_bytes(*bytes));
+            let application = Application { control: Control::from_byte(*control), function, indications };
+            messages.take(application, link, (arrival, master), service, shared);
+            true
+        }
+        _ => false,
     }
 }
 
@@ -335,7 +453,7 @@ impl Messages {
         &mut self,
         application: Application,
         (source, destination): (u16, u16),
-        (arrival, asker): (Arrival, IpAddr),
+        (arrival, asker): (Arrival, SocketAddr),
         service: &mut Dnp3Service,
         shared: &mut Shared,
     ) {
@@ -348,8 +466,13 @@ impl Messages {
         if let Some(indications) = application.indications {
             service.indicate(indications, arrival.stamp);
         }
+        if from_outstation {
+            service.links.answered((master, outstation));
+        } else {
+            service.links.asked((master, outstation), asker, arrival.stamp);
+        }
         if function == Function::CONFIRM {
-            if self.confirms.answer(key, (), arrival, timeout).is_some() {
+            if self.confirms.answer(key, Stray::default(), arrival, timeout, |_, _| true).is_some() {
                 shared.pending -= 1;
             }
             return;
@@ -357,63 +480,93 @@ impl Messages {
         if function == Function::UNSOLICITED_RESPONSE {
             service.unsolicited += 1;
         } else if from_outstation {
-            match self.requests.answer(key, (), arrival, timeout) {
-                Some(matched) => {
-                    shared.pending -= 1;
-                    service.matched(&matched, &mut self.asked, shared);
-                }
-                None => service.unexpected.add(arrival.stamp),
+            if let Some(key) = self.answered(key, control, service) {
+                self.response(key, arrival, service, shared);
             }
         } else {
             service.requests += 1;
             self.asked.requests += 1;
-            service.asked((master, outstation), asker);
             if function.expects_response() && outstation < FIRST_BROADCAST_ADDRESS {
-                let (unanswered, matched) = wait(&mut self.requests, key, query, arrival, &mut service.unanswered, shared);
-                self.asked.unanswered += unanswered;
-                if let Some(matched) = matched {
-                    service.unexpected.count = service.unexpected.count.saturating_sub(1);
-                    service.matched(&matched, &mut self.asked, shared);
+                while let Some(left) = self.requests.make_room(arrival.stamp.at, shared) {
+                    service.left(&left, &mut self.asked, shared);
+                }
+                match self.requests.request(key, query, arrival, true) {
+                    Some(matched) => {
+                        service.strays.take_back(matched.answer);
+                        service.matched(&matched, &mut self.asked, shared);
+                    }
+                    None => shared.pending += 1,
                 }
             }
         }
         if from_outstation && control.confirm {
-            wait(&mut self.confirms, key, query, arrival, &mut service.unconfirmed, shared);
+            while let Some((left, fate)) = self.confirms.make_room(arrival.stamp.at, shared) {
+                if fate == Fate::Unanswered {
+                    service.unconfirmed.add(left.detail, left.arrival.stamp);
+                }
+            }
+            if self.confirms.request(key, query, arrival, true).is_none() {
+                shared.pending += 1;
+            }
         }
     }
-}
 
-/// Lets a message wait for its answer. Gives how many older ones are now counted as missing theirs, and the transaction if the
-/// answer was there before.
-fn wait(
-    waiting: &mut Transactions<Key, Dnp3Query, ()>,
-    key: Key,
-    query: Dnp3Query,
-    arrival: Arrival,
-    missing: &mut QueryTally<Dnp3Query>,
-    shared: &mut Shared,
-) -> (u64, Option<Matched<Dnp3Query, ()>>) {
-    let timeout = shared.limits.response_timeout;
-    let mut counted = 0;
-    while let Some(old) = waiting.expired(arrival.stamp.at, timeout) {
-        shared.pending -= 1;
-        missing.add(old.detail, old.arrival.stamp);
-        counted += 1;
-    }
-    if shared.pending_is_full(waiting.len())
-        && let Some(old) = waiting.pop_oldest()
-    {
-        shared.pending -= 1;
-        if arrival.stamp.at.saturating_sub(old.arrival.stamp.at) > timeout {
-            missing.add(old.detail, old.arrival.stamp);
-            counted += 1;
-        } else {
-            shared.requests_forgotten += 1;
+    /// The request that a fragment completes the response to; `None` while more fragments are to come, or when it is one of a response that
+    /// cannot be complete any more.
+    fn answered(&mut self, key: Key, control: Control, service: &mut Dnp3Service) -> Option<Key> {
+        let is_same_link = |series: &Series| (series.key.master, series.key.outstation) == (key.master, key.outstation);
+        let following = Some((key.sequence + 1) & SEQUENCE);
+        if control.first {
+            self.series.retain(|series| !is_same_link(series));
+            if control.last {
+                return Some(key);
+            }
+            if self.series.len() == MAX_SERIES {
+                self.series.remove(0);
+            }
+            self.series.push(Series { key, next: following });
+            // Whatever comes of it, a request was answered with it, if one waits.
+            return if self.requests.waiting().any(|pending| pending.key == key) { None } else { Some(key) };
         }
+        service.further_fragments += 1;
+        let Some(series) = self.series.iter_mut().find(|series| is_same_link(series)) else {
+            // Its first fragment was not seen.
+            return None;
+        };
+        if series.next != Some(key.sequence) {
+            // The same fragment once more, because nobody confirmed it; or one is missing.
+            let is_again = series.next == following;
+            series.next = series.next.filter(|_| is_again);
+            return None;
+        }
+        series.next = following;
+        if !control.last {
+            return None;
+        }
+        let request = series.key;
+        self.series.retain(|series| series.key != request);
+        self.requests.waiting().any(|pending| pending.key == request).then_some(request)
     }
-    let matched = waiting.request(key, query, arrival);
-    if matched.is_none() {
-        shared.pending += 1;
+
+    /// A response is complete.
+    fn response(&mut self, key: Key, arrival: Arrival, service: &mut Dnp3Service, shared: &mut Shared) {
+        let timeout = shared.limits.response_timeout;
+        if let Some(matched) = self.requests.answer(key, Stray::default(), arrival, timeout, |_, _| true) {
+            shared.pending -= 1;
+            service.matched(&matched, &mut self.asked, shared);
+            return;
+        }
+        let is_but_for_address = |asked: &Key| Key { outstation: key.outstation, ..*asked } == key;
+        let stray = if self.requests.may_be_from_before(arrival.stamp.at, timeout) {
+            Stray::BeforeCapture
+        } else if self.requests.was_answered(key, arrival.stamp.at, timeout) {
+            Stray::Duplicate
+        } else if self.requests.waiting().any(|pending| is_but_for_address(&pending.key)) {
+            Stray::WrongAddress
+        } else {
+            Stray::Unexpected
+        };
+        service.strays.add(stray, arrival.stamp);
+        self.requests.put_aside(key, stray, arrival);
     }
-    (counted, matched)
 }

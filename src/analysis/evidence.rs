@@ -131,6 +131,8 @@ pub struct Counters {
     pub modbus_unexpected: u64,
     /// DNP3 responses to no request that was seen.
     pub dnp3_unexpected: u64,
+    /// Fragments of DNP3 responses behind their first ones.
+    pub dnp3_further_fragments: u64,
     /// DNP3 messages that asked to be confirmed and were not.
     pub dnp3_unconfirmed: u64,
     /// DNP3 frames with a damaged header.

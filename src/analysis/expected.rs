@@ -83,7 +83,7 @@ impl Expectations {
             && expected.iter().all(|expected| !expected.links.is_empty())
         {
             let is_unknown = |link: &(u16, u16)| !expected.iter().any(|expected| expected.links.contains(link));
-            let unknown: Vec<(u16, u16)> = dnp3.links().filter(is_unknown).collect();
+            let unknown: Vec<(u16, u16)> = dnp3.links.links().filter(is_unknown).collect();
             if !unknown.is_empty() {
                 let named: Vec<String> = unknown
                     .iter()
@@ -111,7 +111,7 @@ impl Expectations {
         }
         let (address, port) = (watch.address?, watch.port?);
         let (elsewhere, outstation) = all.filter(|service| !service.watched && service.server_packets > 0).find_map(|service| {
-            let (_, outstation) = service.dnp3.as_ref()?.links().find(|link| expected.links.contains(link))?;
+            let (_, outstation) = service.dnp3.as_ref()?.links.links().find(|link| expected.links.contains(link))?;
             Some((service, outstation))
         })?;
         let message = format!(

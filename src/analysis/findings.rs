@@ -80,7 +80,9 @@ pub(super) fn of_service<'a>(service: &Service, flows: impl Iterator<Item = &'a 
     silence(service, shared, &server, &mut findings);
     if let Some(dnp3) = &service.dnp3 {
         let (mut unanswered, mut unconfirmed) = (dnp3.unanswered.clone(), dnp3.unconfirmed.clone());
+        let mut link_unacknowledged = dnp3.link_unacknowledged;
         for flow in flows.filter_map(Flow::dnp3) {
+            link_unacknowledged.merge(&flow.link_unacknowledged(shared));
             flow.overdue(shared).for_each(|(query, arrival)| unanswered.add(query, arrival.stamp));
             flow.unconfirmed(shared).for_each(|(query, arrival)| unconfirmed.add(query, arrival.stamp));
         }
@@ -92,7 +94,19 @@ pub(super) fn of_service<'a>(service: &Service, flows: impl Iterator<Item = &'a 
         queries(catalogue::DNP3_UNCONFIRMED, Severity::Warning, &unconfirmed, &mut findings, |count, words| {
             format!("{} at {server} asked to be confirmed and {} not: {words}", many(count, "DNP3 message"), were(count))
         });
+        if link_unacknowledged.count > 0 {
+            let frames = many(link_unacknowledged.count, "DNP3 link frame");
+            let message =
+                format!("{frames} to or from {server} asked to be acknowledged and {} not", were(link_unacknowledged.count));
+            findings.push(finding(catalogue::DNP3_LINK_UNACKNOWLEDGED, Severity::Warning, &link_unacknowledged, message));
+        }
         of_dnp3(dnp3, shared, &server, &mut findings);
+        // Of servers that are not told apart each may have its own pair of these addresses.
+        if let Some(((master, outstation), masters, turns)) = dnp3.links.shared().filter(|_| service.address.is_some()) {
+            let message =
+                format!("{} ask {server} in turn as the same master {master} of outstation {outstation}", masters.join(" and "));
+            findings.push(finding(catalogue::DNP3_TWO_MASTERS, Severity::Alarm, turns, message));
+        }
     }
     findings
 }
@@ -250,26 +264,42 @@ fn of_modbus(
             format!("{server} answered {count} of {requests} with {}: {words}", modbus::exception_text(*code))
         });
     }
+    queries(catalogue::MODBUS_EXCEPTIONS, Severity::Warning, &service.other_exceptions, findings, |count, words| {
+        let requests = many(service.requests, "request");
+        format!("{server} answered {count} of {requests} with exceptions of still other codes: {words}")
+    });
+    let strays = &service.strays;
     for (entry, tally, what) in [
-        (catalogue::MODBUS_DUPLICATE, &service.duplicates, "came a second time"),
-        (catalogue::MODBUS_WRONG_ID, &service.wrong_id, "fit a request that waits, but for the transaction id"),
-        (catalogue::MODBUS_WRONG_UNIT, &service.wrong_unit, "fit a request that waits, but for the unit id"),
+        (catalogue::MODBUS_DUPLICATE, &strays.duplicates, "came a second time"),
+        (catalogue::MODBUS_WRONG_ID, &strays.wrong_id, "fit a request that waits, but for the transaction id"),
+        (catalogue::MODBUS_WRONG_UNIT, &strays.wrong_address, "fit a request that waits, but for the unit id"),
     ] {
         if tally.count > 0 {
             let message = format!("{} of {server} {what}", many(tally.count, "Modbus answer"));
             findings.push(finding(entry, Severity::Warning, tally, message));
         }
     }
-    let told = service.duplicates.count + service.wrong_id.count + service.wrong_unit.count;
-    if service.unexpected.count > told {
-        let message = format!("{} of {server} to no request that was seen", many(service.unexpected.count - told, "Modbus answer"));
-        findings.push(finding(catalogue::MODBUS_UNEXPECTED, Severity::Info, &service.unexpected, message));
+    if strays.unexpected.count > 0 {
+        let message = format!("{} of {server} to no request that was seen", many(strays.unexpected.count, "Modbus answer"));
+        findings.push(finding(catalogue::MODBUS_UNEXPECTED, Severity::Info, &strays.unexpected, message));
     }
     if service.malformed.count > 0 {
         let places = many(service.malformed.count, "place");
         let message = format!("{places} in the streams to and from {server} where a Modbus TCP frame should begin and none does");
         findings.push(finding(catalogue::MODBUS_MALFORMED, Severity::Warning, &service.malformed, message));
     }
+    if service.wrong_length.count > 0 {
+        let frames = many(service.wrong_length.count, "Modbus TCP frame");
+        let message = format!("{frames} to or from {server} of another length than the function and the byte count in it say");
+        findings.push(finding(catalogue::MODBUS_MALFORMED, Severity::Warning, &service.wrong_length, message));
+    }
+    queries(catalogue::MODBUS_MISFIT, Severity::Warning, &service.misfits, findings, |count, words| {
+        let are = if count == 1 { "is" } else { "are" };
+        format!(
+            "{} of {server} {are} of another size or for another place than was asked for: {words}",
+            many(count, "Modbus answer")
+        )
+    });
 }
 
 /// Registers that should change and do not, and those that nobody asks for.
@@ -328,15 +358,17 @@ fn of_dnp3(service: &Dnp3Service, shared: &Shared, server: &str, findings: &mut 
             format!("{frames} to or from {server} with a wrong check sum ({headers} in the header, {blocks} in the data)");
         findings.push(finding(catalogue::DNP3_CRC_ERRORS, Severity::Warning, &crc_errors, message));
     }
-    if service.unexpected.count > 0 {
-        let message = format!("{} of {server} to no request that was seen", many(service.unexpected.count, "DNP3 response"));
-        findings.push(finding(catalogue::DNP3_UNEXPECTED, Severity::Info, &service.unexpected, message));
+    let mut unexpected = service.strays.unexpected;
+    unexpected.merge(&service.strays.duplicates);
+    if unexpected.count > 0 {
+        let message = format!("{} of {server} to no request that was seen", many(unexpected.count, "DNP3 response"));
+        findings.push(finding(catalogue::DNP3_UNEXPECTED, Severity::Info, &unexpected, message));
     }
-    if let Some(((master, outstation), clients)) = service.shared_link() {
-        let clients: Vec<String> = clients.iter().map(ToString::to_string).collect();
-        let message = format!("{} ask {server} as the same master {master} of outstation {outstation}", clients.join(" and "));
-        let tally = Tally::without_evidence(clients.len() as u64);
-        findings.push(finding(catalogue::DNP3_TWO_MASTERS, Severity::Alarm, &tally, message));
+    let wrong_address = &service.strays.wrong_address;
+    if wrong_address.count > 0 {
+        let responses = many(wrong_address.count, "DNP3 response");
+        let message = format!("{responses} of {server} fit a request that waits, but for the outstation's link address");
+        findings.push(finding(catalogue::DNP3_WRONG_ADDRESS, Severity::Warning, wrong_address, message));
     }
     if service.link_resets.count > 0 {
         let message = format!("the link to the outstation at {server} was reset {}", many(service.link_resets.count, "time"));

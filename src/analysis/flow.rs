@@ -7,16 +7,16 @@ use super::{
     guess::{Guess, Recognised},
     modbus::{ModbusFlow, ModbusService},
     service::{Service, ServiceIndex},
-    shared::{Shared, made},
+    shared::{Shared, left},
     stats::FlowStats,
     stream::{Arrival, Place, Stream, ahead},
     tally::{Stamp, Tally},
 };
 use crate::{
-    api::{Protocol, Transaction, TransactionOutcome},
-    packet::{Tcp, TcpFlags},
+    api::{Protocol, Transaction},
+    packet::{Tcp, TcpFlags, Udp},
 };
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A segment that comes so soon after a later one was overtaken, however short the round trip.
 const OVERTAKEN_WITHIN_NS: i64 = 3_000_000;
@@ -375,19 +375,17 @@ impl Flow {
         service.payload_segments += 1;
         let payload_segments = if from_server { &mut self.stats.server_payload } else { &mut self.stats.client_payload };
         *payload_segments += 1;
-        match place {
-            Place::InOrder { skip, .. } => {
-                self.read(from_server, tcp.payload.get(skip..).unwrap_or_default(), arrival, service, shared)
-            }
+        let known = match place {
+            Place::InOrder { skip, .. } => skip,
             Place::Restart => {
                 self.lost(from_server);
-                self.read(from_server, tcp.payload, arrival, service, shared);
+                0
             }
             _ => return,
-        }
-        if tcp.payload.len() < tcp.payload_len as usize {
-            self.lost(from_server);
-        }
+        };
+        self.read(from_server, tcp.payload.get(known..).unwrap_or_default(), arrival, service, shared);
+        let there = tcp.payload.len().max(known);
+        self.cut(from_server, (tcp.payload_len as usize).saturating_sub(there), arrival, service, shared);
         self.read_ready(from_server, Some(stamp), service, shared);
     }
 
@@ -423,9 +421,7 @@ impl Flow {
             let Some(ready) = ready else { return };
             let arrival = Arrival { stamp: filled.unwrap_or(ready.arrival.stamp), ..ready.arrival };
             self.read(from_server, ready.bytes(), arrival, service, shared);
-            if ready.cut {
-                self.lost(from_server);
-            }
+            self.cut(from_server, ready.missing, arrival, service, shared);
         }
     }
 
@@ -458,9 +454,26 @@ impl Flow {
             Reader::None | Reader::Guess(_) => {}
             Reader::Modbus(flow) => flow.feed(from_server, bytes, arrival, acknowledged, modbus_of(service), shared),
             Reader::Dnp3(flow) => {
-                let master = if self.turned { self.server.ip() } else { self.client.ip() };
+                let master = if self.turned { self.server } else { self.client };
                 flow.feed(from_server, bytes, arrival, master, dnp3_of(service), shared);
             }
+        }
+        self.sign(recorded, shared);
+    }
+
+    /// The snap length cut off the `missing` bytes behind those that were read last.
+    fn cut(&mut self, from_server: bool, missing: usize, arrival: Arrival, service: &mut Service, shared: &mut Shared) {
+        if missing == 0 {
+            return;
+        }
+        let acknowledged = self.sides[usize::from(self.turned)].stream.acknowledged();
+        let from_server = from_server != self.turned;
+        let master = if self.turned { self.server } else { self.client };
+        let recorded = shared.record.as_ref().map_or(0, Vec::len);
+        match &mut self.reader {
+            Reader::None | Reader::Guess(_) => {}
+            Reader::Modbus(flow) => flow.cut(from_server, missing, (arrival, acknowledged), modbus_of(service), shared),
+            Reader::Dnp3(flow) => flow.cut(from_server, missing, (arrival, master), dnp3_of(service), shared),
         }
         self.sign(recorded, shared);
     }
@@ -495,22 +508,19 @@ impl Flow {
         (transaction.client, transaction.server) = (asks.to_string(), answers.to_string());
     }
 
-    /// The requests that wait and are overdue.
-    pub fn overdue_transactions(&self, shared: &Shared) -> Vec<Transaction> {
-        let unanswered = TransactionOutcome::Unanswered;
-        let mut overdue: Vec<Transaction> = match &self.reader {
+    /// The requests that wait, and what can be said of them.
+    pub fn waiting_transactions(&self, shared: &Shared) -> Vec<Transaction> {
+        let mut waiting: Vec<Transaction> = match &self.reader {
             Reader::None | Reader::Guess(_) => Vec::new(),
-            Reader::Modbus(flow) => flow
-                .overdue(shared)
-                .map(|(query, arrival)| made(Protocol::Modbus, &query, arrival.stamp, None, unanswered, None))
-                .collect(),
-            Reader::Dnp3(flow) => flow
-                .overdue(shared)
-                .map(|(query, arrival)| made(Protocol::Dnp3, &query, arrival.stamp, None, unanswered, None))
-                .collect(),
+            Reader::Modbus(flow) => {
+                flow.waiting(shared).map(|(query, arrival, fate)| left(Protocol::Modbus, &query, arrival.stamp, fate)).collect()
+            }
+            Reader::Dnp3(flow) => {
+                flow.waiting(shared).map(|(query, arrival, fate)| left(Protocol::Dnp3, &query, arrival.stamp, fate)).collect()
+            }
         };
-        overdue.iter_mut().for_each(|transaction| self.signed(transaction));
-        overdue
+        waiting.iter_mut().for_each(|transaction| self.signed(transaction));
+        waiting
     }
 
     fn lost(&mut self, from_server: bool) {
@@ -523,8 +533,9 @@ impl Flow {
     }
 
     /// Takes a datagram: frames do not go over its end.
-    pub fn datagram(&mut self, from_server: bool, payload: &[u8], stamp: Stamp, service: &mut Service, shared: &mut Shared) {
+    pub fn datagram(&mut self, from_server: bool, udp: &Udp<'_>, stamp: Stamp, service: &mut Service, shared: &mut Shared) {
         service.packets += 1;
+        let payload = udp.payload;
         service.payload_bytes += payload.len() as u64;
         service.clients.packet(self.client_place, stamp.at);
         if from_server {
@@ -537,7 +548,9 @@ impl Flow {
         self.seen[usize::from(from_server)] = true;
         let segments = if from_server { &mut self.stats.server_payload } else { &mut self.stats.client_payload };
         *segments += 1;
-        self.read(from_server, payload, Arrival { stamp, seq_end: 0, ack: None }, service, shared);
+        let arrival = Arrival { stamp, seq_end: 0, ack: None };
+        self.read(from_server, payload, arrival, service, shared);
+        self.cut(from_server, (udp.payload_len as usize).saturating_sub(payload.len()), arrival, service, shared);
         self.lost(from_server);
     }
 
@@ -563,6 +576,11 @@ impl Flow {
             alive: u64::from(self.seen == [true; 2] && !self.reset),
             ..self.stats
         }
+    }
+
+    /// The address of the side that asks.
+    pub fn asker(&self) -> IpAddr {
+        if self.turned { self.server.ip() } else { self.client.ip() }
     }
 
     /// Whose connection it is, in the list of the server's clients.
@@ -626,9 +644,10 @@ impl Flow {
         }
         let acknowledged = self.sides[usize::from(self.turned)].stream.acknowledged();
         let recorded = shared.record.as_ref().map_or(0, Vec::len);
+        let asker = self.asker();
         match &mut self.reader {
             Reader::None | Reader::Guess(_) => {}
-            Reader::Modbus(flow) => flow.retire(ended, acknowledged, modbus_of(service), shared),
+            Reader::Modbus(flow) => flow.retire(ended, asker, acknowledged, modbus_of(service), shared),
             Reader::Dnp3(flow) => flow.retire(ended, dnp3_of(service), shared),
         }
         self.sign(recorded, shared);

@@ -26,6 +26,7 @@ mod heartbeats;
 mod host;
 mod icmp;
 mod lane;
+mod link_use;
 mod lru;
 mod meter;
 mod modbus;
@@ -39,6 +40,7 @@ mod shared;
 mod sink;
 mod spread;
 mod stats;
+mod strays;
 mod stream;
 mod tally;
 #[cfg(test)]

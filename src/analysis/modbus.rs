@@ -4,21 +4,23 @@ use super::{
     clients::Asked,
     heartbeats::HeartbeatState,
     lane::Lane,
-    polls::{self, Poll, Polls},
+    polls::{AllPolls, Polls},
     queries::QueryTally,
     shared::Shared,
     spread::Durations,
+    strays::{Stray, Strays},
     stream::{Arrival, ahead},
-    tally::{Tally, Times},
-    transactions::{Matched, Pending, Transactions},
+    tally::Tally,
+    transactions::{ANSWER_IS_CUT, Fate, Matched, Pending, Transactions},
 };
 use crate::{
     api::{ModbusView, Protocol, TransactionOutcome},
     protocol::{
         Step,
-        modbus::{self, Adu, EXCEPTION_FLAG, Query},
+        modbus::{self, Adu, EXCEPTION_FLAG, Echo, Query},
     },
 };
+use std::net::IpAddr;
 
 /// Exception codes told apart.
 const MAX_EXCEPTION_CODES: usize = 16;
@@ -32,6 +34,22 @@ struct Key {
     function: u8,
 }
 
+impl Key {
+    fn of(adu: &Adu<'_>) -> Self {
+        Self { transaction_id: adu.transaction_id, unit_id: adu.unit_id, function: adu.function() & !EXCEPTION_FLAG }
+    }
+}
+
+/// What is kept of an answer.
+#[derive(Debug, Clone, Copy)]
+struct Reply {
+    exception: Option<u8>,
+    /// What it says of the request that it belongs to.
+    echo: Echo,
+    /// What it is while no request is known.
+    stray: Stray,
+}
+
 /// What was seen of a server's Modbus, over all its connections.
 #[derive(Debug, Default)]
 pub(super) struct ModbusService {
@@ -40,48 +58,50 @@ pub(super) struct ModbusService {
     pub times: Durations,
     /// By exception code.
     pub exceptions: Vec<(u8, QueryTally<Query>)>,
+    /// With codes beyond those that are told apart.
+    pub other_exceptions: QueryTally<Query>,
     pub exception_count: u64,
     pub unanswered: QueryTally<Query>,
     pub slow: QueryTally<Query>,
     pub late: QueryTally<Query>,
-    /// Answers to no request that was seen; of these, second answers to one request, ...
-    pub unexpected: Tally,
-    pub duplicates: Tally,
-    /// ... and those that fit a request that waits, but for the transaction id or the unit id.
-    pub wrong_id: Tally,
-    pub wrong_unit: Tally,
+    /// Answers to no request that was seen.
+    pub strays: Strays,
     /// Of the unanswered requests, those that the server's TCP has acknowledged.
     pub unanswered_acknowledged: u64,
     /// Bytes where a frame should be.
     pub malformed: Tally,
+    /// Frames that are not as long as their function and their own byte count say, ...
+    pub wrong_length: Tally,
+    /// ... and answers of another size, or for another place, than was asked for.
+    pub misfits: QueryTally<Query>,
     /// Requests by function code.
     pub functions: Vec<(u8, u64)>,
     pub units: Vec<(u8, UnitStats)>,
     /// The polls of connections that are over.
-    pub polls: Vec<Poll>,
+    pub polls: AllPolls,
     /// The registers that are watched here.
     pub heartbeats: Vec<HeartbeatState>,
 }
 
+/// The unit id of requests for all units, which no gateway answers. Some devices take it for their own, and do.
+const BROADCAST: u8 = 0;
 /// Units of one server told apart: all there can be.
 const MAX_UNITS: usize = 256;
-/// Function codes told apart.
-const MAX_FUNCTIONS: usize = 32;
 
 /// What came of the requests to one unit.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct UnitStats {
     pub requests: u64,
     pub responses: u64,
     pub exceptions: u64,
     pub unanswered: u64,
-    pub times: Times,
+    pub times: Durations,
 }
 
 impl ModbusService {
     /// Whether any Modbus was seen; a watched register alone is none.
     pub fn is_seen(&self) -> bool {
-        self.requests + self.responses + self.unexpected.count + self.malformed.count > 0
+        self.requests + self.responses + self.strays.total() + self.malformed.count + self.wrong_length.count > 0
     }
 
     fn unit(&mut self, unit_id: u8) -> Option<&mut UnitStats> {
@@ -100,7 +120,8 @@ impl ModbusService {
         self.requests += 1;
         if let Some((_, count)) = self.functions.iter_mut().find(|(known, _)| *known == query.function) {
             *count += 1;
-        } else if self.functions.len() < MAX_FUNCTIONS {
+        } else {
+            // There are no more than 128.
             self.functions.push((query.function, 1));
         }
         if let Some(unit) = self.unit(query.unit_id) {
@@ -108,15 +129,32 @@ impl ModbusService {
         }
     }
 
-    /// Nobody answered a request in time.
-    fn unanswered(&mut self, pending: &Pending<Key, Query>, acknowledged: Option<u32>, shared: &mut Shared) {
+    /// A request leaves without an answer.
+    fn left(
+        &mut self,
+        (pending, fate): &(Pending<Key, Query>, Fate),
+        acknowledged: Option<u32>,
+        asked: &mut Asked,
+        shared: &mut Shared,
+    ) {
         let (query, stamp) = (pending.detail, pending.arrival.stamp);
-        shared.transaction(Protocol::Modbus, &query, stamp, None, TransactionOutcome::Unanswered, None);
-        self.unanswered.add(pending.detail, pending.arrival.stamp);
+        shared.left(Protocol::Modbus, &query, stamp, *fate);
+        if *fate != Fate::Unanswered {
+            return;
+        }
+        self.unanswered.add(query, stamp);
         self.unanswered_acknowledged += u64::from(is_acknowledged(&pending.arrival, acknowledged));
-        if let Some(unit) = self.unit(pending.detail.unit_id) {
+        asked.unanswered += 1;
+        if let Some(unit) = self.unit(query.unit_id) {
             unit.unanswered += 1;
         }
+    }
+
+    /// Whether this is a write for all units, as far as this server is known: nobody has answered one for unit 0 here.
+    fn is_for_all(&self, query: &Query) -> bool {
+        query.unit_id == BROADCAST
+            && query.is_write()
+            && !self.units.iter().any(|(unit, of)| *unit == BROADCAST && of.responses > 0)
     }
 
     /// As the bus has it, with `overdue` requests that still wait.
@@ -130,39 +168,46 @@ impl ModbusService {
         }
     }
 
-    fn matched(&mut self, matched: Matched<Query, Option<u8>>, asked: &mut Asked, shared: &mut Shared) {
+    fn matched(&mut self, matched: Matched<Query, Reply>, asked: &mut Asked, shared: &mut Shared) {
         self.responses += 1;
-        let (stamp, ns) = (matched.response.stamp, matched.ns());
-        asked.answered(ns, matched.answer.is_some());
+        let (stamp, ns, exception) = (matched.response.stamp, matched.ns(), matched.answer.exception);
+        asked.answered(ns, exception.is_some());
         if shared.record.is_some() {
-            let outcome = match matched.answer {
+            let outcome = match exception {
                 Some(_) => TransactionOutcome::Exception,
                 None if ns > shared.limits.response_timeout => TransactionOutcome::Late,
                 None => TransactionOutcome::Answered,
             };
-            let detail = matched.answer.map(modbus::exception_text);
+            let misfit =
+                || (!matched.answer.echo.fits(&matched.detail)).then(|| "of another size or place than was asked for".to_owned());
+            let detail = exception.map(modbus::exception_text).or_else(misfit);
             shared.transaction(Protocol::Modbus, &matched.detail, matched.request.stamp, Some(stamp), outcome, detail);
         }
         self.times.add(ns);
+        if !matched.answer.echo.fits(&matched.detail) {
+            self.misfits.add(matched.detail, stamp);
+        }
         if let Some(unit) = self.unit(matched.detail.unit_id) {
             unit.responses += 1;
             unit.times.add(ns);
-            unit.exceptions += u64::from(matched.answer.is_some());
+            unit.exceptions += u64::from(exception.is_some());
         }
         if ns > shared.limits.response_timeout {
             self.late.add(matched.detail, stamp);
         } else if ns >= shared.limits.slow_response {
             self.slow.add(matched.detail, stamp);
         }
-        let Some(code) = matched.answer else { return };
+        let Some(code) = exception else { return };
         self.exception_count += 1;
-        if let Some((_, queries)) = self.exceptions.iter_mut().find(|(known, _)| *known == code) {
-            queries.add(matched.detail, stamp);
-        } else if self.exceptions.len() < MAX_EXCEPTION_CODES {
-            let mut queries = QueryTally::default();
-            queries.add(matched.detail, stamp);
-            self.exceptions.push((code, queries));
+        let at = self.exceptions.iter().position(|(known, _)| *known == code);
+        if at.is_none() && self.exceptions.len() < MAX_EXCEPTION_CODES {
+            self.exceptions.push((code, QueryTally::default()));
         }
+        let queries = match at {
+            Some(at) => self.exceptions.get_mut(at),
+            None => self.exceptions.last_mut().filter(|(known, _)| *known == code),
+        };
+        queries.map_or(&mut self.other_exceptions, |(_, queries)| queries).add(matched.detail, stamp);
     }
 }
 
@@ -176,7 +221,7 @@ pub(super) fn is_acknowledged(request: &Arrival, acknowledged: Option<u32>) -> b
 pub(super) struct ModbusFlow {
     /// From the client, and from the server.
     lanes: [Lane; 2],
-    transactions: Transactions<Key, Query, Option<u8>>,
+    transactions: Transactions<Key, Query, Reply>,
     /// What came of the requests of this connection.
     pub asked: Asked,
     polls: Polls,
@@ -187,7 +232,7 @@ impl ModbusFlow {
     pub fn new(from_beginning: bool) -> Self {
         Self {
             lanes: [Lane::new(from_beginning), Lane::new(from_beginning)],
-            transactions: Transactions::default(),
+            transactions: Transactions::new(from_beginning),
             asked: Asked::default(),
             polls: Polls::default(),
         }
@@ -198,8 +243,8 @@ impl ModbusFlow {
     }
 
     /// The queries that are repeated.
-    pub fn polls(&self) -> &[Poll] {
-        self.polls.list()
+    pub fn polls(&self) -> &Polls {
+        &self.polls
     }
 
     /// Takes bytes of either side. `acknowledged` is what the server has acknowledged.
@@ -219,13 +264,11 @@ impl ModbusFlow {
             }
             match modbus::step(bytes) {
                 Step::Frame { frame, length } => {
-                    if from_server {
-                        response(frame, arrival, transactions, (service, asked), shared);
-                    } else {
-                        let query = Query::of_request(frame.unit_id, frame.pdu);
-                        polls.ask(query, arrival.stamp.at);
-                        request(frame, query, (arrival, acknowledged), transactions, (service, asked), shared);
+                    let is_whole = if from_server { modbus::response_is_whole } else { modbus::request_is_whole };
+                    if !is_whole(frame.pdu) {
+                        service.wrong_length.add(arrival.stamp);
                     }
+                    adu(&frame, from_server, (arrival, acknowledged), transactions, (service, asked, polls), shared);
                     Step::Frame { frame: (), length }
                 }
                 Step::Skip { length, .. } => {
@@ -237,9 +280,39 @@ impl ModbusFlow {
         });
     }
 
+    /// The capture cut off the `missing` bytes behind those that were fed last.
+    pub fn cut(
+        &mut self,
+        from_server: bool,
+        missing: usize,
+        (arrival, acknowledged): (Arrival, Option<u32>),
+        service: &mut ModbusService,
+        shared: &mut Shared,
+    ) {
+        let Self { lanes, transactions, asked, polls } = self;
+        let is_told = lanes[usize::from(from_server)].cut(missing, |bytes| {
+            let (frame, length) = modbus::head(bytes)?;
+            adu(&frame, from_server, (arrival, acknowledged), transactions, (service, asked, polls), shared);
+            Some(length)
+        });
+        if from_server && !is_told {
+            // Any request may have been answered in what is missing.
+            while let Some(pending) = transactions.pop_oldest() {
+                shared.pending -= 1;
+                service.left(&(pending, Fate::Unknown(ANSWER_IS_CUT)), acknowledged, asked, shared);
+            }
+        }
+    }
+
     /// The requests that have waited longer than the time-out.
     pub fn overdue<'a>(&'a self, shared: &Shared) -> impl Iterator<Item = (Query, Arrival)> + 'a {
         self.transactions.overdue(shared.now, shared.limits.response_timeout).map(|pending| (pending.detail, pending.arrival))
+    }
+
+    /// All requests that wait, and what can be said of them now.
+    pub fn waiting<'a>(&'a self, shared: &Shared) -> impl Iterator<Item = (Query, Arrival, Fate)> + 'a {
+        let (now, timeout) = (shared.now, shared.limits.response_timeout);
+        self.transactions.waiting().map(move |pending| (pending.detail, pending.arrival, pending.fate(now, timeout, false)))
     }
 
     /// Whether the server has stopped answering.
@@ -247,53 +320,62 @@ impl ModbusFlow {
         self.transactions.stalled(shared.now, shared.limits.response_timeout)
     }
 
-    /// The connection is forgotten: what is overdue stays unanswered; when the connection is known to be over (`ended`), what waits
-    /// is, too.
-    pub fn retire(&mut self, ended: bool, acknowledged: Option<u32>, service: &mut ModbusService, shared: &mut Shared) {
-        polls::merge(&mut service.polls, self.polls.list());
+    /// The connection of this `client` is forgotten: what is overdue stays unanswered; when the connection is known to be over (`ended`),
+    /// what waits is, too.
+    pub fn retire(
+        &mut self,
+        ended: bool,
+        client: IpAddr,
+        acknowledged: Option<u32>,
+        service: &mut ModbusService,
+        shared: &mut Shared,
+    ) {
+        service.polls.add(client, &self.polls);
         while let Some(pending) = self.transactions.pop_oldest() {
             shared.pending -= 1;
-            if ended || shared.now.saturating_sub(pending.arrival.stamp.at) > shared.limits.response_timeout {
-                service.unanswered(&pending, acknowledged, shared);
-                self.asked.unanswered += 1;
-            }
+            let fate = pending.fate(shared.now, shared.limits.response_timeout, ended);
+            service.left(&(pending, fate), acknowledged, &mut self.asked, shared);
         }
+    }
+}
+
+/// Takes a frame, or the beginning of one.
+fn adu(
+    adu: &Adu<'_>,
+    from_server: bool,
+    (arrival, acknowledged): (Arrival, Option<u32>),
+    transactions: &mut Transactions<Key, Query, Reply>,
+    (service, asked, polls): (&mut ModbusService, &mut Asked, &mut Polls),
+    shared: &mut Shared,
+) {
+    if from_server {
+        response(adu, arrival, transactions, (service, asked), shared);
+    } else {
+        let query = Query::of_request(adu.unit_id, adu.pdu);
+        polls.ask(query, arrival.stamp.at);
+        request(adu, query, (arrival, acknowledged), transactions, (service, asked), shared);
     }
 }
 
 /// Takes a request; older ones may now count as unanswered.
 fn request(
-    adu: Adu<'_>,
+    adu: &Adu<'_>,
     query: Query,
     (arrival, acknowledged): (Arrival, Option<u32>),
-    transactions: &mut Transactions<Key, Query, Option<u8>>,
+    transactions: &mut Transactions<Key, Query, Reply>,
     (service, asked): (&mut ModbusService, &mut Asked),
     shared: &mut Shared,
 ) {
     asked.requests += 1;
-    while let Some(old) = transactions.expired(arrival.stamp.at, shared.limits.response_timeout) {
-        shared.pending -= 1;
-        service.unanswered(&old, acknowledged, shared);
-        asked.unanswered += 1;
-    }
-    if shared.pending_is_full(transactions.len())
-        && let Some(old) = transactions.pop_oldest()
-    {
-        shared.pending -= 1;
-        if arrival.stamp.at.saturating_sub(old.arrival.stamp.at) > shared.limits.response_timeout {
-            service.unanswered(&old, acknowledged, shared);
-            asked.unanswered += 1;
-        } else {
-            shared.requests_forgotten += 1;
-        }
+    while let Some(left) = transactions.make_room(arrival.stamp.at, shared) {
+        service.left(&left, acknowledged, asked, shared);
     }
     service.requested(query);
     service.heartbeats.iter_mut().for_each(|heartbeat| heartbeat.written(&query, adu.pdu, arrival.stamp));
-    let key = Key { transaction_id: adu.transaction_id, unit_id: adu.unit_id, function: adu.function() & !EXCEPTION_FLAG };
-    match transactions.request(key, query, arrival) {
+    match transactions.request(Key::of(adu), query, arrival, !service.is_for_all(&query)) {
         Some(matched) => {
-            service.unexpected.count = service.unexpected.count.saturating_sub(1);
-            service.exception_count -= u64::from(matched.answer.is_some()).min(service.exception_count);
+            service.strays.take_back(matched.answer.stray);
+            service.exception_count -= u64::from(matched.answer.exception.is_some()).min(service.exception_count);
             service.matched(matched, asked, shared);
         }
         None => shared.pending += 1,
@@ -301,32 +383,36 @@ fn request(
 }
 
 fn response(
-    adu: Adu<'_>,
+    adu: &Adu<'_>,
     arrival: Arrival,
-    transactions: &mut Transactions<Key, Query, Option<u8>>,
+    transactions: &mut Transactions<Key, Query, Reply>,
     (service, asked): (&mut ModbusService, &mut Asked),
     shared: &mut Shared,
 ) {
-    let key = Key { transaction_id: adu.transaction_id, unit_id: adu.unit_id, function: adu.function() & !EXCEPTION_FLAG };
-    match transactions.answer(key, adu.exception(), arrival, shared.limits.response_timeout) {
+    let (key, timeout) = (Key::of(adu), shared.limits.response_timeout);
+    let mut reply = Reply { exception: adu.exception(), echo: Echo::of_response(adu.pdu), stray: Stray::Unexpected };
+    match transactions.answer(key, reply, arrival, timeout, |query, reply| reply.echo.fits(query)) {
         Some(matched) => {
             shared.pending -= 1;
-            if matched.answer.is_none() {
+            if reply.exception.is_none() && reply.echo.fits(&matched.detail) {
                 let heartbeats = service.heartbeats.iter_mut();
                 heartbeats.for_each(|heartbeat| heartbeat.answered(&matched.detail, adu.pdu, arrival.stamp));
             }
             service.matched(matched, asked, shared);
         }
         None => {
-            if transactions.was_answered(key, arrival.stamp.at, shared.limits.response_timeout) {
-                service.duplicates.add(arrival.stamp);
+            if transactions.was_answered(key, arrival.stamp.at, timeout) {
+                reply.stray = Stray::Duplicate;
+            } else if transactions.may_be_from_before(arrival.stamp.at, timeout) {
+                reply.stray = Stray::BeforeCapture;
             } else if transactions.waiting().any(|pending| is_but_for_id(&pending.key, &key)) {
-                service.wrong_id.add(arrival.stamp);
+                reply.stray = Stray::WrongId;
             } else if transactions.waiting().any(|pending| is_but_for_unit(&pending.key, &key)) {
-                service.wrong_unit.add(arrival.stamp);
+                reply.stray = Stray::WrongAddress;
             }
-            service.unexpected.add(arrival.stamp);
-            service.exception_count += u64::from(adu.exception().is_some());
+            service.strays.add(reply.stray, arrival.stamp);
+            service.exception_count += u64::from(reply.exception.is_some());
+            transactions.put_aside(key, reply, arrival);
         }
     }
 }

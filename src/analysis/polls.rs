@@ -2,6 +2,7 @@
 
 use super::{queries::MAX_QUERIES, tally::ms};
 use crate::protocol::modbus::Query;
+use std::net::IpAddr;
 
 /// Queries whose period is measured on one connection.
 const MAX_PER_CONNECTION: usize = 24;
@@ -64,6 +65,8 @@ pub(super) struct Polls {
     polls: Vec<Poll>,
     /// Where the next query is expected: polls go round and round.
     next: usize,
+    /// Requests with queries beyond those that are told apart.
+    not_measured: u64,
 }
 
 impl Polls {
@@ -80,24 +83,37 @@ impl Polls {
                 self.next = if place + 1 < self.polls.len() { place + 1 } else { 0 };
             }
             None if self.polls.len() < MAX_PER_CONNECTION => self.polls.push(Poll::new(query, at)),
-            None => {}
+            None => self.not_measured += 1,
         }
-    }
-
-    pub fn list(&self) -> &[Poll] {
-        &self.polls
     }
 }
 
-/// Adds the polls of a connection to those of its server.
-pub(super) fn merge(all: &mut Vec<Poll>, polls: &[Poll]) {
-    for poll in polls {
-        let has_room = all.len() < MAX_QUERIES;
-        match all.iter_mut().find(|known| known.query == poll.query) {
-            Some(known) => known.merge(poll),
-            None if has_room => all.push(*poll),
-            None => {}
+/// The polls of a server, by who asks: what one client asks twice a second and another once is no poll of uneven period.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AllPolls {
+    list: Vec<(IpAddr, Poll)>,
+    pub not_measured: u64,
+}
+
+impl AllPolls {
+    /// Adds the polls of a connection of this client.
+    pub fn add(&mut self, client: IpAddr, of_connection: &Polls) {
+        self.not_measured += of_connection.not_measured;
+        for poll in &of_connection.polls {
+            let has_room = self.list.len() < MAX_QUERIES;
+            match self.list.iter_mut().find(|(asker, known)| *asker == client && known.query == poll.query) {
+                Some((_, known)) => known.merge(poll),
+                None if has_room => self.list.push((client, *poll)),
+                None => self.not_measured += poll.intervals + 1,
+            }
         }
+    }
+
+    /// Those that were repeated, most frequent first.
+    pub fn repeated(&self) -> Vec<(IpAddr, Poll)> {
+        let mut polls: Vec<_> = self.list.iter().filter(|(_, poll)| poll.intervals > 0).copied().collect();
+        polls.sort_by(|(asker, a), (other, b)| b.intervals.cmp(&a.intervals).then(a.query.cmp(&b.query)).then(asker.cmp(other)));
+        polls
     }
 }
 
@@ -118,8 +134,8 @@ mod tests {
                 polls.ask(query(offset), (round * 500 + jitter + i64::from(offset)) * 1_000_000);
             }
         }
-        assert_eq!(polls.list().len(), 5);
-        for poll in polls.list() {
+        assert_eq!(polls.polls.len(), 5);
+        for poll in &polls.polls {
             let (mean, deviation, max) = poll.period_ms();
             assert!((mean - 500.1).abs() < 0.2 && (deviation - 10.0).abs() < 0.2 && max == 510.0, "{mean} {deviation} {max}");
         }
@@ -142,13 +158,27 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded() {
-        let (mut polls, mut all) = (Polls::default(), Vec::new());
+    fn the_polls_of_two_clients_are_two() {
+        let (mut slow, mut fast, mut all) = (Polls::default(), Polls::default(), AllPolls::default());
+        (0..10).for_each(|round| slow.ask(query(0), round * 1_000_000_000));
+        (0..40).for_each(|round| fast.ask(query(0), round * 250_000_000));
+        let clients = [1, 2].map(|host| IpAddr::from([10, 0, 0, host]));
+        all.add(clients[0], &slow);
+        all.add(clients[1], &fast);
+        let told: Vec<_> = all.repeated().into_iter().map(|(client, poll)| (client, poll.period_ms())).collect();
+        assert_eq!(told, [(clients[1], (250.0, 0.0, 250.0)), (clients[0], (1000.0, 0.0, 1000.0))]);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_beyond_is_counted() {
+        let (mut polls, mut all) = (Polls::default(), AllPolls::default());
         (0..1000).for_each(|offset| polls.ask(query(offset), 0));
-        assert_eq!(polls.list().len(), MAX_PER_CONNECTION);
-        for offset in 0..1000 {
-            merge(&mut all, &[Poll::new(query(offset), 0)]);
+        assert_eq!((polls.polls.len(), polls.not_measured), (MAX_PER_CONNECTION, 1000 - MAX_PER_CONNECTION as u64));
+        for host in 0..100 {
+            let mut one = Polls::default();
+            one.ask(query(0), 0);
+            all.add(IpAddr::from([10, 0, 0, host]), &one);
         }
-        assert_eq!(all.len(), MAX_QUERIES);
+        assert_eq!((all.list.len(), all.not_measured), (MAX_QUERIES, 100 - MAX_QUERIES as u64));
     }
 }

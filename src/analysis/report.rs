@@ -129,6 +129,13 @@ impl Analysis {
             let of_client = asked.get_mut(usize::from(flow.client_place()));
             of_client.into_iter().for_each(|asked| asked.merge(&flow.asked(&self.shared)));
         }
+        // The times of the only client are those of the server.
+        let spread = (asked.len() == 1).then(|| match (&service.modbus, &service.dnp3) {
+            (Some(modbus), None) => modbus.times.response_times(),
+            (None, Some(dnp3)) => dnp3.times.response_times(),
+            _ => None,
+        });
+        let spread = spread.flatten();
         let clients = service.clients.iter().zip(asked).map(|((address, client), asked)| ClientReport {
             address,
             packets: client.packets,
@@ -140,7 +147,7 @@ impl Analysis {
             responses: asked.responses,
             exceptions: asked.exceptions,
             unanswered: asked.unanswered,
-            response_ms: times(&asked.times),
+            response_ms: spread.or_else(|| times(&asked.times)),
             first_at: time(client.first_at),
             last_at: time(client.last_at),
         });
@@ -252,10 +259,10 @@ fn times(times: &Times) -> Option<ResponseTimes> {
 
 fn modbus_report<'a>(service: &ModbusService, flows: impl Iterator<Item = &'a Flow> + Clone, shared: &Shared) -> ModbusReport {
     let (mut unanswered, mut acknowledged) = (service.unanswered.count(), service.unanswered_acknowledged);
-    let mut units: BTreeMap<u8, _> = service.units.iter().copied().collect();
+    let mut units: BTreeMap<u8, _> = service.units.iter().cloned().collect();
     let mut all_polls = service.polls.clone();
     for (flow, reader) in flows.filter_map(|flow| Some((flow, flow.modbus()?))) {
-        polls::merge(&mut all_polls, reader.polls());
+        all_polls.add(flow.asker(), reader.polls());
         for (query, arrival) in reader.overdue(shared) {
             unanswered += 1;
             acknowledged += u64::from(is_acknowledged(&arrival, flow.acknowledged()));
@@ -264,8 +271,7 @@ fn modbus_report<'a>(service: &ModbusService, flows: impl Iterator<Item = &'a Fl
             }
         }
     }
-    all_polls.retain(|poll| poll.intervals > 0);
-    all_polls.sort_by(|a, b| b.intervals.cmp(&a.intervals).then(a.query.cmp(&b.query)));
+    let repeated = all_polls.repeated();
     let mut functions: Vec<FunctionCount> = service
         .functions
         .iter()
@@ -287,9 +293,10 @@ fn modbus_report<'a>(service: &ModbusService, flows: impl Iterator<Item = &'a Fl
         })
         .collect();
     exception_codes.sort_by_key(|exception| exception.code);
-    let poll = |poll: &polls::Poll| {
+    let poll = |(client, poll): &(IpAddr, polls::Poll)| {
         let (period_ms, jitter_ms, longest_ms) = poll.period_ms();
         PollReport {
+            client: *client,
             query: poll.query.to_string(),
             repeats: poll.intervals,
             period_ms,
@@ -297,7 +304,6 @@ fn modbus_report<'a>(service: &ModbusService, flows: impl Iterator<Item = &'a Fl
             longest_ms: ms_of_ms(longest_ms),
         }
     };
-    let told = service.duplicates.count + service.wrong_id.count + service.wrong_unit.count;
     ModbusReport {
         requests: service.requests,
         responses: service.responses,
@@ -305,11 +311,12 @@ fn modbus_report<'a>(service: &ModbusService, flows: impl Iterator<Item = &'a Fl
         unanswered,
         unanswered_acknowledged: acknowledged,
         late: service.late.count(),
-        duplicate: service.duplicates.count,
-        unexpected: service.unexpected.count.saturating_sub(told),
-        wrong_transaction_id: service.wrong_id.count,
-        wrong_unit_id: service.wrong_unit.count,
-        malformed: service.malformed.count,
+        duplicate: service.strays.duplicates.count,
+        unexpected: service.strays.unexpected.count,
+        wrong_transaction_id: service.strays.wrong_id.count,
+        wrong_unit_id: service.strays.wrong_address.count,
+        malformed: service.malformed.count + service.wrong_length.count,
+        misfits: service.misfits.count(),
         response_ms: service.times.response_times(),
         functions,
         exception_codes,
@@ -321,10 +328,12 @@ fn modbus_report<'a>(service: &ModbusService, flows: impl Iterator<Item = &'a Fl
                 responses: unit.responses,
                 exceptions: unit.exceptions,
                 unanswered: unit.unanswered,
-                response_ms: times(&unit.times),
+                response_ms: unit.times.response_times(),
             })
             .collect(),
-        polls: all_polls.iter().take(MAX_POLLS).map(poll).collect(),
+        polls: repeated.iter().take(MAX_POLLS).map(poll).collect(),
+        polls_left_out: repeated.len().saturating_sub(MAX_POLLS) as u64,
+        polls_not_measured: all_polls.not_measured,
     }
 }
 
@@ -335,9 +344,11 @@ fn ms_of_ms(ms: f64) -> f64 {
 
 fn dnp3_report<'a>(service: &Dnp3Service, flows: impl Iterator<Item = &'a Flow>, shared: &Shared) -> Dnp3Report {
     let (mut unanswered, mut unconfirmed) = (service.unanswered.count(), service.unconfirmed.count());
+    let mut link_unacknowledged = service.link_unacknowledged.count;
     for flow in flows.filter_map(Flow::dnp3) {
         unanswered += flow.overdue(shared).count() as u64;
         unconfirmed += flow.unconfirmed(shared).count() as u64;
+        link_unacknowledged += flow.link_unacknowledged(shared).count;
     }
     let durations: &Durations = &service.times;
     Dnp3Report {
@@ -353,13 +364,15 @@ fn dnp3_report<'a>(service: &Dnp3Service, flows: impl Iterator<Item = &'a Flow>,
         unanswered,
         unconfirmed,
         late: service.late.count(),
-        unexpected: service.unexpected.count,
+        unexpected: service.strays.unexpected.count + service.strays.duplicates.count,
+        wrong_address: service.strays.wrong_address.count,
+        link_unacknowledged,
         crc_errors: service.header_crc_errors.count + service.data_crc_errors.count,
         segments_lost: service.segments_lost.count,
         link_resets: service.link_resets.count,
         restarts: service.restarts,
         response_ms: durations.response_times(),
-        links: service.links().map(|(master, outstation)| [master, outstation]).collect(),
+        links: service.links.links().map(|(master, outstation)| [master, outstation]).collect(),
         indications: service
             .indications()
             .map(|(bit, responses)| IndicationCount {

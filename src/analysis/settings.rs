@@ -93,7 +93,7 @@ impl Default for AnalysisSettings {
             max_flows: 32_768,
             max_services: 4_096,
             max_hosts: 4_096,
-            max_pending_per_flow: 64,
+            max_pending_per_flow: 1_024,
             max_pending: 65_536,
             max_gap_bytes: 256 * 1024,
             max_gap_bytes_total: 8 * 1024 * 1024,

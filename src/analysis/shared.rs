@@ -4,6 +4,7 @@ use super::{
     evidence::Copies,
     settings::{AnalysisSettings, ns},
     tally::Stamp,
+    transactions::Fate,
 };
 use crate::api::{Protocol, Transaction, TransactionOutcome, UtcTime};
 
@@ -98,14 +99,29 @@ impl Shared {
         record.push(made(protocol, query, request, response, outcome, detail));
     }
 
+    /// Remembers a request that leaves without an answer.
+    pub fn left(&mut self, protocol: Protocol, query: &dyn std::fmt::Display, request: Stamp, fate: Fate) {
+        let Some(record) = &mut self.record else { return };
+        record.push(left(protocol, query, request, fate));
+    }
+
     /// Whether a connection on which `waiting` requests wait already must forget its oldest before it takes another.
     pub fn pending_is_full(&self, waiting: usize) -> bool {
         waiting >= self.limits.max_pending_per_flow || (self.pending >= self.limits.max_pending && waiting > 0)
     }
 }
 
+/// A request that leaves without an answer.
+pub(super) fn left(protocol: Protocol, query: &dyn std::fmt::Display, request: Stamp, fate: Fate) -> Transaction {
+    let (outcome, detail) = match fate {
+        Fate::Unanswered => (TransactionOutcome::Unanswered, None),
+        Fate::Unknown(why) => (TransactionOutcome::Unknown, Some(why.to_owned())),
+    };
+    made(protocol, query, request, None, outcome, detail)
+}
+
 /// A transaction between nobody, so far.
-pub(super) fn made(
+fn made(
     protocol: Protocol,
     query: &dyn std::fmt::Display,
     request: Stamp,

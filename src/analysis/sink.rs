@@ -224,6 +224,7 @@ impl Analysis {
             neighbors_asked: self.neighbors_asked,
             modbus_unexpected: sum.modbus_unexpected,
             dnp3_unexpected: sum.dnp3_unexpected,
+            dnp3_further_fragments: sum.dnp3_further_fragments,
             dnp3_unconfirmed: sum.dnp3_unconfirmed,
             dnp3_header_crc_errors: sum.dnp3_header_crc_errors,
             dnp3_data_crc_errors: sum.dnp3_data_crc_errors,
@@ -247,12 +248,12 @@ impl Analysis {
     }
 
     /// The requests that were answered or given up since the last call, in the order in which that was known. `at_end`: also those that
-    /// wait and are overdue.
+    /// wait, so that there is one transaction for each request.
     pub fn take_transactions(&mut self, at_end: bool) -> Vec<Transaction> {
         let mut taken = self.shared.record.as_mut().map(std::mem::take).unwrap_or_default();
         if at_end && self.shared.record.is_some() {
             for (_, flow) in self.flows.iter() {
-                taken.extend(flow.overdue_transactions(&self.shared));
+                taken.extend(flow.waiting_transactions(&self.shared));
             }
         }
         taken
@@ -367,7 +368,7 @@ impl Analysis {
         };
         let Some(flow) = self.flows.get_mut(slot) else { return };
         let Some(service) = self.services.get_mut(flow.service) else { return };
-        flow.datagram(source == flow.server, udp.payload, stamp, service, &mut self.shared);
+        flow.datagram(source == flow.server, udp, stamp, service, &mut self.shared);
     }
 
     /// DNP3 is spoken at this server, whatever its port.

@@ -60,8 +60,8 @@ pub(super) struct Waiting {
 pub(super) struct Ready {
     bytes: Box<[u8]>,
     skip: usize,
-    /// Whether the capture cut bytes off its end.
-    pub cut: bool,
+    /// How many bytes the capture cut off its end.
+    pub missing: usize,
     /// When it came.
     pub arrival: Arrival,
 }
@@ -212,8 +212,8 @@ impl Stream {
             if ahead(end, next) > 0 {
                 self.next = Some(end);
                 let skip = next.wrapping_sub(first.seq) as usize;
-                let cut = first.bytes.len() < first.wire_len as usize;
-                return Some(Ready { bytes: first.bytes, skip, cut, arrival: first.arrival });
+                let missing = (first.wire_len as usize).saturating_sub(first.bytes.len().max(skip));
+                return Some(Ready { bytes: first.bytes, skip, missing, arrival: first.arrival });
             }
         }
     }
@@ -335,7 +335,7 @@ mod tests {
         stream.segment(110, &[7; 4], 10, arrival(1));
         stream.segment(100, &[7; 10], 10, arrival(2));
         let ready = stream.ready().unwrap();
-        assert!(ready.cut && ready.bytes().len() == 4);
+        assert_eq!((ready.missing, ready.bytes().len()), (6, 4));
         assert_eq!(stream.segment(120, &[8; 4], 4, arrival(3)), Place::InOrder { skip: 0, late: false });
     }
 

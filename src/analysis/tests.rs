@@ -53,6 +53,19 @@ impl Site {
         self.number
     }
 
+    /// Takes as much of a frame as a snap length leaves.
+    fn cut_at(&mut self, ms: f64, frame: &[u8], snap_length: usize) {
+        self.number += 1;
+        self.analysis.packet(&Packet {
+            number: self.number,
+            unix_ns: 1_700_000_000_000_000_000 + (ms * 1e6) as i64,
+            interface: 0,
+            link_type: LinkType::ETHERNET,
+            wire_len: frame.len() as u32,
+            data: frame.get(..snap_length).unwrap_or(frame),
+        });
+    }
+
     fn all(&mut self, ms: f64, frames: impl IntoIterator<Item = Vec<u8>>) {
         for (step, frame) in frames.into_iter().enumerate() {
             self.at(ms + step as f64 * 0.5, frame);

@@ -178,8 +178,10 @@ pub struct ModbusReport {
     pub wrong_transaction_id: u64,
     /// Responses that fit a request but for the unit id.
     pub wrong_unit_id: u64,
-    /// Places in the streams where a frame should begin and none does.
+    /// Places in the streams where a frame should begin and none does, and frames whose length does not fit their function.
     pub malformed: u64,
+    /// Responses of another size, or for another place, than was asked for.
+    pub misfits: u64,
     /// Response times.
     pub response_ms: Option<ResponseTimes>,
     /// Requests by function code.
@@ -190,6 +192,10 @@ pub struct ModbusReport {
     pub units: Vec<UnitReport>,
     /// The queries that are repeated, most frequent first.
     pub polls: Vec<PollReport>,
+    /// Queries that are repeated, too, and left out of `polls` because there are very many.
+    pub polls_left_out: u64,
+    /// Requests whose period was not measured, because their connection asks too many different queries.
+    pub polls_not_measured: u64,
 }
 
 /// Requests of one function.
@@ -236,6 +242,8 @@ pub struct UnitReport {
 /// A query that is repeated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PollReport {
+    /// Who asks.
+    pub client: IpAddr,
     /// The query in words.
     pub query: String,
     /// How often it was repeated.
@@ -269,6 +277,10 @@ pub struct Dnp3Report {
     pub late: u64,
     /// Responses to no request that was seen.
     pub unexpected: u64,
+    /// Responses that fit a request but for the link address that they come from.
+    pub wrong_address: u64,
+    /// Link frames that asked to be acknowledged and were not.
+    pub link_unacknowledged: u64,
     /// Frames with a wrong check sum.
     pub crc_errors: u64,
     /// Transport messages of which a part was lost.
@@ -360,6 +372,8 @@ pub enum TransactionOutcome {
     Late,
     /// It was not answered.
     Unanswered,
+    /// That cannot be said; the detail says why.
+    Unknown,
 }
 
 /// One request and what came of it.
@@ -377,7 +391,7 @@ pub struct Transaction {
     pub request: String,
     /// What came of it.
     pub outcome: TransactionOutcome,
-    /// What else there is to say: the exception in words.
+    /// What else there is to say: the exception in words, or why nothing can be said.
     pub detail: Option<String>,
     /// From request to answer, in milliseconds.
     pub response_ms: Option<f64>,

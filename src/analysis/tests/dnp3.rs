@@ -1,6 +1,7 @@
 //! DNP3 messages out of segments.
 
 use super::*;
+use crate::api::Severity;
 use crate::protocol::dnp3::{self, Application, Control, Function, Indications, LinkFunction, LinkHeader, objects};
 
 const OUTSTATION: &str = "10.0.0.8:20000";
@@ -214,4 +215,260 @@ fn an_outstation_that_speaks_at_another_address_than_its_config_says_is_told() {
             assert_eq!(told.endpoint_id.as_deref(), Some(DNP3_ID));
         }
     }
+}
+
+#[test]
+fn polls_that_go_round_the_sequence_within_the_time_out_are_answered_each() {
+    let (mut site, mut talk) = open();
+    for round in 0..200_u16 {
+        let (ms, sequence) = (10.0 + f64::from(round) * 100.0, (round % 16) as u8);
+        site.at(ms, talk.send(false, &poll(sequence)));
+        if round != 50 {
+            site.at(ms + 5.0, talk.send(true, &answer(sequence, Indications::default())));
+        }
+    }
+    site.wait_until(60_000.0);
+    let evidence = site.evidence_of(DNP3_ID, &[]);
+    let view = evidence.wire.dnp3.unwrap();
+    assert_eq!((view.requests, view.responses, view.unanswered, view.response_ms.unwrap().max), (200, 199, 1, 5.0));
+    assert_eq!(codes(&evidence.findings), ["dnp3.unanswered"]);
+    assert_eq!(evidence.findings[0].packets, [3 + 101], "the one that was lost");
+}
+
+#[test]
+fn late_and_slow_responses_are_told() {
+    let (mut site, mut talk) = open();
+    for (round, takes) in [(0, 5.0), (1, 1500.0), (2, 2500.0)] {
+        let ms = f64::from(round) * 5000.0;
+        site.at(ms, talk.send(false, &poll(round)));
+        site.at(ms + takes, talk.send(true, &answer(round, Indications::default())));
+    }
+    let evidence = site.evidence_of(DNP3_ID, &[]);
+    let view = evidence.wire.dnp3.unwrap();
+    assert_eq!((view.responses, view.unanswered, view.response_ms.unwrap().max), (3, 0, 2500.0));
+    assert_eq!((find(&evidence.findings, "dnp3.late").count, find(&evidence.findings, "dnp3.slow").count), (1, 1));
+}
+
+/// A fragment of a response: its sequence, whether it is the first and the last one, and whether it asks to be confirmed.
+fn fragment(sequence: u8, first: bool, last: bool, confirm: bool) -> Vec<u8> {
+    let control = Control { first, last, confirm, unsolicited: false, sequence };
+    from_outstation(Application::response(control, Indications::default()), &objects::analog_inputs(&[7; 10]))
+}
+
+#[test]
+fn a_response_of_several_fragments_is_one_that_ends_with_the_last() {
+    let (mut site, mut talk) = open();
+    for round in 0..6_u8 {
+        let (ms, first) = (f64::from(round) * 2000.0, (round * 3) & 15);
+        let sequences = [first, (first + 1) & 15, (first + 2) & 15];
+        site.at(ms, talk.send(false, &poll(first)));
+        for (step, sequence) in sequences.into_iter().enumerate() {
+            let ms = ms + 10.0 * (step + 1) as f64;
+            site.at(ms, talk.send(true, &fragment(sequence, step == 0, step == 2, true)));
+            let confirmation = Application::request(Control::request(sequence), Function::CONFIRM);
+            site.at(ms + 2.0, talk.send(false, &from_master(confirmation, &[])));
+        }
+    }
+    site.wait_until(60_000.0);
+    let evidence = site.evidence_of(DNP3_ID, &[]);
+    assert!(evidence.findings.is_empty(), "{:#?}", evidence.findings);
+    let view = evidence.wire.dnp3.unwrap();
+    let times = view.response_ms.unwrap();
+    assert_eq!((view.requests, view.responses, view.unanswered, times.min, times.max), (6, 6, 0, 30.0, 30.0));
+}
+
+#[test]
+fn a_response_whose_last_fragment_is_missing_is_none_and_a_confirm_can_be_missing_in_the_middle() {
+    let (mut site, mut talk) = open();
+    site.at(0.0, talk.send(false, &poll(0)));
+    site.at(10.0, talk.send(true, &fragment(0, true, false, true)));
+    // Nobody confirms, so it comes again; then the one in the middle is lost.
+    site.at(20.0, talk.send(true, &fragment(0, true, false, true)));
+    site.at(30.0, talk.send(true, &fragment(2, false, true, false)));
+    site.wait_until(9000.0);
+    let evidence = site.evidence_of(DNP3_ID, &[]);
+    let view = evidence.wire.dnp3.unwrap();
+    assert_eq!((view.responses, view.unanswered), (0, 1));
+    assert_eq!(codes(&evidence.findings), ["dnp3.unanswered", "dnp3.unconfirmed"]);
+    site.at(10_000.0, talk.send(false, &poll(1)));
+    site.at(10_010.0, talk.send(true, &answer(1, Indications::default())));
+    assert_eq!(site.evidence_of(DNP3_ID, &[]).wire.dnp3.unwrap().responses, 1);
+}
+
+#[test]
+fn one_lost_transport_segment_is_one_message_that_lost_a_part() {
+    let (mut site, mut talk) = open();
+    for round in 0..4_u8 {
+        let ms = f64::from(round) * 1000.0;
+        site.at(ms, talk.send(false, &poll(round)));
+        let mut bytes = from_outstation(
+            Application::response(Control::request(round), Indications::default()),
+            &objects::analog_inputs(&[7; 200]),
+        );
+        if round == 1 {
+            // The first of its segments: a whole link frame of 292 bytes.
+            bytes.drain(..292);
+        }
+        site.at(ms + 5.0, talk.send(true, &bytes));
+    }
+    site.wait_until(20_000.0);
+    let evidence = site.evidence_of(DNP3_ID, &[]);
+    let lost = find(&evidence.findings, "dnp3.segments_lost");
+    assert_eq!((lost.count, lost.message.as_str()), (1, "1 DNP3 message to or from 10.0.0.8:20000 lost a part"));
+    assert_eq!(find(&evidence.findings, "dnp3.unanswered").count, 1);
+    assert_eq!(codes(&evidence.findings).len(), 2);
+}
+
+#[test]
+fn device_trouble_a_corrupt_configuration_and_lost_events_are_told() {
+    for (bit, code, severity) in [
+        (Indications::DEVICE_TROUBLE, "dnp3.device_trouble", Severity::Alarm),
+        (Indications::CONFIG_CORRUPT, "dnp3.config_corrupt", Severity::Alarm),
+        (Indications::EVENT_BUFFER_OVERFLOW, "dnp3.event_buffer_overflow", Severity::Warning),
+    ] {
+        let (mut site, mut talk) = open();
+        site.at(0.0, talk.send(false, &poll(0)));
+        let number = site.at(5.0, talk.send(true, &answer(0, bit)));
+        let findings = site.evidence_of(DNP3_ID, &[]).findings;
+        assert_eq!(codes(&findings), [code]);
+        assert_eq!((findings[0].severity, findings[0].packets.clone()), (severity, vec![number]));
+    }
+}
+
+#[test]
+fn masters_that_share_a_pair_of_link_addresses_are_told_and_one_that_takes_over_is_not() {
+    let polls = |site: &mut Site, talk: &mut Conversation, from_ms: f64, every_ms: f64, count: u8| {
+        for round in 0..count {
+            let ms = from_ms + f64::from(round) * every_ms;
+            site.at(ms, talk.send(false, &poll(round & 15)));
+            site.at(ms + 5.0, talk.send(true, &answer(round & 15, Indications::default())));
+        }
+    };
+    for (second, who) in [("10.0.0.2:41000", "10.0.0.2 and 10.0.0.1"), ("10.0.0.1:42000", "10.0.0.1:42000 and 10.0.0.1:41000")] {
+        let (mut site, mut talk) = open();
+        let mut other = Conversation::new(second, OUTSTATION);
+        site.all(100.0, other.handshake());
+        for round in 0..5 {
+            polls(&mut site, &mut talk, 1000.0 + f64::from(round) * 1000.0, 0.0, 1);
+            polls(&mut site, &mut other, 1500.0 + f64::from(round) * 1000.0, 0.0, 1);
+        }
+        let findings = site.evidence_of(DNP3_ID, &[]).findings;
+        let told = find(&findings, "dnp3.two_masters");
+        assert_eq!((told.severity, told.count, told.packets.len()), (Severity::Alarm, 8, 5));
+        assert!(told.first_at < told.last_at);
+        assert_eq!(told.message, format!("{who} ask {OUTSTATION} in turn as the same master 1 of outstation 10"));
+    }
+    let (mut site, mut talk) = open();
+    polls(&mut site, &mut talk, 0.0, 1000.0, 10);
+    let mut other = Conversation::new("10.0.0.2:41000", OUTSTATION);
+    site.all(20_000.0, other.handshake());
+    polls(&mut site, &mut other, 21_000.0, 1000.0, 10);
+    assert!(!codes(&site.evidence_of(DNP3_ID, &[]).findings).contains(&"dnp3.two_masters"), "an orderly change");
+}
+
+#[test]
+fn an_outstation_that_answers_from_another_link_address_is_told() {
+    use crate::analysis::Expectation;
+    let expected = Expectation { endpoint_id: DNP3_ID.into(), unit_ids: Vec::new(), links: vec![(1, 10)] };
+    let elsewhere = |application: Application| {
+        dnp3::frames(LinkHeader::from_outstation(LinkFunction::UnconfirmedUserData, 1, 11), 0, &application.bytes(&[]))
+    };
+    for unsolicited in [false, true] {
+        let mut site = Site::new(Vec::new());
+        let watches = vec![outbound(DNP3_ID, Protocol::Dnp3, OUTSTATION)];
+        site.analysis = Analysis::new(AnalysisSettings::default(), watches, Vec::new()).with_expectations(vec![expected.clone()]);
+        let mut talk = Conversation::new(MASTER, OUTSTATION);
+        site.all(0.0, talk.handshake());
+        if unsolicited {
+            let report = Application { control: Control::request(0), ..Application::unsolicited(0, Indications::default()) };
+            site.at(10.0, talk.send(true, &elsewhere(report)));
+        } else {
+            site.at(10.0, talk.send(false, &poll(0)));
+            site.at(15.0, talk.send(true, &elsewhere(Application::response(Control::request(0), Indications::default()))));
+        }
+        let report = site.analysis.report();
+        let links = &report.servers[0].dnp3.as_ref().unwrap().links;
+        assert!(links.contains(&[1, 11]), "{links:?}");
+        let told = find(&report.findings, "site.link_unknown");
+        assert!(told.message.contains("master 1 to outstation 11"), "{}", told.message);
+        assert_eq!(codes(&report.findings).contains(&"dnp3.wrong_address"), !unsolicited);
+    }
+}
+
+#[test]
+fn link_frames_that_nobody_acknowledges_are_told() {
+    let confirmed = |sequence: u8| {
+        let read = Application::request(Control::request(sequence), Function::READ).bytes(&objects::CLASS_1230);
+        dnp3::frames(LinkHeader::from_master(LinkFunction::ConfirmedUserData, 10, 1), sequence, &read)
+    };
+    let mut acknowledged = Vec::new();
+    LinkHeader::from_outstation(LinkFunction::Ack, 1, 10).encode(&[], &mut acknowledged);
+    for (acknowledges, count) in [(true, 0), (false, 5)] {
+        let (mut site, mut talk) = open();
+        for round in 0..5 {
+            let ms = f64::from(round) * 1000.0;
+            site.at(ms, talk.send(false, &confirmed(round)));
+            if acknowledges {
+                site.at(ms + 2.0, talk.send(true, &acknowledged));
+            }
+            site.at(ms + 5.0, talk.send(true, &answer(round, Indications::default())));
+        }
+        site.wait_until(20_000.0);
+        let report = site.analysis.report();
+        assert_eq!(report.servers[0].dnp3.as_ref().unwrap().link_unacknowledged, count);
+        assert_eq!(codes(&report.findings).contains(&"dnp3.link_unacknowledged"), !acknowledges);
+    }
+}
+
+#[test]
+fn responses_that_the_snap_length_cut_are_matched_by_their_beginning() {
+    // Ethernet, IP and TCP take 54 bytes, link header, transport byte and application header 13 more.
+    for (snap, told) in [(68, true), (67, true), (66, false), (54, false)] {
+        let (mut site, mut talk) = open();
+        for round in 0..5 {
+            let ms = 1000.0 + f64::from(round) * 1000.0;
+            site.at(ms, talk.send(false, &poll(round)));
+            for frame in segments(&answer(round, Indications::default())) {
+                let whole = talk.send(true, frame);
+                site.cut_at(ms + 5.0, &whole, snap);
+            }
+        }
+        site.wait_until(20_000.0);
+        let evidence = site.evidence_of(DNP3_ID, &[]);
+        let view = evidence.wire.dnp3.unwrap();
+        assert_eq!((view.requests, view.responses, view.unanswered), (5, if told { 5 } else { 0 }, 0), "snap length {snap}");
+        assert_eq!(view.frames, if snap >= 64 { 5 + 15 } else { 5 });
+        assert!(evidence.findings.is_empty(), "{:#?}", evidence.findings);
+    }
+}
+
+/// The link frames of a message.
+fn segments(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut frames = Vec::new();
+    while let crate::protocol::Step::Frame { length, .. } = dnp3::step(bytes) {
+        let (frame, rest) = bytes.split_at(length);
+        frames.push(frame);
+        bytes = rest;
+    }
+    frames
+}
+
+#[test]
+fn each_request_is_listed_with_what_came_of_it() {
+    let settings = AnalysisSettings { max_pending_per_flow: 8, ..AnalysisSettings::default() };
+    let mut site = Site::with(settings, vec![outbound(DNP3_ID, Protocol::Dnp3, OUTSTATION)]);
+    let mut talk = Conversation::new(MASTER, OUTSTATION);
+    site.all(0.0, talk.handshake());
+    site.analysis.record_transactions();
+    for round in 0..50_u8 {
+        site.at(f64::from(round) * 5000.0, talk.send(false, &poll(round & 15)));
+    }
+    site.at(250_000.0, talk.send(false, &poll(3)));
+    site.at(250_005.0, talk.send(true, &answer(3, Indications::default())));
+    site.at(251_000.0, talk.send(false, &poll(4)));
+    let listed: Vec<String> =
+        site.analysis.take_transactions(true).iter().map(|transaction| format!("{:?}", transaction.outcome)).collect();
+    let of = |wanted: &str| listed.iter().filter(|outcome| *outcome == wanted).count();
+    assert_eq!((listed.len(), of("Unanswered"), of("Answered"), of("Unknown")), (52, 50, 1, 1));
+    assert_eq!(site.evidence_of(DNP3_ID, &[]).wire.dnp3.unwrap().unanswered, 50);
 }

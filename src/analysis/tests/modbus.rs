@@ -277,3 +277,180 @@ fn a_watch_decides_what_is_read_whatever_the_port() {
     assert_eq!(site.evidence().wire.modbus.unwrap().responses, 1);
     assert_eq!(site.evidence_of("web", &[]).wire.modbus, None);
 }
+
+/// The outcomes of all transactions, each with what was asked (from `offset` on) and the answer's time.
+fn outcomes(site: &mut Site) -> Vec<(String, Option<f64>)> {
+    let transactions = site.analysis.take_transactions(true);
+    transactions.iter().map(|done| (format!("{:?}", done.outcome), done.response_ms)).collect()
+}
+
+#[test]
+fn a_transaction_id_that_is_always_0_gives_each_answer_to_its_own_request() {
+    let (mut site, mut talk) = open();
+    site.analysis.record_transactions();
+    site.at(1000.0, talk.send(false, &adu(0, 1, &[3, 0, 10, 0, 1])));
+    for round in 0..6 {
+        let ms = 1500.0 + f64::from(round) * 500.0;
+        site.at(ms, talk.send(false, &adu(0, 1, &[3, 0, 20, 0, 4])));
+        site.at(ms + 4.0, talk.send(true, &adu(0, 1, &[3, 8, 0, 0, 0, 0, 0, 0, 0, 0])));
+    }
+    site.wait_until(30_000.0);
+    let evidence = site.evidence();
+    let times = evidence.wire.modbus.unwrap().response_ms.unwrap();
+    assert_eq!((times.min, times.max), (4.0, 4.0));
+    let finding = find(&evidence.findings, "modbus.unanswered");
+    assert_eq!((finding.count, finding.packets.clone()), (1, vec![4]));
+    assert!(finding.message.contains("offset 10, count 1 (once)"), "{}", finding.message);
+    assert_eq!(codes(&evidence.findings), ["modbus.unanswered"]);
+    let answered = ("Answered".to_owned(), Some(4.0));
+    assert_eq!(outcomes(&mut site), [vec![answered; 6], vec![("Unanswered".to_owned(), None)]].concat());
+}
+
+#[test]
+fn short_cycles_of_transaction_ids_and_retries_with_the_same_one_do_not_shift_the_answers() {
+    let (mut site, mut talk) = open();
+    for round in 0..100_u16 {
+        let ms = 10.0 + f64::from(round) * 200.0;
+        site.at(ms, talk.send(false, &request(round % 4, 1)));
+        if round != 30 {
+            site.at(ms + 4.0, talk.send(true, &response(round % 4, 1)));
+        }
+    }
+    site.wait_until(30_000.0);
+    let evidence = site.evidence();
+    let modbus = evidence.wire.modbus.unwrap();
+    assert_eq!((modbus.responses, modbus.unanswered, modbus.response_ms.unwrap().max), (99, 1, 4.0));
+    let (mut site, mut talk) = open();
+    site.at(0.0, talk.send(false, &request(7, 1)));
+    site.at(500.0, talk.send(false, &request(7, 1)));
+    site.at(504.0, talk.send(true, &response(7, 1)));
+    site.wait_until(9000.0);
+    let evidence = site.evidence();
+    assert_eq!(evidence.wire.modbus.unwrap().response_ms.unwrap().max, 4.0);
+    assert!(find(&evidence.findings, "modbus.unanswered").message.contains("count 10 (once)"));
+}
+
+#[test]
+fn duplicates_are_known_after_other_answers() {
+    let (mut site, mut talk) = open();
+    site.at(0.0, talk.send(false, &(0..20).flat_map(|id| request(id, 1)).collect::<Vec<u8>>()));
+    site.at(5.0, talk.send(true, &(0..20).flat_map(|id| response(id, 1)).collect::<Vec<u8>>()));
+    site.at(6.0, talk.send(true, &response(0, 1)));
+    assert_eq!(codes(&site.evidence().findings), ["modbus.duplicate"]);
+}
+
+#[test]
+fn frames_of_a_wrong_length_and_answers_of_another_size_are_told() {
+    for (answer, code, transaction) in [
+        // The byte count says 20, and 6 bytes are there.
+        (&[&[3, 20][..], &[0; 6]].concat(), "modbus.malformed", None),
+        // Four registers of ten.
+        (&[&[3, 8][..], &[0; 8]].concat(), "modbus.misfit", Some("of another size or place than was asked for")),
+    ] {
+        let (mut site, mut talk) = open();
+        site.analysis.record_transactions();
+        for round in 0..5_u16 {
+            site.at(f64::from(round) * 100.0, talk.send(false, &request(round, 1)));
+            site.at(f64::from(round) * 100.0 + 4.0, talk.send(true, &adu(round, 1, answer)));
+        }
+        let evidence = site.evidence();
+        let modbus = evidence.wire.modbus.unwrap();
+        assert_eq!((modbus.requests, modbus.responses), (5, 5));
+        assert_eq!(codes(&evidence.findings), [code]);
+        assert_eq!((evidence.findings[0].count, evidence.findings[0].packets.len()), (5, 5));
+        let details: Vec<_> = site.analysis.take_transactions(true).into_iter().map(|done| done.detail).collect();
+        assert_eq!(details, vec![transaction.map(str::to_owned); 5]);
+    }
+}
+
+#[test]
+fn writes_to_unit_0_need_no_answer_unless_this_device_gives_one() {
+    let write = |id: u16| adu(id, 0, &[6, 0, 1, 0, 9]);
+    let (mut site, mut talk) = open();
+    site.analysis.record_transactions();
+    for round in 0..5_u16 {
+        let ms = f64::from(round) * 1000.0;
+        site.at(ms, talk.send(false, &write(round * 2)));
+        site.at(ms + 500.0, talk.send(false, &request(round * 2 + 1, 1)));
+        site.at(ms + 504.0, talk.send(true, &response(round * 2 + 1, 1)));
+    }
+    site.wait_until(20_000.0);
+    let evidence = site.evidence();
+    assert!(evidence.findings.is_empty() && evidence.session.answered, "{:#?}", evidence.findings);
+    let modbus = evidence.wire.modbus.unwrap();
+    assert_eq!((modbus.requests, modbus.responses, modbus.unanswered), (10, 5, 0));
+    let unknown = outcomes(&mut site).into_iter().filter(|(outcome, _)| outcome == "Unknown").count();
+    assert_eq!(unknown, 5);
+    let (mut site, mut talk) = open();
+    site.at(0.0, talk.send(false, &write(1)));
+    site.at(4.0, talk.send(true, &write(1)));
+    site.at(1000.0, talk.send(false, &write(2)));
+    site.at(2000.0, talk.send(false, &adu(3, 0, &[3, 0, 0, 0, 1])));
+    site.wait_until(20_000.0);
+    let modbus = site.evidence().wire.modbus.unwrap();
+    assert_eq!((modbus.responses, modbus.unanswered), (1, 2), "it takes unit 0 for its own; and a read is for one unit");
+}
+
+#[test]
+fn the_answer_to_a_request_before_the_capture_began_is_no_finding() {
+    let mut site = Site::modbus();
+    let mut talk = Conversation::new(CLIENT, DEVICE);
+    site.at(0.0, talk.send(true, &response(77, 1)));
+    site.at(100.0, talk.send(false, &request(78, 1)));
+    // The one before had not been answered when the next was asked.
+    site.at(101.0, talk.send(true, &[response(77, 1), response(78, 1)].concat()));
+    let evidence = site.evidence();
+    assert!(evidence.findings.is_empty(), "{:#?}", evidence.findings);
+    assert_eq!(site.analysis.counters().modbus_unexpected, 2);
+    site.at(200.0, talk.send(true, &response(99, 1)));
+    assert_eq!(codes(&site.evidence().findings), ["modbus.unexpected"]);
+}
+
+#[test]
+fn answers_that_the_snap_length_cut_are_matched_by_their_beginning() {
+    // Ethernet, IP and TCP take 54 bytes; the answers have 209.
+    for (snap, told) in [(62, true), (96, true), (61, false), (54, false)] {
+        let (mut site, mut talk) = open();
+        for round in 0..10_u16 {
+            let ms = 1000.0 + f64::from(round) * 1000.0;
+            site.at(ms, talk.send(false, &adu(round, 1, &[3, 0, 0, 0, 100])));
+            let whole = talk.send(true, &adu(round, 1, &[&[3, 200][..], &[0; 200]].concat()));
+            site.cut_at(ms + 4.0, &whole, snap);
+        }
+        site.wait_until(30_000.0);
+        let evidence = site.evidence();
+        let modbus = evidence.wire.modbus.unwrap();
+        assert_eq!(
+            (modbus.requests, modbus.responses, modbus.unanswered),
+            (10, if told { 10 } else { 0 }, 0),
+            "snap length {snap}"
+        );
+        assert!(evidence.findings.is_empty(), "{:#?}", evidence.findings);
+        if told {
+            assert_eq!(modbus.response_ms.unwrap().max, 4.0);
+        }
+    }
+}
+
+#[test]
+fn more_requests_than_are_remembered_are_all_listed() {
+    let settings = AnalysisSettings { max_pending_per_flow: 64, ..AnalysisSettings::default() };
+    let mut site = Site::with(settings, vec![outbound(ID, Protocol::Modbus, DEVICE)]);
+    let mut talk = Conversation::new(CLIENT, DEVICE);
+    site.all(0.0, talk.handshake());
+    site.analysis.record_transactions();
+    for round in 0..200_u16 {
+        site.at(f64::from(round) * 20.0, talk.send(false, &request(round, 1)));
+    }
+    site.wait_until(60_000.0);
+    let outcomes = outcomes(&mut site);
+    let of = |wanted: &str| outcomes.iter().filter(|(outcome, _)| outcome == wanted).count();
+    assert_eq!((outcomes.len(), of("Unanswered"), of("Unknown")), (200, 64, 136));
+    // With the room that there is by default, each is followed to its end.
+    let (mut site, mut talk) = open();
+    for round in 0..200_u16 {
+        site.at(f64::from(round) * 20.0, talk.send(false, &request(round, 1)));
+    }
+    site.wait_until(60_000.0);
+    assert_eq!(site.evidence().wire.modbus.unwrap().unanswered, 200);
+}

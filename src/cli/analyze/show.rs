@@ -230,9 +230,16 @@ fn detail(text: &mut String, server: &ServerReport) {
         for poll in &modbus.polls {
             let _ = writeln!(
                 text,
-                "      every {} ms (± {}, at most {}): {}",
-                poll.period_ms, poll.jitter_ms, poll.longest_ms, poll.query
+                "      {} every {} ms (± {}, at most {}): {}",
+                poll.client, poll.period_ms, poll.jitter_ms, poll.longest_ms, poll.query
             );
+        }
+        if modbus.polls_left_out > 0 {
+            let _ = writeln!(text, "      and {} more polls", modbus.polls_left_out);
+        }
+        if modbus.polls_not_measured > 0 {
+            let requests = many(modbus.polls_not_measured, "request");
+            let _ = writeln!(text, "      and {requests} whose period was not measured: too many different queries");
         }
     }
     if let Some(dnp3) = &server.dnp3 {
@@ -269,6 +276,7 @@ pub(super) fn transaction(transaction: &Transaction) -> String {
         TransactionOutcome::Exception => "exception",
         TransactionOutcome::Late => "late",
         TransactionOutcome::Unanswered => "unanswered",
+        TransactionOutcome::Unknown => "unknown",
     };
     let time = transaction.response_ms.map_or_else(String::new, |ms| format!(" after {ms} ms"));
     let detail = transaction.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));

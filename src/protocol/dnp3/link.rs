@@ -169,6 +169,14 @@ pub struct LinkHeader {
 }
 
 impl LinkHeader {
+    fn of(control: u8, destination: [u8; 2], source: [u8; 2]) -> Self {
+        Self {
+            control: Control::from_byte(control),
+            destination: u16::from_le_bytes(destination),
+            source: u16::from_le_bytes(source),
+        }
+    }
+
     /// The header of a master's frame, frame count unused.
     pub const fn from_master(function: LinkFunction, destination: u16, source: u16) -> Self {
         let control = Control { from_master: true, function, frame_count: false, valid_or_flow: false };
@@ -263,11 +271,7 @@ pub fn step(bytes: &[u8]) -> Step<Frame<'_>, LinkError> {
     let data_length = usize::from(data_length);
     let blocks_length = data_length + 2 * data_length.div_ceil(BLOCK);
     let Some(blocks) = after_header.get(..blocks_length) else { return Step::NeedMore };
-    let header = LinkHeader {
-        control: Control::from_byte(control),
-        destination: u16::from_le_bytes([destination_low, destination_high]),
-        source: u16::from_le_bytes([source_low, source_high]),
-    };
+    let header = LinkHeader::of(control, [destination_low, destination_high], [source_low, source_high]);
     for (block, bytes) in (0_u8..).zip(blocks.chunks(BLOCK + 2)) {
         let (data, sum) = bytes.split_at(bytes.len().saturating_sub(2));
         if crc(data).to_le_bytes() != sum {
@@ -275,6 +279,20 @@ pub fn step(bytes: &[u8]) -> Step<Frame<'_>, LinkError> {
         }
     }
     Step::Frame { frame: Frame { header, blocks }, length: HEADER_BYTES + blocks_length }
+}
+
+/// The header of the frame at the beginning of `bytes` of which the end is missing, how many bytes the whole takes, and the first of its user
+/// data, as far as they are there and in the first block: nothing but the header is guarded by a check sum. `None` when the header is not there.
+pub fn head(bytes: &[u8]) -> Option<(LinkHeader, usize, &[u8])> {
+    let (header, after) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    if !matches!(step(bytes), Step::NeedMore) {
+        return None;
+    }
+    let [_, _, length, control, destination_low, destination_high, source_low, source_high, ..] = *header;
+    let data_length = usize::from(length.checked_sub(MIN_LENGTH_FIELD)?);
+    let first = after.get(..after.len().min(data_length).min(BLOCK)).unwrap_or_default();
+    let header = LinkHeader::of(control, [destination_low, destination_high], [source_low, source_high]);
+    Some((header, HEADER_BYTES + data_length + 2 * data_length.div_ceil(BLOCK), first))
 }
 
 /// How many bytes, at least one, to the next place where a frame can begin.
@@ -303,6 +321,20 @@ mod tests {
         let mut data = Vec::new();
         frame.user_data(&mut data);
         (frame.header, data)
+    }
+
+    #[test]
+    fn of_a_frame_that_was_cut_the_head_is_read() {
+        let header = LinkHeader::from_master(LinkFunction::UnconfirmedUserData, 10, 1);
+        let bytes = encoded(header, &[7; 40]);
+        for end in 0..=bytes.len() {
+            let data = &[7; 16][..end.saturating_sub(HEADER_BYTES).min(16)];
+            let expected = (HEADER_BYTES..bytes.len()).contains(&end).then_some((header, bytes.len(), data));
+            assert_eq!(head(&bytes[..end]), expected, "{end} bytes");
+        }
+        let mut damaged = bytes;
+        damaged[4] ^= 1;
+        assert_eq!(head(&damaged[..20]), None);
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod transport;
 pub use application::{Application, Control, Function};
 pub use crc::crc;
 pub use indications::Indications;
-pub use link::{Control as LinkControl, Frame, LinkError, LinkFunction, LinkHeader, MAX_USER_DATA, START, step};
+pub use link::{Control as LinkControl, Frame, LinkError, LinkFunction, LinkHeader, MAX_USER_DATA, START, head, step};
 pub use transport::{MAX_FRAGMENT, Pushed, Reassembler, Segment, frames};
 
 /// The registered TCP and UDP port of DNP3.

@@ -54,22 +54,39 @@ pub fn frames(header: LinkHeader, sequence: u8, fragment: &[u8]) -> Vec<u8> {
 pub enum Pushed<'a> {
     /// The fragment is complete.
     Fragment(&'a [u8]),
+    /// The fragment is complete; the end of the one before it is missing.
+    AfterLoss(&'a [u8]),
     /// More segments are to come.
     Incomplete,
     /// The same segment came again and was passed over.
     Duplicate,
-    /// It does not follow on what was there: segments were lost, and what was there is dropped.
+    /// It does not follow on what was there: segments were lost, and what was there is dropped. What is left of it is told no more.
     Lost,
 }
 
 /// Puts the segments of one direction between two link addresses together again.
+///
+/// It begins in the middle of a fragment, which is passed over.
 #[derive(Debug, Clone, Default)]
 pub struct Reassembler {
     fragment: Vec<u8>,
-    /// The sequence of the latest segment, while a fragment is open.
-    open: Option<u8>,
-    /// Where the data of the latest segment begin in `fragment`.
+    state: State,
+    /// The sequence of the latest segment.
+    sequence: u8,
+    /// Where its data begin in `fragment`.
     latest: usize,
+}
+
+/// Where the stream of segments stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    /// In a fragment of which something is missing, or before anything was seen: what comes before the next first segment is passed over.
+    #[default]
+    Passing,
+    /// A fragment is open.
+    Open,
+    /// One is complete, so that a first segment must follow.
+    Between,
 }
 
 impl Reassembler {
@@ -77,17 +94,15 @@ impl Reassembler {
     pub fn push(&mut self, user_data: &[u8]) -> Pushed<'_> {
         let Some((&header, data)) = user_data.split_first() else { return Pushed::Lost };
         let segment = Segment::from_byte(header);
-        let mut lost = false;
-        match self.open {
-            _ if segment.first => {
-                lost = self.open.is_some();
-                self.fragment.clear();
-            }
-            Some(sequence) if segment.sequence == (sequence + 1) & SEQUENCE => {}
-            Some(sequence) if segment.sequence == sequence && self.fragment.get(self.latest..) == Some(data) => {
-                return Pushed::Duplicate;
-            }
-            _ => {
+        let is_same = segment.sequence == self.sequence && self.fragment.get(self.latest..) == Some(data);
+        let after_loss = self.state == State::Open && segment.first;
+        match self.state {
+            State::Open if is_same && segment.first == (self.latest == 0) => return Pushed::Duplicate,
+            State::Between if is_same && !segment.first && segment.last => return Pushed::Duplicate,
+            _ if segment.first => self.fragment.clear(),
+            State::Open if segment.sequence == (self.sequence + 1) & SEQUENCE => {}
+            State::Passing => return Pushed::Incomplete,
+            State::Open | State::Between => {
                 self.clear();
                 return Pushed::Lost;
             }
@@ -96,19 +111,20 @@ impl Reassembler {
             self.clear();
             return Pushed::Lost;
         }
-        self.latest = self.fragment.len();
+        (self.latest, self.sequence) = (self.fragment.len(), segment.sequence);
         self.fragment.extend_from_slice(data);
-        if segment.last {
-            self.open = None;
-            return Pushed::Fragment(&self.fragment);
+        self.state = if segment.last { State::Between } else { State::Open };
+        match (segment.last, after_loss) {
+            (true, true) => Pushed::AfterLoss(&self.fragment),
+            (true, false) => Pushed::Fragment(&self.fragment),
+            (false, true) => Pushed::Lost,
+            (false, false) => Pushed::Incomplete,
         }
-        self.open = Some(segment.sequence);
-        if lost { Pushed::Lost } else { Pushed::Incomplete }
     }
 
-    /// Forgets what is there, for instance because bytes were lost below.
+    /// Forgets what is there, for instance because bytes were lost below, and passes over what is still to come of it.
     pub fn clear(&mut self) {
-        self.open = None;
+        self.state = State::Passing;
         self.fragment.clear();
     }
 }
@@ -153,7 +169,21 @@ mod tests {
         let mut reassembler = Reassembler::default();
         assert_eq!(reassembler.push(&[FIR, 1]), Pushed::Incomplete);
         assert_eq!(reassembler.push(&[FIN | 2, 3]), Pushed::Lost);
-        assert_eq!(reassembler.push(&[FIN | 3, 3]), Pushed::Lost, "nothing is open");
+        assert_eq!(reassembler.push(&[3, 3]), Pushed::Incomplete, "one loss is told once");
+        assert_eq!(reassembler.push(&[FIN | 4, 3]), Pushed::Incomplete);
+        assert_eq!(reassembler.push(&[FIR | FIN | 7, 4]), Pushed::Fragment(&[4]));
+        assert_eq!(reassembler.push(&[9, 3]), Pushed::Lost, "the first segment is missing");
+        assert_eq!(reassembler.push(&[FIN | 10, 3]), Pushed::Incomplete);
+        assert_eq!(reassembler.push(&[FIR | 11, 4]), Pushed::Incomplete);
+        assert_eq!(reassembler.push(&[FIR | FIN | 13, 5]), Pushed::AfterLoss(&[5]), "the last segment is missing");
+        assert_eq!(reassembler.push(&[FIR | FIN | 14, 6]), Pushed::Fragment(&[6]));
+    }
+
+    #[test]
+    fn a_stream_may_begin_in_the_middle_of_a_fragment() {
+        let mut reassembler = Reassembler::default();
+        assert_eq!(reassembler.push(&[5, 1]), Pushed::Incomplete);
+        assert_eq!(reassembler.push(&[FIN | 6, 1]), Pushed::Incomplete);
         assert_eq!(reassembler.push(&[FIR | FIN | 7, 4]), Pushed::Fragment(&[4]));
     }
 
@@ -164,6 +194,10 @@ mod tests {
         assert_eq!(reassembler.push(&[6, 3]), Pushed::Incomplete);
         assert_eq!(reassembler.push(&[6, 3]), Pushed::Duplicate);
         assert_eq!(reassembler.push(&[FIN | 7, 4]), Pushed::Fragment(&[1, 2, 3, 4]));
+        assert_eq!(reassembler.push(&[FIN | 7, 4]), Pushed::Duplicate);
+        assert_eq!(reassembler.push(&[FIR | 8, 5]), Pushed::Incomplete);
+        assert_eq!(reassembler.push(&[FIR | 8, 5]), Pushed::Duplicate);
+        assert_eq!(reassembler.push(&[FIN | 9, 6]), Pushed::Fragment(&[5, 6]));
     }
 
     #[test]
