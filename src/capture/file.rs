@@ -54,7 +54,7 @@ enum End {
 /// What became of a capture file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileReport {
-    /// Where it is; none if it could not be given its name.
+    /// Where it is; none if nothing could be written, or it could not be given its name.
     pub path: Option<PathBuf>,
     /// Its size.
     pub bytes: u64,
@@ -187,12 +187,22 @@ impl CaptureFile {
         self.end = Some(End::Failed(problem));
     }
 
+    /// Not even the head of the file had room: nobody could read it.
+    fn without_file(self) -> FileReport {
+        let _ = fs::remove_file(&self.partial);
+        let problem = if let Some(End::Failed(problem)) = self.end { Some(problem) } else { None };
+        FileReport { path: None, bytes: 0, packets: vec![0; self.counts.len()], not_written: self.not_written, problem }
+    }
+
     /// Ends the file with what was lost at each interface, gives it its name and, unless that may wait, makes sure that it is on the disk.
     pub fn finish(mut self, unix_ns: i64, statistics: &[InterfaceStatistics], sync: bool) -> FileReport {
         for (interface, statistics) in (0..).zip(statistics.iter().take(self.counts.len())) {
             let _ = self.writer.statistics(interface, unix_ns, *statistics);
         }
         self.flush();
+        if self.flushed_bytes == 0 {
+            return self.without_file();
+        }
         let synced = if sync { self.file.sync_all() } else { Ok(()) };
         let named = fs::rename(&self.partial, &self.path);
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -309,6 +319,19 @@ mod tests {
         let report = file.finish(5, &[InterfaceStatistics::default()], false);
         assert_eq!((report.packets[0], report.not_written, count(&path)), (1, 2, 1));
         assert!(report.problem.unwrap().contains("are never used"));
+    }
+
+    #[test]
+    fn a_file_of_which_nothing_could_be_written_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pcapng");
+        let mut file = CaptureFile::create(&path, 1 << 20, u64::MAX).unwrap();
+        file.interface(&interface());
+        file.packet(&packet(1, &[1; 60]));
+        let report = file.finish(5, &[InterfaceStatistics::default()], true);
+        assert_eq!((report.path, report.bytes, report.packets, report.not_written), (None, 0, vec![0], 1));
+        assert!(report.problem.unwrap().contains("are never used"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
     }
 
     #[test]
