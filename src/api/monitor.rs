@@ -122,7 +122,7 @@ impl MonitorSettings {
         }
         within("pre_s", self.pre_s, 0, 3600)?;
         within("post_s", self.post_s, 0, 3600)?;
-        within("pre_max_bytes", self.pre_max_bytes, 0, 1 << 30)?;
+        within("pre_max_bytes", self.pre_max_bytes, 0, 128 << 20)?;
         within("triggers_per_hour", self.triggers_per_hour.into(), 1, 3600)?;
         if self.triggers.len() > MAX_TRIGGERS {
             let message = format!("`triggers` has {} rules; there may be {MAX_TRIGGERS}", self.triggers.len());
@@ -453,6 +453,7 @@ mod tests {
         assert_eq!(field(of(10_000, 5_001)), "overlap_s");
         assert_eq!(field(of(199, 0)), "snapshot_s");
         of(200, 100).validate().unwrap();
+        assert_eq!(field(MonitorSettings { pre_max_bytes: (128 << 20) + 1, ..MonitorSettings::default() }), "pre_max_bytes");
         assert_eq!(field(MonitorSettings { min_free_percent: f64::NAN, ..MonitorSettings::default() }), "min_free_percent");
     }
 }

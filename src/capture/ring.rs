@@ -3,7 +3,6 @@
 use crate::packet::{LinkType, Packet};
 use std::{
     collections::VecDeque,
-    mem::size_of,
     time::{Duration, Instant},
 };
 
@@ -16,31 +15,40 @@ pub struct RingOptions {
     pub max_bytes: usize,
 }
 
+/// Packets lie in blocks of so many bytes, or less where less memory is allowed: memory is taken, forgotten and used again by the block.
+const BLOCK_BYTES: usize = 256 * 1024;
+/// In so many blocks memory is divided at least, so that little is forgotten at once.
+const BLOCKS: usize = 16;
+
 /// The ring. Age goes by arrival, on a clock that is never set.
 #[derive(Debug)]
 pub struct Ring {
     options: RingOptions,
-    entries: VecDeque<Entry>,
-    /// The packets' bytes, one after the other.
-    bytes: VecDeque<u8>,
+    begun: Instant,
+    blocks: VecDeque<Block>,
+    /// A block that is to be used again.
+    spare: Option<Vec<u8>>,
     /// All that came since is held, as far as it is not too old.
     whole_since: Instant,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    arrived: Instant,
-    unix_ns: i64,
-    interface: u32,
-    link_type: LinkType,
-    wire_len: u32,
-    len: usize,
+#[derive(Debug)]
+struct Block {
+    /// Packets, each behind what is known of it.
+    bytes: Vec<u8>,
+    /// When the newest arrived.
+    newest: Instant,
 }
 
 impl Ring {
     /// An empty ring, from now on.
     pub fn new(options: RingOptions, now: Instant) -> Self {
-        Self { options, entries: VecDeque::new(), bytes: VecDeque::new(), whole_since: now }
+        Self { options, begun: now, blocks: VecDeque::new(), spare: None, whole_since: now }
+    }
+
+    /// How long packets are remembered.
+    pub fn keep(&self) -> Duration {
+        self.options.keep
     }
 
     /// How far back it goes without a gap.
@@ -51,47 +59,105 @@ impl Ring {
     /// Takes a packet that arrived now.
     pub fn push(&mut self, packet: &Packet<'_>, now: Instant) {
         self.expire(now);
-        let len = packet.data.len();
-        if len + size_of::<Entry>() > self.options.max_bytes {
+        let size = HEAD_BYTES + packet.data.len();
+        if self.blocks.back().is_none_or(|block| block.bytes.capacity() - block.bytes.len() < size) && !self.begin_block(size, now)
+        {
             self.whole_since = now;
             return;
         }
-        while self.used() + len + size_of::<Entry>() > self.options.max_bytes {
-            self.whole_since = self.entries.front().map_or(now, |oldest| oldest.arrived);
-            self.forget();
+        if let Some(block) = self.blocks.back_mut() {
+            block.newest = now;
+            write(&mut block.bytes, now.saturating_duration_since(self.begun), packet);
         }
-        let Packet { unix_ns, interface, link_type, wire_len, data, .. } = *packet;
-        self.entries.push_back(Entry { arrived: now, unix_ns, interface, link_type, wire_len, len });
-        self.bytes.extend(data);
     }
 
     /// Gives every packet that is remembered, oldest first, with the number 0.
-    pub fn replay(&mut self, now: Instant, mut each: impl FnMut(&Packet<'_>)) {
-        self.expire(now);
-        let mut bytes: &[u8] = self.bytes.make_contiguous();
-        for entry in &self.entries {
-            let Some((data, rest)) = bytes.split_at_checked(entry.len) else { return };
-            bytes = rest;
-            let Entry { unix_ns, interface, link_type, wire_len, .. } = *entry;
-            each(&Packet { number: 0, unix_ns, interface, link_type, wire_len, data });
+    pub fn replay(&self, now: Instant, mut each: impl FnMut(&Packet<'_>)) {
+        let oldest = now.saturating_duration_since(self.begun).saturating_sub(self.options.keep);
+        for block in &self.blocks {
+            let mut bytes = &block.bytes[..];
+            while let Some((arrived, packet)) = read(&mut bytes) {
+                if arrived >= oldest {
+                    each(&packet);
+                }
+            }
         }
     }
 
+    /// Begins a block of at least so many bytes; false if there may never be as many.
+    fn begin_block(&mut self, size: usize, now: Instant) -> bool {
+        let max_bytes = self.options.max_bytes;
+        let wanted = BLOCK_BYTES.min(max_bytes / BLOCKS).max(size);
+        if wanted > max_bytes {
+            return false;
+        }
+        loop {
+            self.spare.take_if(|spare| spare.capacity() < wanted);
+            if self.spare.is_some() || self.used() + wanted <= max_bytes {
+                break;
+            }
+            let Some(oldest) = self.blocks.front() else { break };
+            self.whole_since = oldest.newest;
+            self.forget();
+        }
+        let bytes = self.spare.take().unwrap_or_else(|| Vec::with_capacity(wanted));
+        self.blocks.push_back(Block { bytes, newest: now });
+        true
+    }
+
+    /// The memory that is taken, whether it is full or not.
     fn used(&self) -> usize {
-        self.bytes.len() + self.entries.len() * size_of::<Entry>()
+        let blocks: usize = self.blocks.iter().map(|block| block.bytes.capacity()).sum();
+        blocks + self.spare.as_ref().map_or(0, Vec::capacity)
     }
 
     fn expire(&mut self, now: Instant) {
-        while self.entries.front().is_some_and(|oldest| now.saturating_duration_since(oldest.arrived) > self.options.keep) {
+        while self.blocks.front().is_some_and(|oldest| now.saturating_duration_since(oldest.newest) > self.options.keep) {
             self.forget();
         }
     }
 
     fn forget(&mut self) {
-        if let Some(oldest) = self.entries.pop_front() {
-            self.bytes.drain(..oldest.len.min(self.bytes.len()));
+        if let Some(Block { mut bytes, .. }) = self.blocks.pop_front() {
+            bytes.clear();
+            self.spare = Some(bytes);
         }
     }
+}
+
+/// What stands before the bytes of each packet.
+const HEAD_BYTES: usize = 30;
+
+fn write(bytes: &mut Vec<u8>, arrived: Duration, packet: &Packet<'_>) {
+    // 584 years, and no packet of 4 GiB.
+    let arrived_ns = arrived.as_nanos() as u64;
+    let len = packet.data.len() as u32;
+    bytes.extend_from_slice(&arrived_ns.to_le_bytes());
+    bytes.extend_from_slice(&packet.unix_ns.to_le_bytes());
+    bytes.extend_from_slice(&packet.interface.to_le_bytes());
+    bytes.extend_from_slice(&packet.link_type.0.to_le_bytes());
+    bytes.extend_from_slice(&packet.wire_len.to_le_bytes());
+    bytes.extend_from_slice(&len.to_le_bytes());
+    bytes.extend_from_slice(packet.data);
+}
+
+/// The next packet and when it arrived.
+fn read<'a>(bytes: &mut &'a [u8]) -> Option<(Duration, Packet<'a>)> {
+    let arrived = Duration::from_nanos(u64::from_le_bytes(field(bytes)?));
+    let unix_ns = i64::from_le_bytes(field(bytes)?);
+    let interface = u32::from_le_bytes(field(bytes)?);
+    let link_type = LinkType(u16::from_le_bytes(field(bytes)?));
+    let wire_len = u32::from_le_bytes(field(bytes)?);
+    let len = u32::from_le_bytes(field(bytes)?);
+    let (data, rest) = bytes.split_at_checked(len as usize)?;
+    *bytes = rest;
+    Some((arrived, Packet { number: 0, unix_ns, interface, link_type, wire_len, data }))
+}
+
+fn field<const BYTES: usize>(bytes: &mut &[u8]) -> Option<[u8; BYTES]> {
+    let (field, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*field)
 }
 
 #[cfg(test)]
@@ -103,7 +169,7 @@ mod tests {
         Packet { number: 9, unix_ns: 7, interface: 1, link_type: LinkType::ETHERNET, wire_len: data.len() as u32 + 4, data }
     }
 
-    fn held(ring: &mut Ring, now: Instant) -> Vec<Vec<u8>> {
+    fn held(ring: &Ring, now: Instant) -> Vec<Vec<u8>> {
         let mut held = Vec::new();
         ring.replay(now, |packet| {
             assert_eq!((packet.number, packet.unix_ns, packet.interface), (0, 7, 1));
@@ -120,17 +186,16 @@ mod tests {
         for second in 0..30_u8 {
             ring.push(&packet(&[second; 60]), begin + Duration::from_secs(second.into()));
         }
-        let left = held(&mut ring, begin + Duration::from_secs(30));
+        let left = held(&ring, begin + Duration::from_secs(30));
         assert_eq!(left.iter().map(|data| data[0]).collect::<Vec<_>>(), (20..30).collect::<Vec<_>>());
-        assert!(held(&mut ring, begin + Duration::from_secs(60)).is_empty(), "an idle link forgets, too");
-        assert_eq!(ring.used(), 0);
+        assert!(held(&ring, begin + Duration::from_secs(60)).is_empty(), "an idle link forgets, too");
     }
 
     #[test]
     fn it_reaches_back_to_its_beginning_or_to_what_had_no_room() {
         let begin = Instant::now();
         let at = |second| begin + Duration::from_secs(second);
-        let three = 3 * (60 + size_of::<Entry>());
+        let three = 3 * (60 + HEAD_BYTES);
         let mut ring = Ring::new(RingOptions { keep: Duration::from_secs(10), max_bytes: three }, begin);
         let reach = |ring: &Ring, second| ring.reach(at(second)).as_secs();
         assert_eq!((reach(&ring, 4), reach(&ring, 40)), (4, 10));
@@ -140,6 +205,23 @@ mod tests {
         assert_eq!(reach(&ring, 44), 4, "the packet of second 40 is gone, what came after it is there");
         ring.push(&packet(&vec![0; three]), at(45));
         assert_eq!(reach(&ring, 46), 1, "one that never fits is a gap");
+    }
+
+    #[test]
+    fn a_busy_link_fills_the_memory_it_may_have_and_no_more() {
+        let begin = Instant::now();
+        let max_bytes = 10 << 20;
+        let mut ring = Ring::new(RingOptions { keep: Duration::from_secs(60), max_bytes }, begin);
+        let each = 1000 + HEAD_BYTES;
+        for number in 0..50_000 {
+            ring.push(&packet(&[0; 1000]), begin + Duration::from_micros(number));
+            assert!(ring.used() <= max_bytes);
+        }
+        let held_bytes = held(&ring, begin + Duration::from_secs(1)).len() * each;
+        assert!(held_bytes > max_bytes / 10 * 9, "{held_bytes} of {max_bytes}");
+        let later = begin + Duration::from_secs(61);
+        ring.push(&packet(&[0; 1000]), later);
+        assert!(ring.used() <= 2 * BLOCK_BYTES && held(&ring, later).len() == 1);
     }
 
     proptest! {
@@ -154,9 +236,10 @@ mod tests {
                 prop_assert!(ring.used() <= max_bytes);
                 all.push(data);
             }
-            all.retain(|data| data.len() + size_of::<Entry>() <= max_bytes);
-            let held = held(&mut ring, now);
+            all.retain(|data| data.len() + HEAD_BYTES <= max_bytes);
+            let held = held(&ring, now);
             prop_assert!(all.ends_with(&held));
+            prop_assert_eq!(held.is_empty(), all.is_empty());
         }
     }
 }
