@@ -3,7 +3,6 @@
 use super::{
     CaptureError, CaptureFile, ClosedWindow,
     intake::{Intake, IntakeOptions},
-    lane::Losses,
     live::LIBRARY,
     recorder::panic_text,
     ring::{Ring, RingOptions},
@@ -78,7 +77,7 @@ pub struct InterfaceState {
     pub name: String,
     /// Whether packets can come now.
     pub captured: bool,
-    /// What is or was wrong with it.
+    /// What is wrong with it now.
     pub problem: Option<String>,
     /// Packets received since the capture began.
     pub received: u64,
@@ -253,6 +252,7 @@ impl<S: PacketSink> Thread<S> {
             self.close_due(now);
             if self.state_at <= now {
                 self.write_state(now);
+                self.forget_interfaces(now);
             }
         }
     }
@@ -268,17 +268,17 @@ impl<S: PacketSink> Thread<S> {
             match command {
                 Command::Open(number, options, sink, opened) => {
                     let file = CaptureFile::create(&options.file, options.max_bytes, options.min_free_bytes);
-                    let with_past = options.with_past;
-                    let mut window = Window::new(options, file, sink, &mut self.intake);
-                    if let Some(ring) = self.ring.as_mut().filter(|_| with_past) {
-                        window.begins_before(ring.reach(now));
-                        ring.replay(now, |packet| window.packet(packet));
+                    let ring = self.ring.as_ref().filter(|_| options.with_past);
+                    let past = ring.map_or(Duration::ZERO, |ring| ring.reach(now));
+                    let mut window = Window::new(options, file, sink, &mut self.intake, (now, past));
+                    if let Some(ring) = ring {
+                        ring.replay(now, |packet| window.past_packet(packet));
                     }
                     self.windows.insert(number, window);
                     let _ = opened.send(());
                 }
                 Command::Close(number, reply) => self.closing.push((now + DRAIN, number, reply)),
-                Command::Interfaces(interfaces) => self.intake.set_interfaces(&interfaces),
+                Command::Interfaces(interfaces) => self.intake.set_interfaces(&interfaces, now),
             }
         }
         true
@@ -294,16 +294,25 @@ impl<S: PacketSink> Thread<S> {
         }
     }
 
+    /// Interfaces come and go, those of containers many times a day: what is not wanted, remembered or in an open window goes.
+    fn forget_interfaces(&mut self, now: Instant) {
+        let past = self.ring.as_ref().map_or(Duration::ZERO, Ring::keep);
+        let is_past = |retired_at| now.saturating_duration_since(retired_at) > past;
+        let windows = &self.windows;
+        self.intake.forget(|lane, retired_at| is_past(retired_at) && !windows.values().any(|window| window.knows(&lane.name)));
+    }
+
     fn write_state(&mut self, now: Instant) {
-        let losses: Vec<Losses> = self.intake.losses();
-        let states =
-            self.intake.lanes().iter().zip(losses).filter(|(lane, _)| !lane.is_retired()).map(|(lane, losses)| InterfaceState {
+        let states = self.intake.lanes_mut().iter_mut().filter(|lane| lane.retired_at().is_none()).map(|lane| {
+            let losses = lane.losses();
+            InterfaceState {
                 name: lane.name.clone(),
                 captured: lane.live.is_some() && lane.lost_at.is_none(),
-                problem: lane.error.clone(),
+                problem: lane.problem().map(str::to_owned),
                 received: losses.received,
                 kernel_dropped: losses.kernel_dropped,
-            });
+            }
+        });
         let mut shared = lock(&self.shared);
         shared.interfaces = states.collect();
         shared.windows = self.windows.iter().map(|(number, window)| (*number, window.progress())).collect();

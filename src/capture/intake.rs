@@ -2,7 +2,7 @@
 
 use super::{
     error::OpenSettings,
-    lane::{Lane, Losses, RETRY_AFTER, is_up},
+    lane::{Lane, RETRY_AFTER, is_up},
     live::Live,
 };
 use crate::packet::{InterfaceDescription, Packet};
@@ -11,6 +11,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 use std::{
+    collections::BTreeMap,
     os::fd::BorrowedFd,
     time::{Duration, Instant},
 };
@@ -44,8 +45,11 @@ impl IntakeOptions {
 pub struct Intake {
     options: IntakeOptions,
     lanes: Vec<Lane>,
-    /// What packets name by number: an interface of one name and one link type. It only grows.
-    described: Vec<InterfaceDescription>,
+    /// What packets name by number: an interface of one name and one link type.
+    described: BTreeMap<u32, InterfaceDescription>,
+    next_number: u32,
+    /// How often `lanes` or `described` has changed.
+    changes: u64,
 }
 
 /// What there is to do after a sleep.
@@ -59,24 +63,35 @@ pub struct Ready {
 impl Intake {
     /// Opens interfaces; what cannot be opened is in its lane's words, and is tried again if that may help.
     pub fn open(options: IntakeOptions, interfaces: &[String]) -> Self {
-        let mut intake = Self { options, lanes: Vec::new(), described: Vec::new() };
-        intake.set_interfaces(interfaces);
+        let mut intake = Self { options, lanes: Vec::new(), described: BTreeMap::new(), next_number: 0, changes: 0 };
+        intake.set_interfaces(interfaces, Instant::now());
         intake
     }
 
-    /// Captures these from now on, and no others. A lane that is given up keeps its counts.
-    pub fn set_interfaces(&mut self, interfaces: &[String]) {
+    /// Captures these from now on, and no others. A lane that is given up keeps its counts until it is [forgotten](Self::forget).
+    pub fn set_interfaces(&mut self, interfaces: &[String], now: Instant) {
         for lane in self.lanes.iter_mut().filter(|lane| !interfaces.contains(&lane.name)) {
-            lane.retire();
+            lane.retire(now);
         }
         for name in interfaces {
             if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.name == *name) {
-                lane.engage();
+                lane.engage(now);
                 continue;
             }
             let opened = Live::open(name, &self.options.open());
             self.lanes.push(Lane::new(name.clone(), opened));
             self.describe(self.lanes.len() - 1);
+        }
+        self.changes += 1;
+    }
+
+    /// Forgets interfaces that nobody wants any more, where nobody needs them for what they gave before.
+    pub fn forget(&mut self, may_go: impl Fn(&Lane, Instant) -> bool) {
+        let described = &mut self.described;
+        let gone = self.lanes.extract_if(.., |lane| lane.retired_at().is_some_and(|retired_at| may_go(lane, retired_at)));
+        for lane in gone {
+            lane.numbers.iter().for_each(|number| drop(described.remove(number)));
+            self.changes += 1;
         }
     }
 
@@ -85,14 +100,19 @@ impl Intake {
         &self.lanes
     }
 
-    /// What was received and lost at each interface so far.
-    pub fn losses(&mut self) -> Vec<Losses> {
-        self.lanes.iter_mut().map(Lane::losses).collect()
+    /// The interfaces, to have their counters read.
+    pub fn lanes_mut(&mut self) -> &mut [Lane] {
+        &mut self.lanes
     }
 
-    /// The interfaces that packets name by number.
-    pub fn described(&self) -> &[InterfaceDescription] {
+    /// The interfaces that packets name by number. Numbers only grow.
+    pub fn described(&self) -> &BTreeMap<u32, InterfaceDescription> {
         &self.described
+    }
+
+    /// How often there was another interface to know of, or one less.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// When an interface is to be looked at again.
@@ -126,7 +146,7 @@ impl Intake {
     /// Takes a batch of packets from an interface. They come with the number 0.
     pub fn take(&mut self, index: usize, flags: PollFlags, mut each: impl FnMut(Packet<'_>)) {
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        let (Some(live), Some(&interface)) = (&mut lane.live, lane.file_interfaces.last()) else { return };
+        let (Some(live), Some(&interface)) = (&mut lane.live, lane.numbers.last()) else { return };
         let link_type = live.link_type();
         let taken = live.dispatch(BATCH, |unix_ns, wire_len, data| {
             each(Packet { number: 0, unix_ns, interface, link_type, wire_len, data });
@@ -169,7 +189,7 @@ impl Intake {
                     lane.came_back(now);
                     self.describe(index);
                 }
-                Err(error) => lane.retry_at = error.may_pass().then(|| now + RETRY_AFTER),
+                Err(error) => lane.still_lost(&error, now),
             }
         }
     }
@@ -178,15 +198,36 @@ impl Intake {
     fn describe(&mut self, index: usize) {
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let Some(link_type) = lane.live.as_ref().map(Live::link_type) else { return };
-        let known = self.described.iter().position(|known| known.name == lane.name && known.link_type == link_type);
-        let number = known.unwrap_or(self.described.len());
+        let is_it = |known: &InterfaceDescription| known.name == lane.name && known.link_type == link_type;
+        let known = self.described.iter().find(|(_, known)| is_it(known)).map(|(number, _)| *number);
+        let number = known.unwrap_or(self.next_number);
         if known.is_none() {
             let filter = Some(self.options.filter.clone()).filter(|filter| !filter.is_empty());
-            let snaplen = self.options.snaplen;
-            self.described.push(InterfaceDescription { name: lane.name.clone(), link_type, snaplen, filter });
+            let description = InterfaceDescription { name: lane.name.clone(), link_type, snaplen: self.options.snaplen, filter };
+            self.described.insert(number, description);
+            self.next_number += 1;
+            self.changes += 1;
         }
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
-        lane.file_interfaces.retain(|&earlier| earlier != number);
-        lane.file_interfaces.push(number);
+        lane.numbers.retain(|&earlier| earlier != number);
+        lane.numbers.push(number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_and_went_is_forgotten_when_nobody_needs_it() {
+        let options = IntakeOptions { filter: String::new(), snaplen: 65_535, buffer_bytes: 1 << 20, hold: Duration::ZERO };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut intake = Intake::open(options, &names(&["stays"]));
+        for number in 0..100 {
+            intake.set_interfaces(&names(&["stays", &format!("veth{number}")]), Instant::now());
+            intake.forget(|lane, _| lane.name != "veth7");
+        }
+        let left: Vec<&str> = intake.lanes().iter().map(|lane| &*lane.name).collect();
+        assert_eq!(left, ["stays", "veth7", "veth99"]);
+        assert!(intake.lanes().iter().all(|lane| lane.retired_at().is_some() == (lane.name == "veth7")));
     }
 }

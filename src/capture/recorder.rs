@@ -4,7 +4,7 @@ use super::{
     RecordingOptions,
     file::{CaptureFile, FileReport},
     intake::Intake,
-    lane::Lane,
+    lane::{Lane, Losses, Mark},
 };
 use crate::{
     api::{CaptureReport, InterfaceCapture},
@@ -47,7 +47,7 @@ pub struct Progress {
 pub struct Recorder {
     options: RecordingOptions,
     intake: Intake,
-    /// Interfaces that are described in the file.
+    /// Interfaces that are described in the file; none of its own recording is ever forgotten, so they have the numbers of the capture.
     described: usize,
     file: Option<CaptureFile>,
     file_problem: Option<String>,
@@ -141,16 +141,16 @@ impl Recorder {
     /// Describes in the file the interfaces that are new.
     fn describe(&mut self) {
         if let Some(file) = &mut self.file {
-            self.intake.described().iter().skip(self.described).for_each(|interface| file.interface(interface));
+            self.intake.described().values().skip(self.described).for_each(|interface| file.interface(interface));
         }
         self.described = self.intake.described().len();
     }
 
     fn report(mut self, problem: Option<String>) -> CaptureReport {
-        let losses = self.intake.losses();
+        let losses: Vec<Losses> = self.intake.lanes_mut().iter_mut().map(Lane::losses).collect();
         let mut statistics = vec![InterfaceStatistics::default(); self.described];
         for (lane, losses) in self.intake.lanes().iter().zip(&losses) {
-            if let Some(statistics) = lane.file_interfaces.last().and_then(|number| statistics.get_mut(*number as usize)) {
+            if let Some(statistics) = lane.numbers.last().and_then(|number| statistics.get_mut(*number as usize)) {
                 *statistics = losses.statistics();
             }
         }
@@ -159,7 +159,7 @@ impl Recorder {
             Some(file) => file.finish(unix_ns, &statistics, !self.progress.hurry.load(Ordering::Acquire)),
             None => FileReport { not_written: self.unwritten, problem: self.file_problem.take(), ..FileReport::default() },
         };
-        let written = |lane: &Lane| lane.file_interfaces.iter().filter_map(|number| file.packets.get(*number as usize)).sum();
+        let written = |lane: &Lane| lane.numbers.iter().filter_map(|number| file.packets.get(*number as usize)).sum();
         let interfaces: Vec<_> = self
             .intake
             .lanes()
@@ -170,7 +170,7 @@ impl Recorder {
                 packets: written(lane),
                 kernel_dropped: losses.kernel_dropped,
                 interface_dropped: losses.interface_dropped,
-                error: lane.error.clone(),
+                error: lane.error_since(Mark::default()),
             })
             .collect();
         self.progress.bytes.store(file.bytes, Ordering::Relaxed);

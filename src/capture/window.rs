@@ -4,7 +4,7 @@ use super::{
     CaptureFile, WindowOptions,
     file::FileReport,
     intake::Intake,
-    lane::Losses,
+    lane::Mark,
     live::Screen,
     recorder::{FLUSH_AFTER, now_ns, panic_text},
 };
@@ -13,34 +13,38 @@ use crate::{
     packet::{InterfaceDescription, InterfaceStatistics, Packet, PacketSink},
 };
 use std::{
+    collections::BTreeMap,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// What a window takes of the packets of an interface.
-enum Admission {
-    All,
-    Some(Screen),
-    Nothing,
+/// An interface in the window's file, where its number is its position.
+struct Described {
+    /// Its number in the capture.
+    number: u32,
+    /// What is taken of its packets; none: all.
+    screen: Option<Screen>,
 }
 
 /// A window that is open.
 pub struct Window<S> {
     interfaces: Vec<String>,
     filter: String,
-    /// What is taken of each described interface.
-    admission: Vec<Admission>,
+    /// The interfaces that it has to do with, as they were when it began.
+    marks: BTreeMap<String, Mark>,
+    /// The interfaces in the file.
+    described: Vec<Described>,
+    /// Where the interface of the last packet is: mostly the next one's, too.
+    position: usize,
+    /// The intake's changes that it knows.
+    changes: Option<u64>,
     file: Option<CaptureFile>,
     problem: Option<String>,
     sink: Arc<Mutex<S>>,
     /// The sink panicked; packets go to the file only.
     sink_broken: bool,
-    /// Interfaces that are described in the file.
-    described: usize,
-    /// What each interface had received and lost when the window was opened.
-    before: Vec<Losses>,
     packets: u64,
     cut: u64,
     unwritten: u64,
@@ -50,79 +54,100 @@ pub struct Window<S> {
 }
 
 impl<S: PacketSink> Window<S> {
-    pub fn new(options: WindowOptions, file: io::Result<CaptureFile>, sink: Arc<Mutex<S>>, intake: &mut Intake) -> Self {
+    /// A window that begins so long before now.
+    pub fn new(
+        options: WindowOptions,
+        file: io::Result<CaptureFile>,
+        sink: Arc<Mutex<S>>,
+        intake: &mut Intake,
+        (now, past): (Instant, Duration),
+    ) -> Self {
         let WindowOptions { file: path, interfaces, filter, .. } = options;
         let (file, problem) = match file {
             Ok(file) => (Some(file), None),
             Err(error) => (None, Some(format!("there is no capture file, `{}` cannot be made: {error}", path.display()))),
         };
-        let before = intake.losses();
         let mut window = Self {
             interfaces,
             filter,
-            admission: Vec::new(),
+            marks: BTreeMap::new(),
+            described: Vec::new(),
+            position: 0,
+            changes: None,
             file,
             problem,
             sink,
             sink_broken: false,
-            described: 0,
-            before,
             packets: 0,
             cut: 0,
             unwritten: 0,
             flush_at: None,
-            past: Duration::ZERO,
+            past,
         };
+        let begin = now.checked_sub(past).unwrap_or(now);
+        for lane in intake.lanes_mut() {
+            if window.is_wanted(&lane.name) && lane.retired_at().is_none_or(|retired_at| retired_at > begin) {
+                window.marks.insert(lane.name.clone(), lane.mark(begin));
+            }
+        }
         window.describe(intake);
         window
     }
 
-    /// It gets packets that came before it was opened, without a gap for so long.
-    pub fn begins_before(&mut self, past: Duration) {
-        self.past = past;
-    }
-
     /// Describes in the file the interfaces that are new.
     pub fn describe(&mut self, intake: &Intake) {
-        for interface in intake.described().iter().skip(self.described) {
-            self.admission.push(self.admission_of(interface));
+        if self.changes.replace(intake.changes()) == Some(intake.changes()) {
+            return;
+        }
+        for lane in intake.lanes().iter().filter(|lane| lane.retired_at().is_none()) {
+            if self.is_wanted(&lane.name) && !self.marks.contains_key(&lane.name) {
+                self.marks.insert(lane.name.clone(), lane.mark_of_handle());
+            }
+        }
+        for (&number, interface) in intake.described() {
+            if !self.marks.contains_key(&interface.name) || self.described.iter().any(|known| known.number == number) {
+                continue;
+            }
+            self.described.push(Described { number, screen: self.screen_of(interface) });
             if let Some(file) = &mut self.file {
                 let filter = Some(self.filter.clone()).filter(|filter| !filter.is_empty()).or(interface.filter.clone());
                 file.interface(&InterfaceDescription { filter, ..interface.clone() });
             }
         }
-        self.described = intake.described().len();
     }
 
-    fn admission_of(&self, interface: &InterfaceDescription) -> Admission {
-        if !self.is_wanted(&interface.name) {
-            return Admission::Nothing;
-        }
+    fn screen_of(&self, interface: &InterfaceDescription) -> Option<Screen> {
         if self.filter.is_empty() {
-            return Admission::All;
+            return None;
         }
-        match Screen::new(interface.link_type, &self.filter) {
-            Ok(screen) => Admission::Some(screen),
-            Err(error) => {
-                tracing::warn!(interface = interface.name, %error, "all of its packets are taken");
-                Admission::All
-            }
-        }
+        Screen::new(interface.link_type, &self.filter)
+            .inspect_err(|error| tracing::warn!(interface = interface.name, %error, "all of its packets are taken"))
+            .ok()
     }
 
     fn is_wanted(&self, interface: &str) -> bool {
         self.interfaces.is_empty() || self.interfaces.iter().any(|wanted| wanted == interface)
     }
 
+    /// Whether it has to do with the interface of this name.
+    pub fn knows(&self, interface: &str) -> bool {
+        self.marks.contains_key(interface)
+    }
+
+    /// Takes a packet, if it is one for this window.
     pub fn packet(&mut self, packet: &Packet<'_>) {
-        match self.admission.get(packet.interface as usize) {
-            Some(Admission::All) => {}
-            Some(Admission::Some(screen)) if screen.passes(packet.data) => {}
-            Some(Admission::Some(_) | Admission::Nothing) | None => return,
+        let is_its = |known: &Described| known.number == packet.interface;
+        if !self.described.get(self.position).is_some_and(is_its) {
+            let Some(position) = self.described.iter().position(is_its) else { return };
+            self.position = position;
+        }
+        let screen = self.described.get(self.position).and_then(|known| known.screen.as_ref());
+        if screen.is_some_and(|screen| !screen.passes(packet.data)) {
+            return;
         }
         self.packets += 1;
         self.cut += u64::from(packet.wire_len as usize > packet.data.len());
-        let packet = Packet { number: self.packets, ..*packet };
+        let packet = Packet { number: self.packets, interface: self.position as u32, ..*packet };
         match &mut self.file {
             Some(file) => file.packet(&packet),
             None => self.unwritten += 1,
@@ -136,6 +161,14 @@ impl<S: PacketSink> Window<S> {
             self.sink_broken = true;
             self.problem = Some(format!("the analysis broke off at packet {}: {}", packet.number, panic_text(&*panic)));
             tracing::error!(problem = self.problem, "recording goes on");
+        }
+    }
+
+    /// Takes a packet of many that come at once, out of memory: the file is written in between, or it would be in memory as a whole.
+    pub fn past_packet(&mut self, packet: &Packet<'_>) {
+        self.packet(packet);
+        if let Some(file) = self.file.as_mut().filter(|file| file.wants_flush()) {
+            file.flush();
         }
     }
 
@@ -162,16 +195,15 @@ impl<S: PacketSink> Window<S> {
 
     /// Ends the window. The file is not finished yet, because that waits for the disk.
     pub fn close(self, intake: &mut Intake) -> ClosedWindow {
-        let losses = intake.losses();
-        let losses: Vec<Losses> = losses
-            .iter()
-            .enumerate()
-            .map(|(index, losses)| losses.since(self.before.get(index).copied().unwrap_or_default()))
-            .collect();
-        let mut statistics = vec![InterfaceStatistics::default(); self.described];
+        let mut statistics = vec![InterfaceStatistics::default(); self.described.len()];
         let mut interfaces = Vec::new();
-        for (lane, losses) in intake.lanes().iter().zip(&losses).filter(|(lane, _)| self.is_wanted(&lane.name)) {
-            if let Some(statistics) = lane.file_interfaces.last().and_then(|number| statistics.get_mut(*number as usize)) {
+        for lane in intake.lanes_mut() {
+            let Some(&mark) = self.marks.get(&lane.name) else { continue };
+            let losses = lane.losses_since(mark);
+            let positions =
+                lane.numbers.iter().filter_map(|&number| self.described.iter().position(|known| known.number == number));
+            let positions: Vec<usize> = positions.collect();
+            if let Some(statistics) = positions.last().and_then(|position| statistics.get_mut(*position)) {
                 *statistics = losses.statistics();
             }
             let capture = InterfaceCapture {
@@ -179,12 +211,12 @@ impl<S: PacketSink> Window<S> {
                 packets: 0,
                 kernel_dropped: losses.kernel_dropped,
                 interface_dropped: losses.interface_dropped,
-                error: lane.error.clone(),
+                error: lane.error_since(mark),
             };
-            interfaces.push((capture, lane.file_interfaces.clone()));
+            interfaces.push((capture, positions));
         }
         let own = Some(self.filter).filter(|filter| !filter.is_empty());
-        let filter = own.or_else(|| intake.described().first().and_then(|interface| interface.filter.clone()));
+        let filter = own.or_else(|| intake.described().values().next().and_then(|interface| interface.filter.clone()));
         ClosedWindow {
             file: self.file,
             problem: self.problem,
@@ -214,7 +246,8 @@ pub struct WindowProgress {
 pub struct ClosedWindow {
     file: Option<CaptureFile>,
     problem: Option<String>,
-    interfaces: Vec<(InterfaceCapture, Vec<u32>)>,
+    /// Each with its places in the file.
+    interfaces: Vec<(InterfaceCapture, Vec<usize>)>,
     statistics: Vec<InterfaceStatistics>,
     unwritten: u64,
     cut: u64,
@@ -238,8 +271,8 @@ impl ClosedWindow {
         let interfaces: Vec<InterfaceCapture> = self
             .interfaces
             .into_iter()
-            .map(|(capture, numbers)| {
-                let packets = numbers.iter().filter_map(|number| file.packets.get(*number as usize)).sum();
+            .map(|(capture, positions)| {
+                let packets = positions.iter().filter_map(|position| file.packets.get(*position)).sum();
                 InterfaceCapture { packets, ..capture }
             })
             .collect();

@@ -382,7 +382,7 @@ fn capture_problems(capture: &CaptureReport) -> Vec<String> {
     let mut problems: Vec<String> = capture.problem.iter().cloned().collect();
     problems.extend(capture.interfaces.iter().filter_map(|interface| {
         let error = interface.error.as_ref()?;
-        Some(format!("{} was not captured to the end: {error}", interface.name))
+        Some(format!("{} was not captured all the time: {error}", interface.name))
     }));
     if capture.kernel_dropped > 0 {
         problems.push(format!("the kernel dropped {} packets, so evidence may be missing", capture.kernel_dropped));
