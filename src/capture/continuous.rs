@@ -4,7 +4,7 @@ use super::{
     CaptureError, CaptureFile, ClosedWindow,
     intake::{Intake, IntakeOptions},
     live::LIBRARY,
-    recorder::panic_text,
+    recorder::{DRAIN_MORE, panic_text},
     ring::{Ring, RingOptions},
     window::{Window, WindowProgress},
 };
@@ -230,6 +230,7 @@ impl<S: PacketSink> Thread<S> {
             let timeout = wake_at.map(|wake_at| wake_at.saturating_duration_since(now));
             let ready = self.intake.wait(Some(self.called.as_fd()), timeout)?;
             let now = Instant::now();
+            let is_drained = ready.lanes.is_empty();
             // First what was waiting: it belongs to the windows as they were.
             for (index, flags) in ready.lanes {
                 let (windows, ring) = (&mut self.windows, &mut self.ring);
@@ -249,7 +250,7 @@ impl<S: PacketSink> Thread<S> {
                 window.describe(&self.intake);
                 flush_at = flush_at.into_iter().chain(window.flush(now)).min();
             }
-            self.close_due(now);
+            self.close_due(now, is_drained);
             if self.state_at <= now {
                 self.write_state(now);
                 self.forget_interfaces(now);
@@ -284,8 +285,10 @@ impl<S: PacketSink> Thread<S> {
         true
     }
 
-    fn close_due(&mut self, now: Instant) {
-        for (_, number, reply) in self.closing.extract_if(.., |(at, ..)| *at <= now) {
+    /// Closes the windows that have had what came before the word to close.
+    fn close_due(&mut self, now: Instant, is_drained: bool) {
+        let is_due = |at: Instant| at <= now && (is_drained || at + DRAIN_MORE <= now);
+        for (_, number, reply) in self.closing.extract_if(.., |(at, ..)| is_due(*at)) {
             if let Some(window) = self.windows.remove(&number)
                 && let Err(SendError(closed)) = reply.send(window.close(&mut self.intake))
             {

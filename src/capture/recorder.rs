@@ -29,6 +29,8 @@ pub const FLUSH_AFTER: Duration = Duration::from_secs(1);
 pub const HOLD: Duration = Duration::from_millis(20);
 /// How long, once the word to stop has come, packets are taken that the kernel held back.
 const DRAIN: Duration = Duration::from_millis(50);
+/// How much longer what is here already is taken, should the thread not have had the processor.
+pub const DRAIN_MORE: Duration = Duration::from_secs(1);
 
 /// How far a recording is, for others to read while it goes on.
 #[derive(Debug, Default)]
@@ -89,9 +91,10 @@ impl Recorder {
     fn record<S: PacketSink>(&mut self, sink: &Mutex<S>) -> Result<(), Errno> {
         let mut flush_at: Option<Instant> = None;
         let mut stop_at: Option<Instant> = None;
+        let mut is_drained = false;
         loop {
             let now = Instant::now();
-            if stop_at.is_some_and(|stop_at| stop_at <= now) {
+            if stop_at.is_some_and(|stop_at| stop_at <= now && (is_drained || stop_at + DRAIN_MORE <= now)) {
                 return Ok(());
             }
             let wake_at = self.intake.retry_at().into_iter().chain(flush_at).chain(stop_at).min();
@@ -100,6 +103,7 @@ impl Recorder {
             if ready.called && stop_at.is_none() {
                 stop_at = Some(Instant::now() + DRAIN);
             }
+            is_drained = ready.lanes.is_empty();
             for (index, flags) in ready.lanes {
                 self.take(index, flags, sink);
             }
