@@ -384,11 +384,11 @@ async fn garbage_and_a_flood_hold_up_no_answer_and_leave_no_memory_behind() {
     flood(&bus, 10_000).await;
     let mut asker = Asker::connect(&bus.socket, "/netdiag").await;
     let (_, took) = asker.insist("/status").await;
-    assert!(took < Duration::from_secs(10), "status came after {took:?}");
+    assert!(took < Duration::from_secs(3), "status came after {took:?}");
     let grown = service.memory_bytes().saturating_sub(before);
     assert!(grown < 16 << 20, "memory has grown by {grown} bytes");
     let slowest = supervisor.await.unwrap();
-    assert!(slowest < Duration::from_secs(10), "the supervisor waited {slowest:?}");
+    assert!(slowest < Duration::from_secs(3), "the supervisor waited {slowest:?}");
     // The commands between the garbage have started tests, and all of them come to an end; garbage starts nothing else.
     let deadline = Instant::now() + Duration::from_secs(20);
     while service.get("/status").await["jobs_running"] != 0 {
