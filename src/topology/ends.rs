@@ -181,6 +181,7 @@ fn speaks_with(client: &Endpoint, server: &Endpoint) -> bool {
 
 fn protocol_mismatch(client: &Endpoint, server: &Endpoint) -> Problem {
     let what = |endpoint: &Endpoint| match endpoint.transport {
+        _ if client.protocol != server.protocol => endpoint.protocol.to_string(),
         Transport::Tls => format!("{} over TLS", endpoint.protocol),
         _ => format!("{} without TLS", endpoint.protocol),
     };
