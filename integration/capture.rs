@@ -276,6 +276,33 @@ fn an_interface_that_goes_down_and_up_is_captured_again() {
 }
 
 #[test]
+fn an_interface_that_is_down_is_not_captured_whatever_it_still_hands_over() {
+    let Some(_site) = Site::new() else { return };
+    let capture = continuous("far", Duration::ZERO);
+    let captured = || capture.interfaces().iter().any(|one| one.captured);
+    let mut near = wire("near");
+    let mut number = 0;
+    for _ in 0..4 {
+        // Packets are on their way when it goes down.
+        let down_at = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < down_at {
+            let _ = near.sendpacket(experiment(number));
+            number += 1;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        ip("link set far down");
+        wait_until(|| !captured(), || "not told".into());
+        let end = Instant::now() + Duration::from_millis(1300);
+        while Instant::now() < end {
+            assert!(!captured(), "it is down and is said to be captured");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        ip("link set far up");
+        wait_until(captured, || "not captured again".into());
+    }
+}
+
+#[test]
 fn interfaces_that_cannot_be_opened_are_told_while_the_others_are_recorded() {
     let site = Site::new();
     let recording = site.start(site.options(&["absent", "lo"], "udp"));

@@ -162,7 +162,8 @@ impl Intake {
             }
             Ok(taken) => {
                 lane.mute_errors = 0;
-                if taken > 0 && lane.lost_at.is_some() {
+                // An interface that is down may still hand over what it took before.
+                if taken > 0 && lane.lost_at.is_some() && is_up(&lane.name) {
                     lane.came_back(Instant::now());
                 }
             }
