@@ -93,12 +93,16 @@ struct Shared {
     interfaces: Vec<InterfaceState>,
     windows: Progress,
     ended: Option<String>,
+    /// When the capture thread wrote all this down.
+    written_at: Option<Instant>,
 }
 
 enum Command<S> {
     Open(u64, WindowOptions, Arc<Mutex<S>>, SyncSender<()>),
     Close(u64, SyncSender<ClosedWindow>),
     Interfaces(Vec<String>),
+    Filter(String),
+    Past(Duration, usize),
 }
 
 /// The handle to a continuous capture. Dropping the last of its clones ends the capture and leaves the files of open windows unfinished:
@@ -184,6 +188,21 @@ impl<S: PacketSink + 'static> Continuous<S> {
     /// Captures these interfaces from now on, and no others.
     pub fn set_interfaces(&self, interfaces: Vec<String>) {
         self.send(Command::Interfaces(interfaces));
+    }
+
+    /// Lets through what this BPF expression says from now on. Windows that are open go on, and what is remembered stays.
+    pub fn set_filter(&self, filter: String) {
+        self.send(Command::Filter(filter));
+    }
+
+    /// Remembers packets for so long, in so much memory, from now on; what is remembered stays as far as that goes.
+    pub fn set_past(&self, past: Duration, past_max_bytes: usize) {
+        self.send(Command::Past(past, past_max_bytes));
+    }
+
+    /// Since when the capture thread has given no sign of life: half a second at most, unless it hangs or has ended.
+    pub fn quiet_for(&self) -> Duration {
+        lock(&self.shared).written_at.map_or(Duration::ZERO, |written_at| written_at.elapsed())
     }
 
     /// How the interfaces are doing, at most half a second old.
@@ -280,6 +299,15 @@ impl<S: PacketSink> Thread<S> {
                 }
                 Command::Close(number, reply) => self.closing.push((now + DRAIN, number, reply)),
                 Command::Interfaces(interfaces) => self.intake.set_interfaces(&interfaces, now),
+                Command::Filter(filter) => self.intake.set_filter(filter, now),
+                Command::Past(past, _) if past.is_zero() => self.ring = None,
+                Command::Past(keep, max_bytes) => {
+                    let options = RingOptions { keep, max_bytes };
+                    match &mut self.ring {
+                        Some(ring) => ring.set_options(options, now),
+                        None => self.ring = Some(Ring::new(options, now)),
+                    }
+                }
             }
         }
         true
@@ -319,6 +347,7 @@ impl<S: PacketSink> Thread<S> {
         let mut shared = lock(&self.shared);
         shared.interfaces = states.collect();
         shared.windows = self.windows.iter().map(|(number, window)| (*number, window.progress())).collect();
+        shared.written_at = Some(now);
         self.state_at = now + STATE_PERIOD;
     }
 }

@@ -95,6 +95,21 @@ impl Intake {
         }
     }
 
+    /// Lets through what this BPF expression says from now on. The handles stay open, so nothing is lost over it.
+    pub fn set_filter(&mut self, filter: String, now: Instant) {
+        self.options.filter = filter;
+        for lane in &mut self.lanes {
+            match lane.live.as_mut().map(|live| live.set_filter(&self.options.filter)) {
+                Some(Err(error)) => lane.close(error.to_string()),
+                Some(Ok(())) => {}
+                // The former one may have been what kept it from being opened.
+                None => lane.engage_again(now),
+            }
+        }
+        let filter = Some(self.options.filter.clone()).filter(|filter| !filter.is_empty());
+        self.described.iter_mut().for_each(|described| described.filter.clone_from(&filter));
+    }
+
     /// The interfaces, also those that are away.
     pub fn lanes(&self) -> &[Lane] {
         &self.lanes

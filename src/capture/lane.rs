@@ -191,6 +191,13 @@ impl Lane {
         self.retry_at = error.may_pass().then(|| now + RETRY_AFTER);
     }
 
+    /// Has an interface tried that could not be opened and is still wanted.
+    pub fn engage_again(&mut self, now: Instant) {
+        if self.live.is_none() && self.retired_at.is_none() {
+            self.retry_at = Some(now);
+        }
+    }
+
     /// Notes that the interface is down. The handle stays open: packets come again when the interface is up.
     pub fn went_down(&mut self, now: Instant) {
         if self.lost_at.is_none() {

@@ -74,6 +74,11 @@ impl Live {
             .map_err(|error| words(&error))
     }
 
+    /// Lets through what this expression says from now on; what came before is not lost.
+    pub fn set_filter(&mut self, filter: &str) -> Result<(), OpenError> {
+        set_filter(&mut self.capture, filter)
+    }
+
     /// What was received and lost since it was opened.
     pub fn losses(&mut self) -> Losses {
         if let Ok(now) = self.capture.stats() {
@@ -105,6 +110,14 @@ impl Screen {
     pub fn passes(&self, data: &[u8]) -> bool {
         self.0.filter(data)
     }
+}
+
+/// Whether a BPF expression compiles for Ethernet. It may name hosts, which are then looked up: this may block.
+///
+/// # Errors
+/// [`OpenError::Filter`], with libpcap's words.
+pub fn check_filter(filter: &str) -> Result<(), OpenError> {
+    Screen::new(LinkType::ETHERNET, filter).map(drop)
 }
 
 fn set_filter(capture: &mut Capture<Active>, filter: &str) -> Result<(), OpenError> {

@@ -31,6 +31,7 @@ pub use continuous::{Continuous, ContinuousOptions, InterfaceState, WindowOption
 pub use error::{CaptureError, OpenError};
 pub use file::{CaptureFile, FileReport};
 pub use filter::{covers, endpoints_filter, without_vlan_part};
+pub use live::check_filter;
 pub use recording::{Recording, RecordingOptions, start};
 pub use rights::capability;
 pub use window::{ClosedWindow, WindowProgress};

@@ -51,6 +51,22 @@ impl Ring {
         self.options.keep
     }
 
+    /// Remembers for so long and in so much memory from now on; what it has is kept as far as that goes.
+    pub fn set_options(&mut self, options: RingOptions, now: Instant) {
+        self.expire(now);
+        // What was too old until now is forgotten, also if it would not be any more.
+        if let Some(oldest) = now.checked_sub(self.options.keep) {
+            self.whole_since = self.whole_since.max(oldest);
+        }
+        self.options = options;
+        self.spare = None;
+        while self.used() > self.options.max_bytes
+            && let Some(oldest) = self.blocks.pop_front()
+        {
+            self.whole_since = oldest.newest;
+        }
+    }
+
     /// How far back it goes without a gap.
     pub fn reach(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.whole_since).min(self.options.keep)
@@ -222,6 +238,24 @@ mod tests {
         let later = begin + Duration::from_secs(61);
         ring.push(&packet(&[0; 1000]), later);
         assert!(ring.used() <= 2 * BLOCK_BYTES && held(&ring, later).len() == 1);
+    }
+
+    #[test]
+    fn with_more_time_it_reaches_no_further_than_it_remembers_and_with_less_it_forgets() {
+        let begin = Instant::now();
+        let at = |second| begin + Duration::from_secs(second);
+        let options = |seconds, max_bytes| RingOptions { keep: Duration::from_secs(seconds), max_bytes };
+        let mut ring = Ring::new(options(10, 1 << 20), begin);
+        (0..30_u8).for_each(|second| ring.push(&packet(&[second; 20_000]), at(second.into())));
+        ring.set_options(options(60, 1 << 20), at(30));
+        assert_eq!((ring.reach(at(30)).as_secs(), ring.reach(at(40)).as_secs()), (10, 20));
+        assert!(held(&ring, at(30)).len() >= 10);
+        ring.set_options(options(60, 3 * BLOCK_BYTES / 4), at(30));
+        assert!(ring.used() <= 3 * BLOCK_BYTES / 4);
+        let newest = held(&ring, at(30)).len() as u64;
+        assert!((1..10).contains(&newest) && ring.reach(at(30)).as_secs() <= newest + 1, "{newest} and {:?}", ring.reach(at(30)));
+        ring.set_options(options(2, 1 << 20), at(30));
+        assert_eq!((held(&ring, at(30)).len(), ring.reach(at(30)).as_secs()), (2, 2));
     }
 
     proptest! {

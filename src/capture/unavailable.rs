@@ -21,6 +21,14 @@ impl Screen {
     }
 }
 
+/// Nothing is known of filters here.
+///
+/// # Errors
+/// None.
+pub fn check_filter(_: &str) -> Result<(), OpenError> {
+    Ok(())
+}
+
 /// An open interface; there is none.
 pub enum Live {}
 
@@ -38,6 +46,10 @@ impl Live {
     }
 
     pub fn dispatch(&mut self, _: usize, _: impl FnMut(i64, u32, &[u8])) -> Result<usize, String> {
+        match *self {}
+    }
+
+    pub fn set_filter(&mut self, _: &str) -> Result<(), OpenError> {
         match *self {}
     }
 
