@@ -114,6 +114,11 @@ impl Queue {
         Setback { wait: wait.mul_f64(1.0 + 0.25 * jitter.clamp(0.0, 1.0)), tell }
     }
 
+    /// Whether it has been told that what waits is not taken.
+    pub fn is_failing(&self) -> bool {
+        self.is_told
+    }
+
     /// Takes out one that is not worth its room any more. False: it is not there, or on its way.
     pub fn give_up(&mut self, name: &str) -> bool {
         let may_go = self.sending.as_deref() != Some(name) && self.contains(name);

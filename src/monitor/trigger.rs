@@ -133,6 +133,12 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
+    /// How long after `now` it may save again.
+    pub fn free_in(&self, now: Duration, most: usize, period: Duration) -> Duration {
+        let limiting = self.saved.len().checked_sub(most).and_then(|index| self.saved.get(index));
+        limiting.map_or(Duration::ZERO, |saved| (*saved + period).saturating_sub(now))
+    }
+
     /// Whether it may save at `now` (on a clock that is never set), at most `most` times within `period`. If so, it is counted.
     pub fn admit(&mut self, now: Duration, most: usize, period: Duration) -> bool {
         while self.saved.front().is_some_and(|saved| now.saturating_sub(*saved) >= period) {
@@ -214,6 +220,9 @@ mod tests {
             let mut limit = RateLimit::default();
             let saved: Vec<u64> =
                 at.into_iter().filter(|at| limit.admit(Duration::from_secs(*at), most, Duration::from_secs(period))).collect();
+            let now = saved.last().map_or(Duration::ZERO, |last| Duration::from_secs(*last));
+            let free_in = limit.free_in(now, most, Duration::from_secs(period));
+            prop_assert!(limit.admit(now + free_in, most, Duration::from_secs(period)));
             for window in saved.windows(most + 1) {
                 prop_assert!(window[most] - window[0] >= period);
             }
