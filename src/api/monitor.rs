@@ -12,6 +12,18 @@ const MIN_SNAPSHOT: Duration = Duration::from_millis(200);
 const MAX_TRIGGERS: usize = 250;
 /// The longest uri that the bus carries.
 const MAX_URI_LEN: usize = 255;
+/// The longest name of an interface that Linux has.
+const MAX_INTERFACE_LEN: usize = 15;
+/// Interfaces that may be named.
+const MAX_INTERFACES: usize = 64;
+/// The longest filter, in bytes.
+const MAX_FILTER_LEN: usize = 4096;
+/// Findings that may be overlooked.
+const MAX_IGNORED: usize = 250;
+/// The longest code, key, source or value in a rule, in bytes.
+const MAX_WORD_LEN: usize = 255;
+/// The longest reason of a trigger, in characters.
+const MAX_REASON: usize = 200;
 
 /// How continuous recording is done. Each field has a default; a message may give some of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -109,6 +121,11 @@ impl MonitorSettings {
         };
         lasts("snapshot_s", self.snapshot_s, MIN_SNAPSHOT, Duration::from_secs(day))?;
         lasts("overlap_s", self.overlap_s, Duration::ZERO, self.snapshot_s.0 / 2)?;
+        self.validate_interfaces()?;
+        if self.filter.len() > MAX_FILTER_LEN {
+            let message = format!("`filter` has {} bytes; it may have {MAX_FILTER_LEN}", self.filter.len());
+            return Err(ApiError::bad_field("filter", message));
+        }
         within("snaplen", self.snaplen.into(), 64, 262_144)?;
         within("buffer_bytes", self.buffer_bytes.into(), 65_536, 1 << 30)?;
         within("snapshot_max_bytes", self.snapshot_max_bytes, 4096, u64::MAX)?;
@@ -131,7 +148,47 @@ impl MonitorSettings {
         for rule in &self.triggers {
             rule.validate()?;
         }
+        if self.ignore.len() > MAX_IGNORED {
+            let message = format!("`ignore` has {} entries; there may be {MAX_IGNORED}", self.ignore.len());
+            return Err(ApiError::bad_field("ignore", message));
+        }
+        for (index, ignored) in self.ignore.iter().enumerate() {
+            is_short(&format!("ignore[{index}].code"), Some(&ignored.code))?;
+            is_short(&format!("ignore[{index}].endpoint_id"), ignored.endpoint_id.as_deref())?;
+        }
         Ok(())
+    }
+
+    fn validate_interfaces(&self) -> Result<(), ApiError> {
+        if self.interfaces.len() > MAX_INTERFACES {
+            let message = format!("`interfaces` has {} names; there may be {MAX_INTERFACES}", self.interfaces.len());
+            return Err(ApiError::bad_field("interfaces", message));
+        }
+        for (index, name) in self.interfaces.iter().enumerate() {
+            let is_name = !name.is_empty()
+                && name.len() <= MAX_INTERFACE_LEN
+                && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/');
+            let field = format!("interfaces[{index}]");
+            if !is_name {
+                let shown: String = name.chars().take(MAX_INTERFACE_LEN * 2).collect();
+                let message = format!(
+                    "`{field}` is `{shown}`; the name of an interface has 1 to {MAX_INTERFACE_LEN} bytes without spaces and `/`"
+                );
+                return Err(ApiError::bad_field(field, message));
+            }
+            if self.interfaces.iter().take(index).any(|other| other == name) {
+                return Err(ApiError::bad_field(field, format!("`interfaces` names `{name}` twice; once is enough")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A word that is kept, and told again and again.
+fn is_short(field: &str, word: Option<&str>) -> Result<(), ApiError> {
+    match word.map(str::len).filter(|len| *len > MAX_WORD_LEN) {
+        Some(len) => Err(ApiError::bad_field(field, format!("`{field}` has {len} bytes; it may have {MAX_WORD_LEN}"))),
+        None => Ok(()),
     }
 }
 
@@ -180,6 +237,12 @@ impl TriggerRule {
     /// # Errors
     /// `bad_request` that names `triggers` and what is missing.
     pub fn validate(&self) -> Result<(), ApiError> {
+        for word in [&self.key, &self.source, &self.finding, &self.endpoint_id] {
+            is_short("triggers", word.as_deref())?;
+        }
+        for value in [&self.equals, &self.differs].into_iter().flatten() {
+            is_short("triggers", Some(&value.to_string()))?;
+        }
         let conditions = [self.equals.is_some(), self.differs.is_some(), self.below.is_some(), self.above.is_some()];
         let conditions = conditions.into_iter().filter(|given| *given).count();
         let of_value = self.uri.is_some() || self.key.is_some() || conditions > 0;
@@ -419,6 +482,19 @@ pub struct TriggerRequest {
     pub reason: Option<String>,
 }
 
+impl TriggerRequest {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// `bad_request` for a reason that is too long to be told with the snapshot.
+    pub fn validate(&self) -> Result<(), ApiError> {
+        match self.reason.as_ref().map(|reason| reason.chars().count()).filter(|count| *count > MAX_REASON) {
+            Some(count) => Err(ApiError::bad_field("reason", format!("`reason` has {count} characters; it may have {MAX_REASON}"))),
+            None => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -439,6 +515,33 @@ mod tests {
         assert!(
             !check(json!({"endpoint_id": "a"})) && !check(json!({"finding": "x", "severity": 3})) && !check(json!({"finding": ""}))
         );
+    }
+
+    #[test]
+    fn what_is_told_again_and_again_is_bounded() {
+        let field = |changes: Value| {
+            let settings: MonitorSettings = serde_json::from_value(changes).unwrap();
+            settings.validate().err().map(|error| error.field.unwrap())
+        };
+        let long = "x".repeat(300);
+        for (changes, expected) in [
+            (json!({"interfaces": ["eth0", "bond0.100"]}), None),
+            (json!({"interfaces": [""]}), Some("interfaces[0]")),
+            (json!({"interfaces": ["e0", "e0"]}), Some("interfaces[1]")),
+            (json!({"interfaces": ["e0", "sixteen-letters0"]}), Some("interfaces[1]")),
+            (json!({"interfaces": ["e 0"]}), Some("interfaces[0]")),
+            (json!({"interfaces": (0..65).map(|n| format!("e{n}")).collect::<Vec<_>>()}), Some("interfaces")),
+            (json!({"filter": "x".repeat(4097)}), Some("filter")),
+            (json!({"ignore": [{"code": "tcp.*"}, {"code": long}]}), Some("ignore[1].code")),
+            (json!({"ignore": [{"code": "tcp.*", "endpoint_id": long}]}), Some("ignore[0].endpoint_id")),
+            (json!({"ignore": vec![json!({"code": "tcp.*"}); 251]}), Some("ignore")),
+            (json!({"triggers": [{"uri": "/a", "key": "k", "equals": [long]}]}), Some("triggers")),
+            (json!({"triggers": [{"uri": "/a", "key": long, "equals": 1}]}), Some("triggers")),
+        ] {
+            assert_eq!(field(changes.clone()).as_deref(), expected, "{changes}");
+        }
+        let of = |len| TriggerRequest { reason: Some("ü".repeat(len)) }.validate().map_err(|error| error.field.unwrap());
+        assert_eq!((of(200), of(201)), (Ok(()), Err("reason".to_owned())));
     }
 
     #[test]

@@ -132,7 +132,11 @@ fn set(path: &[&str], uri: &str, body: Value) -> Result<Request, ApiError> {
             other => Err(ApiError::bad_request(format!("send an object of the settings that are to change, not {other}"))),
         },
         ["monitor", "settings", field] => Ok(Request::ChangeMonitor(Map::from_iter([(field.to_owned(), body)]))),
-        ["monitor", "trigger"] => parse_command(body).map(Request::Trigger),
+        ["monitor", "trigger"] => {
+            let request: TriggerRequest = parse_command(body)?;
+            request.validate()?;
+            Ok(Request::Trigger(request))
+        }
         ["monitor", "snapshots", snapshot_id, "pinned"] => {
             is_bool(&body).map(|pinned| Request::PinSnapshot { snapshot_id: snapshot_id.to_owned(), pinned })
         }
