@@ -103,8 +103,8 @@ catalogue! {
         ["The program hangs or is overloaded.", "More is asked than the device can work off."],
         ["Which side it was: the packets named here are its own.", "The load of the device or process at that time."];
     HOST_SILENT = "host.silent", "a server that talked has gone silent",
-        "A server answered and then nothing came from it any more, not even acknowledgements, while clients went on sending to it.",
-        ["The device lost power, hangs, or restarts.", "A cable, a switch port or a radio link on the way failed."],
+        "A server answered and then nothing came from it any more, not even acknowledgements, while clients went on sending to it. Between one snapshot of the monitor and the next also: it talked before, and in this whole snapshot it says nothing, whether it is asked or not.",
+        ["The device lost power, hangs, or restarts.", "A cable, a switch port or a radio link on the way failed.", "Nobody asks it any more: the process that did has ended, or waits long before it connects again."],
         ["Whether other ports and addresses behind the same switch went silent at the same time.", "The device's own log at the time given."];
     HOST_STALLED = "host.stalled", "several ports of one host stopped answering together",
         "Requests to two or more ports of one address stayed unanswered, or were answered late, at the same time: the host or the network stalled, not one service.",
@@ -252,7 +252,7 @@ catalogue! {
         ["A config is missing, or lies in a directory that was not given.", "A test tool or another program is at work.", "The capture is of another site."],
         ["Who the client is.", "The config directories that were given."];
     SITE_NEVER_SEEN = "site.never_seen", "a configured endpoint that was not seen",
-        "A config names this endpoint and not one packet to or from it is in the capture.",
+        "A config names this endpoint and not one packet to or from it is in the capture. The monitor makes it a warning when a process runs with that config.",
         ["Its process does not run.", "The capture was taken on another interface, or with a filter that leaves it out."],
         ["Whether the process runs (`netdiag topology`).", "Interface and filter of the capture."];
     SITE_DEVICE_ELSEWHERE = "site.device_elsewhere", "a configured outstation speaks at another address",
@@ -287,6 +287,10 @@ catalogue! {
         "The capture file says that packets were dropped while it was recorded. What seems missing may have been on the wire.",
         ["Too much traffic for the buffer or the disk."],
         ["A larger buffer, a filter, or a shorter snap length."];
+    CAPTURE_INTERFACE_LOST = "capture.interface_lost", "an interface was not recorded all the time",
+        "While the monitor recorded, an interface that leads to endpoints was down, gone or not to be opened. What passed then is missing from the capture, and so is what could not pass.",
+        ["A cable was pulled, or the switch at its other end restarted.", "Somebody switched the interface off, or the system renamed or removed it.", "The settings name an interface that this host does not have."],
+        ["The link: cable, switch port, link lights.", "The system's log at that time.", "The names in the monitor's `interfaces`."];
     CAPTURE_ONE_SIDED = "capture.one_sided", "only one direction was captured",
         "Of some connections only one side's packets are in the capture, so that answers, or requests, are missing from it and not from the wire.",
         ["A mirror port that copies one direction only.", "The two directions take different ways."],

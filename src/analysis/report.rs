@@ -69,6 +69,11 @@ impl Analysis {
                 found.extend(self.expectations.never_seen(watch));
             }
         }
+        let is_remarked = |found: &Finding| {
+            self.remarks.iter().any(|remark| remark.code == found.code && remark.endpoint_id == found.endpoint_id)
+        };
+        found.retain(|found| !is_remarked(found));
+        found.extend(self.remarks.iter().cloned());
         let servers_total = servers.len() as u64;
         // The worst first, and of equals the busiest.
         servers.sort_by_key(|server| std::cmp::Reverse((server.worst, server.packets)));
@@ -90,7 +95,7 @@ impl Analysis {
             duration_s.map_or_else(String::new, |seconds| format!(" in {seconds:.1} s"))
         );
         let text = match suspicious().count() {
-            _ if counters.packets == 0 => "the capture holds no packets, so nothing can be said".to_owned(),
+            0 if counters.packets == 0 => "the capture holds no packets, so nothing can be said".to_owned(),
             0 => format!("nothing suspicious in {what}"),
             1 => format!("one thing to look at in {what}: {}", reasons.first().map(String::as_str).unwrap_or_default()),
             several => {

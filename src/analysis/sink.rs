@@ -67,6 +67,8 @@ pub struct Analysis {
     pub(super) expectations: Expectations,
     fragments: Fragments,
     pub(super) elsewhere: Elsewhere,
+    /// What whoever records knows and no packet shows.
+    pub(super) remarks: Vec<Finding>,
 }
 
 impl Analysis {
@@ -98,6 +100,7 @@ impl Analysis {
             expectations: Expectations::default(),
             fragments: Fragments::default(),
             elsewhere: Elsewhere::default(),
+            remarks: Vec::new(),
             watches,
         }
     }
@@ -126,6 +129,12 @@ impl Analysis {
     /// The recording host lost packets, as the capture file or the kernel says; the latest number counts.
     pub fn set_dropped(&mut self, dropped: u64) {
         self.around.dropped = dropped;
+    }
+
+    /// Adds to the report what no packet shows, and whoever records knows. It takes the place of a finding with the same code about the
+    /// same endpoint.
+    pub fn remark(&mut self, finding: Finding) {
+        self.remarks.push(finding);
     }
 
     /// What was seen of a watched endpoint so far; `None` if no watch has this id. `own` are the local addresses that the test's own

@@ -31,6 +31,19 @@ fn found(report: &AnalysisReport) -> Vec<&str> {
     codes(&report.findings)
 }
 
+#[test]
+fn a_remark_takes_the_place_of_what_was_found_and_counts_for_the_verdict() {
+    let quiet = outbound("quiet", Protocol::Modbus, "10.0.0.9:502");
+    let expected = Expectation { endpoint_id: "quiet".into(), unit_ids: vec![], links: vec![] };
+    let mut analysis = Analysis::new(AnalysisSettings::default(), vec![quiet], Vec::new()).with_expectations(vec![expected]);
+    let never = find(&analysis.report().findings, "site.never_seen").clone();
+    assert_eq!((never.severity, analysis.report().verdict), (Severity::Info, AnalysisVerdict::Clean));
+    analysis.remark(crate::api::Finding { severity: Severity::Warning, message: "it is in use".into(), ..never });
+    let report = analysis.report();
+    assert_eq!((found(&report), report.verdict), (vec!["site.never_seen"], AnalysisVerdict::Suspect));
+    assert_eq!(report.text, "one thing to look at in 0 packets to and from 0 servers: it is in use");
+}
+
 /// Five minutes between a management system and two ports of one host: one read is refused every two seconds, always; and once, for a
 /// few seconds, nothing is answered on either port.
 #[test]
