@@ -177,6 +177,27 @@ fn a_service_that_is_stopped_in_its_tracks_gives_no_sign_of_life() {
     manager.hear_until("WATCHDOG=1", Duration::from_secs(5));
 }
 
+#[test]
+fn a_manager_that_does_not_read_keeps_it_neither_from_working_nor_from_ending() {
+    let mut manager = Manager::new();
+    let full = UnixDatagram::unbound().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while full.send_to(b"from somebody else", manager.dir.path().join("notify")).is_ok() {}
+    manager.start(Command::new(NETDIAG), Duration::from_millis(400));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !manager.log().contains("systemd cannot be told") {
+        assert!(Instant::now() < deadline, "it logged:\n{}", manager.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // It reads at last, and hears that the service is ready.
+    manager.hear_until("READY=1", Duration::from_secs(10));
+    manager.hear_until("WATCHDOG=1", Duration::from_secs(5));
+    while full.send_to(b"from somebody else", manager.dir.path().join("notify")).is_ok() {}
+    std::thread::sleep(Duration::from_millis(600));
+    kill(manager.pid(), Signal::SIGTERM).unwrap();
+    assert_eq!(manager.exit_code(Duration::from_secs(10)), Some(0));
+}
+
 /// The log's file stands for the journal: systemd tells device and inode of what stderr is connected to.
 #[test]
 fn the_journal_gets_levels_and_no_second_time() {

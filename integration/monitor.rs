@@ -8,6 +8,7 @@ mod support;
 use netdiag::{
     api::UtcTime,
     fims::{self, ClientOptions, Message},
+    lab::{Behaviour, DeviceSpec, Placement, PollSettings, SiteBuilder},
     packet::{Reader, decompressed},
 };
 use nix::sys::signal::Signal;
@@ -336,11 +337,215 @@ async fn the_flight_recorder_saves_what_was_before_a_message_of_another_process(
     // By hand, and then no more: two within an hour are allowed.
     service.ask("set", "/monitor/trigger", Some(r#"{"reason": "a look by hand"}"#)).await;
     wait_for(&service, "the one by hand", |snapshots| snapshots.iter().any(|one| one["trigger"] == "a look by hand")).await;
-    service.ask("set", "/monitor/trigger", Some("true")).await;
-    tokio::time::sleep(Duration::from_millis(2000)).await;
+    let refused = service.ask("set", "/monitor/trigger", Some("true")).await;
+    let message = refused["error"]["message"].as_str().unwrap_or_else(|| panic!("followed: {refused:#}"));
+    assert!(refused["error"]["code"] == "busy" && message.contains("2 are followed"), "{refused:#}");
+    // Who triggers by a rule hears no answer: it is a problem, and an alarm.
+    let mut events = bus.listen("/events").await;
+    say(r#"{"connected": true}"#);
+    say(r#"{"connected": false}"#);
+    let event: Value = serde_json::from_slice(&events.recv().await.unwrap().body.unwrap()).unwrap();
+    let not_followed = "a trigger was not followed (/components/bess_1: connected is false): there were too many";
+    assert!(event["severity"] == 3 && event["message"].as_str().unwrap().starts_with(not_followed), "{event:#}");
     let monitor = service.get("/monitor").await;
-    assert!(monitor["last_problem"].as_str().unwrap().contains("too many within the hour"), "{monitor:#}");
-    assert_eq!(filed(&service).await.len(), 2);
+    assert!(monitor["last_problem"].as_str().unwrap().starts_with(not_followed), "{monitor:#}");
+    assert_eq!(filed(&service).await.iter().filter(is_triggered).count(), 2);
+    let long = json!({"reason": "x".repeat(201)}).to_string();
+    let refused = service.ask("set", "/monitor/trigger", Some(&long)).await;
+    assert_eq!((&refused["error"]["code"], &refused["error"]["field"]), (&json!("bad_request"), &json!("reason")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_cannot_be_are_refused_and_nothing_changes() {
+    private_network();
+    let (_dir, bus) = bus();
+    let talk = Talk::begin();
+    let more = json!({"snapshot_s": 86_400});
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options(&more));
+    service.ready().await;
+    service.ask("set", "/monitor/enabled", Some("true")).await;
+    let before = in_state(&service, "recording").await;
+    for (changes, field, says) in [
+        (json!({"filter": "this is no ( filter", "pre_s": 7}), "filter", "does not compile"),
+        (json!({"interfaces": [""]}), "interfaces[0]", "1 to 15 bytes"),
+        (json!({"interfaces": ["lo", "lo"]}), "interfaces[1]", "twice"),
+        (json!({"ignore": [{"code": "modbus.exeptions"}]}), "ignore", "modbus.exeptions"),
+    ] {
+        let refused = service.ask("set", "/monitor/settings", Some(&changes.to_string())).await;
+        assert_eq!((&refused["error"]["code"], &refused["error"]["field"]), (&json!("bad_request"), &json!(field)), "{refused:#}");
+        assert!(refused["error"]["message"].as_str().unwrap().contains(says), "{refused:#}");
+    }
+    let accepted = service.ask("set", "/monitor/settings/filter", Some(r#"{"value": "tcp"}"#)).await;
+    assert_eq!(accepted["settings"]["filter"], "tcp", "{accepted:#}");
+    service.ask("set", "/monitor/settings/filter", Some(r#"{"value": ""}"#)).await;
+    let after = service.get("/monitor").await;
+    assert_eq!((&after["settings"], &after["state"]), (&before["settings"], &json!("recording")));
+    // An interface that is not there is waited for, and told; when it is not wanted any more, nothing is wrong.
+    service.ask("set", "/monitor/settings", Some(r#"{"interfaces": ["lo", "nope0"]}"#)).await;
+    let problem = async |wanted: bool| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let monitor = service.get("/monitor").await;
+            if monitor["last_problem"].as_str().is_some_and(|problem| problem.contains("nope0 is not recorded")) == wanted {
+                return monitor;
+            }
+            assert!(Instant::now() < deadline, "still {monitor:#}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    problem(true).await;
+    service.ask("set", "/monitor/settings", Some(r#"{"interfaces": ["lo"]}"#)).await;
+    assert_eq!(problem(false).await["last_problem"], Value::Null);
+}
+
+fn finding<'a>(snapshot: &'a Value, code: &str) -> Option<&'a Value> {
+    snapshot["findings"].as_array().unwrap().iter().find(|finding| finding["code"] == code)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_falls_silent_over_a_seam_is_told_in_the_snapshots_after() {
+    private_network();
+    let (_dir, bus) = bus();
+    let talk = Talk::begin();
+    let mut options = options(&json!({}));
+    options.settings["silence_ms"] = json!(1000);
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options);
+    service.ready().await;
+    service.ask("set", "/monitor/enabled", Some("true")).await;
+    wait_for(&service, "two clean ones", |snapshots| verdicts(snapshots, "clean") >= 2).await;
+    // Both ends are gone: nobody asks any more, and there is nothing to be found in what is recorded.
+    drop(talk);
+    let is_empty = |snapshot: &&Value| snapshot["packets"] == 0;
+    let snapshots = wait_for(&service, "two without a packet", |snapshots| snapshots.iter().filter(is_empty).count() >= 2).await;
+    let silent: Vec<&Value> = snapshots.iter().filter(is_empty).collect();
+    for snapshot in &silent {
+        let told = finding(snapshot, "host.silent").unwrap_or_else(|| panic!("{snapshot:#}"));
+        assert!(told["message"].as_str().unwrap().contains(" talked until 20"), "{told:#}");
+        assert_eq!((&snapshot["verdict"], &told["severity"]), (&json!("suspect"), &json!("warning")), "{snapshot:#}");
+        assert!(told["endpoint_id"].as_str().unwrap().starts_with("modbus_127.0.0.2_"), "{told:#}");
+    }
+    assert!(silent[1]["text"].as_str().unwrap().ends_with("known, and archived before"), "{:#}", silent[1]);
+    // It is archived beside the first one, and not for its own sake.
+    assert!(silent[1]["state"] == "temporary" || silent[1]["neighbour_of"].is_string(), "{:#}", silent[1]);
+}
+
+/// From the first to the last packet, in seconds.
+fn span_s(snapshot: &Value) -> f64 {
+    let packets = packets(file(snapshot));
+    (packets.last().unwrap().0 - packets.first().unwrap().0) as f64 / 1e9
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn configs_that_change_cut_no_triggered_snapshot_short_and_leave_the_memory_whole() {
+    private_network();
+    let (_dir, bus) = bus();
+    let (talk, other) = (Talk::begin(), Talk::begin());
+    let more = json!({"snapshot_s": 86_400, "pre_s": 30, "post_s": 4, "interfaces": []});
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options(&more));
+    service.ready().await;
+    service.ask("set", "/monitor/enabled", Some("true")).await;
+    in_state(&service, "recording").await;
+    tokio::time::sleep(Duration::from_millis(2000)).await;
+    service.ask("set", "/monitor/trigger", Some(r#"{"reason": "before"}"#)).await;
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    let (path, text) = modbus_client("meter", DEVICE, other.port);
+    fs::write(service.dir.path().join("config").join(path), text).unwrap();
+    service.ask("set", "/topology/rescan", Some("true")).await;
+    let of = |reason: &'static str| move |snapshots: &[Value]| snapshots.iter().any(|one| one["trigger"] == reason);
+    let snapshots = wait_for(&service, "the one before", of("before")).await;
+    let before = snapshots.iter().find(|one| one["trigger"] == "before").unwrap();
+    assert!(span_s(before) > 5.5, "two seconds before and four after are {} s", span_s(before));
+    service.ask("set", "/monitor/trigger", Some(r#"{"reason": "after"}"#)).await;
+    let snapshots = wait_for(&service, "the one after", of("after")).await;
+    let after = snapshots.iter().find(|one| one["trigger"] == "after").unwrap();
+    assert!(span_s(after) > span_s(before) + 3.5, "{} s, and {} s before", span_s(after), span_s(before));
+    let packets = packets(file(after));
+    assert!(requests(&packets, talk.port).len() > 400 && requests(&packets, other.port).len() > 100);
+    // The snapshots of the clock gave way to such as know the new endpoint; none takes it for a stranger.
+    let continuous: Vec<&Value> = snapshots.iter().filter(|one| one["trigger"].is_null()).collect();
+    assert!(!continuous.is_empty() && continuous.iter().all(|one| one["verdict"] == "clean"), "{continuous:#?}");
+    // More memory, and less: neither begins anew.
+    service.ask("set", "/monitor/settings", Some(r#"{"pre_s": 600}"#)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    service.ask("set", "/monitor/trigger", Some(r#"{"reason": "longer"}"#)).await;
+    let snapshots = wait_for(&service, "the third", of("longer")).await;
+    let longer = snapshots.iter().find(|one| one["trigger"] == "longer").unwrap();
+    assert!(span_s(longer) > span_s(after) + 3.5, "{} s, and {} s before", span_s(longer), span_s(after));
+}
+
+/// The interfaces come from the topology, and the only one is lost.
+#[test]
+fn a_link_that_is_lost_ends_neither_the_recording_nor_the_memory_and_is_told() {
+    private_network();
+    let polling = PollSettings {
+        period: Duration::from_millis(20),
+        timeout: Duration::from_millis(500),
+        reconnect_after: Duration::from_millis(200),
+    };
+    let device = DeviceSpec::modbus("bms", Behaviour::Healthy).with_session();
+    let site = SiteBuilder::new(Placement::Namespaces).device(device).polling(polling).build().unwrap();
+    assert!(site.wait_for_sessions(Duration::from_secs(10)));
+    let ip = |arguments: &str| {
+        let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {arguments}");
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (_dir, bus) = bus();
+        let mut options = options(&json!({"interfaces": [], "snapshot_s": 4, "pre_s": 60, "post_s": 1}));
+        options.settings["topology_check_s"] = json!(1);
+        let service = Service::start_on_site(&bus.socket, &site, &options);
+        service.ready().await;
+        service.ask("set", "/monitor/enabled", Some("true")).await;
+        in_state(&service, "recording").await;
+        wait_for(&service, "a clean one", |snapshots| verdicts(snapshots, "clean") >= 1).await;
+        let received = |monitor: &Value| monitor["interfaces"][0]["received"].as_u64().unwrap();
+        let before = received(&service.get("/monitor").await);
+
+        ip("link set eth0 down");
+        let down = Instant::now();
+        in_state(&service, "paused").await;
+        // The configs are looked at several times, and nothing leads to the device any more.
+        while down.elapsed() < Duration::from_millis(3500) {
+            let monitor = service.get("/monitor").await;
+            assert_eq!(monitor["state"], "paused", "{monitor:#}");
+            assert_eq!((&monitor["interfaces"][0]["name"], &monitor["interfaces"][0]["captured"]), (&json!("eth0"), &json!(false)));
+            let problem = monitor["last_problem"].as_str().unwrap();
+            assert!(problem.starts_with("eth0 is not recorded: ") && problem.contains("down"), "{problem}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let status = service.get("/status").await;
+        assert!(status["problems"].to_string().contains("eth0"), "{status:#}");
+        let accepted = service.ask("set", "/monitor/trigger", Some(r#"{"reason": "the link is lost"}"#)).await;
+        assert!(accepted["error"].is_null(), "{accepted:#}");
+        let is_saved = |snapshot: &&Value| snapshot["trigger"] == "the link is lost";
+        let snapshots = wait_for(&service, "the triggered one", |snapshots| snapshots.iter().any(|one| is_saved(&one))).await;
+        let saved = snapshots.iter().find(is_saved).unwrap();
+        assert!(packets(file(saved)).len() > 100, "what was before the link was lost is in it: {saved:#}");
+        assert!(saved["verdict"] == "suspect" && finding(saved, "capture.interface_lost").is_some(), "{saved:#}");
+
+        ip("link set eth0 up");
+        let up = Instant::now();
+        let monitor = in_state(&service, "recording").await;
+        println!("recorded again {:?} after the link is up", up.elapsed());
+        assert!(received(&monitor) >= before, "it is the same capture: {monitor:#}");
+        assert_eq!(monitor["interfaces"][0]["problem"], Value::Null, "nothing is wrong with it now");
+        let snapshots = wait_for(&service, "a clean one afterwards", |snapshots| {
+            let last = snapshots.iter().rev().find(|one| one["trigger"].is_null());
+            last.is_some_and(|one| one["verdict"] == "clean" && one["packets"].as_u64() > Some(20))
+                && verdicts(snapshots, "suspect") >= 2
+        })
+        .await;
+        let lost: Vec<&Value> = snapshots.iter().filter(|one| finding(one, "capture.interface_lost").is_some()).collect();
+        for snapshot in &lost {
+            let message = finding(snapshot, "capture.interface_lost").unwrap()["message"].as_str().unwrap();
+            assert!(message.starts_with("eth0: not recorded for "), "{message}");
+            assert_eq!(snapshot["verdict"], "suspect");
+        }
+        let continuous = |one: &&&Value| one["trigger"].is_null();
+        assert!(lost.iter().filter(continuous).any(|one| one["state"] == "archived"), "{lost:#?}");
+        assert!(monitor["last_problem"].is_null() || !service.get("/monitor").await["last_problem"].to_string().contains("eth0"));
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,7 +107,7 @@ impl Intake {
             }
         }
         let filter = Some(self.options.filter.clone()).filter(|filter| !filter.is_empty());
-        self.described.iter_mut().for_each(|described| described.filter.clone_from(&filter));
+        self.described.values_mut().for_each(|described| described.filter.clone_from(&filter));
     }
 
     /// The interfaces, also those that are away.

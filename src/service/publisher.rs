@@ -61,6 +61,7 @@ impl Core {
             let why = interface.problem.as_deref().unwrap_or("it cannot be opened");
             problems.push(format!("the monitor does not record {}: {why}", interface.name));
         }
+        problems.extend(self.monitor.shipping.problems());
         problems.extend(self.monitor.series.problem());
         if self.settings.config_dirs.is_empty() && self.settings.extra_endpoints.is_empty() {
             problems.push("no config directory is set and none of the site's exists, so there is nothing to test".to_owned());

@@ -116,7 +116,7 @@ impl Core {
     /// Answers one message.
     pub(super) fn handle(self: &Arc<Self>, message: Message) {
         if !is_below(&message.uri, &self.settings.base_uri) {
-            return self.monitor.overhear(&message.method, &message.uri, message.body.as_deref());
+            return self.monitor.overhear(self, &message.method, &message.uri, message.body.as_deref());
         }
         let replyto = message.replyto.clone().filter(|replyto| !replyto.is_empty());
         let routed = route(&self.settings.base_uri, &message.method, &message.uri, message.body.as_deref());
@@ -165,8 +165,20 @@ impl Core {
                 self.changed.notify_one();
                 now(body_of(&self.monitor_now()))
             }
+            // The names in a filter may have to be looked up.
+            Request::ChangeMonitor(changes) if changes.contains_key("filter") => {
+                let (core, replyto) = (Arc::clone(self), replyto.map(str::to_owned));
+                tokio::task::spawn_blocking(move || {
+                    let changed = core.monitor.change_settings(&changes);
+                    let body = changed.map_or_else(error_body, |()| body_of(&core.monitor_now()));
+                    if let Some(replyto) = replyto {
+                        core.send("set", replyto, body);
+                    }
+                });
+                Ok(Reply::Later)
+            }
             Request::ChangeMonitor(changes) => {
-                self.monitor.change_settings(changes)?;
+                self.monitor.change_settings(&changes)?;
                 now(body_of(&self.monitor_now()))
             }
             Request::Trigger(request) => {

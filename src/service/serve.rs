@@ -95,7 +95,9 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
     let (publishing, publish) = Pulse::of(publisher::publish(Arc::clone(&core)));
     let (answering, answer) = Pulse::of(answer(Arc::clone(&core), incoming));
     let listen = listen(Arc::clone(&core), rule_uris);
-    let pulses = [("reading", reading), ("publishing", publishing), ("answering", answering)];
+    let tasks = [("reading", reading), ("publishing", publishing), ("answering", answering)];
+    let tasks = tasks.map(|(task, pulse)| (task, pulse, Duration::ZERO));
+    let pulses: Vec<(&str, Pulse, Duration)> = tasks.into_iter().chain(core.monitor.pulses()).collect();
     let mut vital = [
         ("reading", tokio::spawn(keep_fresh)),
         ("publishing", tokio::spawn(publish)),

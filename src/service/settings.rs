@@ -208,7 +208,7 @@ impl Settings {
         number("heartbeat_timeout_ms", self.heartbeat_timeout_ms, 100, 86_400_000, "from 100 to 86400000")?;
         number("silence_ms", self.silence_ms, 100, 86_400_000, "from 100 to 86400000")?;
         number("storm_per_s", self.storm_per_s, 1, 1_000_000, "from 1 to 1000000")?;
-        self.monitor.validate().map_err(SettingsError::Monitor)?;
+        super::monitor::check_at_start(&self.monitor).map_err(SettingsError::Monitor)?;
         number("series.period_s", self.series.period_s, 0, 86_400, "from 1 to 86400, or 0 for no time series")?;
         if let Some((field, value, right)) = self.influx.as_ref().and_then(InfluxSettings::wrong) {
             return Err(SettingsError::OutOfRange { field, value, right });

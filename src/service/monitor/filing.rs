@@ -2,7 +2,10 @@
 
 mod mending;
 
-use super::{Command, floor, lock, recording};
+use super::{
+    Command, floor, lock, recording,
+    supervision::{Ended, said},
+};
 use crate::{
     analysis::Analysis,
     api::{
@@ -21,6 +24,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, Weak,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
     thread,
@@ -33,7 +37,7 @@ const MAX_WAITING: usize = 16;
 const TIDY_PERIOD: Duration = Duration::from_secs(1);
 /// Severities of the alarm log.
 const STATUS: u8 = 2;
-const ALARM: u8 = 3;
+pub(super) const ALARM: u8 = 3;
 /// Findings that a publication holds at most; the snapshot's own file has all.
 const MAX_PUBLISHED: usize = 50;
 
@@ -68,9 +72,9 @@ struct Clerk {
     refiled: Instant,
 }
 
-/// Runs the monitor until it is told to stop: this thread files, and another one, that it starts, records.
-pub(super) fn run(core: &Weak<Core>, commands: Receiver<Command>) {
-    let Some(strong) = core.upgrade() else { return };
+/// Runs the monitor until it is told to stop, or cannot: this thread files, and another one, that it starts, records.
+pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> Ended {
+    let Some(strong) = core.upgrade() else { return Ended::Stopped };
     let shipped = Weak::clone(core);
     let handover: Handover = Arc::new(move |snapshot_id, folder| {
         if let Some(core) = shipped.upgrade() {
@@ -84,7 +88,7 @@ pub(super) fn run(core: &Weak<Core>, commands: Receiver<Command>) {
             let mut view = lock(&strong.monitor.view);
             view.state = MonitorState::Unavailable;
             view.problem(error.to_string());
-            return;
+            return Ended::NotBegun;
         }
     };
     let _ = strong.monitor.store.set(store.clone());
@@ -101,46 +105,72 @@ pub(super) fn run(core: &Weak<Core>, commands: Receiver<Command>) {
             lock(&strong.monitor.view).put(unfinished(&leftover.snapshot_id, BROKEN_OFF));
         }
     }
+    let (recording, pulse) = (strong.monitor.recording.clone(), strong.monitor.filing.clone());
     drop(strong);
     let (filings, received) = sync_channel(MAX_WAITING);
     let (recorded, recorded_store) = (Weak::clone(core), store.clone());
-    let recorder = thread::Builder::new()
-        .name("netdiag-recorder".into())
-        .spawn(move || recording::run(recorded, recorded_store, &commands, filings));
-    let mut clerk = Clerk {
-        core: Weak::clone(core),
-        store,
-        recurrence: Recurrence::default(),
-        neighbours: NeighboursAfter::default(),
-        started: Instant::now(),
-        tidied: None,
-        broken_off: leftovers,
-        unfiled: BTreeSet::new(),
-        refiled: Instant::now(),
-    };
-    loop {
-        clerk.mend_broken_off();
-        clerk.tidy();
-        clerk.file_again();
-        match received.recv_timeout(TIDY_PERIOD) {
-            Ok(filing) => clerk.take(filing),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
+    let is_alone = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // It is gone before the other thread is waited for, so that nothing is handed over to nobody.
+        let (received, is_alone) = (received, &is_alone);
+        let record = move || {
+            let commands = lock(commands);
+            let between = recording::Between { commands: &commands, filings, is_alone };
+            recording::run(recorded, recorded_store, between, &recording)
+        };
+        let recorder = match thread::Builder::new().name("netdiag-recorder".into()).spawn_scoped(scope, record) {
+            Ok(recorder) => recorder,
+            Err(error) => return Ended::BrokeOff(format!("the recording cannot be started: {error}")),
+        };
+        let _leaves_it_alone = LeavesAlone(is_alone);
+        let mut clerk = Clerk {
+            core: Weak::clone(core),
+            store,
+            recurrence: Recurrence::default(),
+            neighbours: NeighboursAfter::default(),
+            started: Instant::now(),
+            tidied: None,
+            broken_off: leftovers,
+            unfiled: BTreeSet::new(),
+            refiled: Instant::now(),
+        };
+        loop {
+            let turn = pulse.turn();
+            clerk.mend_broken_off();
+            clerk.tidy();
+            clerk.file_again();
+            drop(turn);
+            match received.recv_timeout(TIDY_PERIOD) {
+                Ok(filing) => {
+                    let _turn = pulse.turn();
+                    clerk.take(filing);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
         }
-    }
-    clerk.mend_all();
-    if recorder.is_ok_and(|recorder| recorder.join().is_err())
-        && let Some(core) = core.upgrade()
-    {
-        lock(&core.monitor.view).state = MonitorState::Unavailable;
-        alarm(&core, "the recording of the monitor broke off; please report this, and start netdiag anew".to_owned());
+        clerk.mend_all();
+        match recorder.join() {
+            Ok(_) => Ended::Stopped,
+            Err(panic) => Ended::BrokeOff(format!("the recording broke off: {}", said(&*panic))),
+        }
+    })
+}
+
+/// However the filing thread ends, the recording thread hears of it.
+struct LeavesAlone<'a>(&'a AtomicBool);
+
+impl Drop for LeavesAlone<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
-/// Something is wrong, and somebody should know.
-fn alarm(core: &Core, message: String) {
-    core.post(&Event { source: core.settings.process_name.clone(), message: message.clone(), severity: ALARM });
-    lock(&core.monitor.view).problem(message);
+/// Something is wrong, and somebody should know: once for as long as it lasts.
+pub(super) fn alarm(core: &Core, message: String) {
+    if lock(&core.monitor.view).new_problem(&message) {
+        core.post(&Event { source: core.settings.process_name.clone(), message, severity: ALARM });
+    }
 }
 
 impl Clerk {
@@ -172,8 +202,7 @@ impl Clerk {
     /// A panic over one snapshot must not end the filing of all others; its recording stays where it is.
     fn guarded(&mut self, core: &Core, work: impl FnOnce(&mut Self)) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) {
-            let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned()).or_else(|| panic.downcast_ref().cloned());
-            let said: String = said.unwrap_or_default();
+            let said = said(&*panic);
             alarm(core, format!("the filing of a snapshot broke off; its recording is still there; please report this: {said}"));
         }
     }
@@ -359,7 +388,17 @@ fn context(core: &Core, settings: &MonitorSettings) -> Value {
 
 /// The verdict in one sentence.
 fn text(matters: &[&Finding], keep: Option<Keep>, report: &AnalysisReport) -> String {
-    let Some(worst) = matters.first() else { return report.text.clone() };
+    let Some(worst) = matters.first() else {
+        return match report.reasons.len() {
+            0 => report.text.clone(),
+            1 => format!("nothing that matters by the settings; left out: {}", report.reasons.join("")),
+            several => format!(
+                "nothing that matters by the settings; left out: {} and {} more",
+                report.reasons.first().map_or("", String::as_str),
+                several - 1
+            ),
+        };
+    };
     let more = match matters.len() {
         1 => String::new(),
         several => format!(" and {} more", several - 1),

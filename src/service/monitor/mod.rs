@@ -8,20 +8,23 @@ mod recording;
 mod series;
 mod sharing;
 mod shipping;
+mod supervision;
 mod view;
 
 pub(super) use series::Series;
 pub(super) use shipping::Shipping;
 pub(super) use view::View;
 
-use super::{Settings, replies::Core};
+use super::{Settings, replies::Core, supervised::Pulse};
 use crate::{
-    analysis::Analysis,
-    api::{ApiError, Endpoint, ErrorCode, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, SnapshotState, TriggerRule},
+    analysis::{Analysis, catalogue},
+    api::{
+        ApiError, Endpoint, ErrorCode, Event, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, SnapshotState, TriggerRule,
+    },
     archive::{Store, floor_bytes},
-    capture::{Recording, RecordingOptions},
+    capture::{Recording, RecordingOptions, check_filter},
     jobs::write_atomically,
-    monitor::{Condition, FindingPattern, Rule, Rules},
+    monitor::{Condition, FindingPattern, RateLimit, Rule, Rules},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -43,6 +46,13 @@ const MAX_COMMANDS: usize = 64;
 
 /// So long after a rule has triggered no other message does.
 const BETWEEN_TRIGGERS: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// How long one turn of a thread may take, in a disk's worst hour, before it counts as stuck: closing snapshots, and filing one.
+const RECORDING_PATIENCE: Duration = Duration::from_secs(300);
+const FILING_PATIENCE: Duration = Duration::from_secs(900);
+/// The capture gives a sign of life twice a second.
+const CAPTURE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the recording thread is told.
 #[derive(Debug)]
@@ -81,6 +91,16 @@ pub(super) struct Monitor {
     changed: AtomicBool,
     /// When a rule triggered last.
     ruled: Mutex<Option<Instant>>,
+    started: Instant,
+    triggers: Mutex<RateLimit>,
+    /// That triggers are not followed has been told.
+    is_refusal_told: AtomicBool,
+    /// There is something to save, whether packets come just now or not.
+    has_capture: AtomicBool,
+    /// Signs of life of the threads: of the one that records, of the one that files, and of the capture.
+    recording: Pulse,
+    filing: Pulse,
+    capturing: Pulse,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The capture that is going on, while there is one that others may share.
     offer: Mutex<Option<Offer>>,
@@ -91,7 +111,7 @@ impl Monitor {
     pub fn new(all: &Settings) -> Self {
         let (path, enabled, settings) = (state_file(&all.state_dir), all.monitor_enabled, &all.monitor);
         let remembered = std::fs::read(&path).ok().and_then(|json| match serde_json::from_slice::<Remembered>(&json) {
-            Ok(remembered) if remembered.settings.validate().is_ok() => Some(remembered),
+            Ok(remembered) if check_at_start(&remembered.settings).is_ok() => Some(remembered),
             // Of an earlier version, maybe: on it stays on.
             Ok(remembered) => {
                 tracing::warn!(path = %path.display(), "how the monitor was set is not valid any more; the settings file counts");
@@ -114,6 +134,13 @@ impl Monitor {
             commands: OnceLock::new(),
             changed: AtomicBool::new(false),
             ruled: Mutex::new(None),
+            started: Instant::now(),
+            triggers: Mutex::default(),
+            is_refusal_told: AtomicBool::new(false),
+            has_capture: AtomicBool::new(false),
+            recording: Pulse::of_thread(),
+            filing: Pulse::of_thread(),
+            capturing: Pulse::of_thread(),
             thread: Mutex::new(None),
             offer: Mutex::new(None),
         }
@@ -126,7 +153,7 @@ impl Monitor {
         self.series.start(core);
         self.shipping.start(core);
         let core = Arc::downgrade(core);
-        let started = thread::Builder::new().name("netdiag-snapshots".into()).spawn(move || filing::run(&core, received));
+        let started = thread::Builder::new().name("netdiag-snapshots".into()).spawn(move || supervision::run(&core, received));
         match started {
             Ok(thread) => *lock(&self.thread) = Some(thread),
             Err(error) => lock(&self.view).problem(format!("the monitor cannot be started: {error}")),
@@ -147,13 +174,22 @@ impl Monitor {
         self.shipping.stop();
     }
 
+    /// The signs of life of its threads, and how long one turn of each may take.
+    pub fn pulses(&self) -> [(&'static str, Pulse, Duration); 3] {
+        [
+            ("the monitor's recording", self.recording.clone(), RECORDING_PATIENCE),
+            ("the monitor's filing", self.filing.clone(), FILING_PATIENCE),
+            ("the monitor's capture", self.capturing.clone(), CAPTURE_PATIENCE),
+        ]
+    }
+
     /// The uris that its triggers need to hear, now and as they change.
     pub fn uris(&self) -> watch::Receiver<Vec<String>> {
         self.uris.subscribe()
     }
 
     /// A message of another process: it may trigger the flight recorder.
-    pub fn overhear(&self, method: &str, uri: &str, body: Option<&[u8]>) {
+    pub fn overhear(&self, core: &Core, method: &str, uri: &str, body: Option<&[u8]>) {
         let mut rules = lock(&self.rules);
         if rules.is_empty() {
             return;
@@ -167,8 +203,21 @@ impl Monitor {
         if ruled.is_none_or(|last| last.elapsed() >= BETWEEN_TRIGGERS) {
             *ruled = Some(Instant::now());
             drop(ruled);
-            let _ = self.tell(Command::Trigger(reason));
+            if lock(&self.view).is_enabled()
+                && let Err(refused) = self.trigger(reason.clone())
+            {
+                self.not_followed(core, &reason, &refused);
+            }
         }
+    }
+
+    /// Nobody who waits for an answer would hear that a trigger was not followed: it is a problem, and the first time an alarm.
+    fn not_followed(&self, core: &Core, reason: &str, refused: &ApiError) {
+        let message = format!("a trigger was not followed ({reason}): {refused}");
+        if !self.is_refusal_told.swap(true, Ordering::AcqRel) {
+            core.post(&Event { source: core.settings.process_name.clone(), message: message.clone(), severity: filing::ALARM });
+        }
+        self.problem(message);
     }
 
     /// Something is wrong with it.
@@ -186,38 +235,25 @@ impl Monitor {
     ///
     /// # Errors
     /// `bad_request` that names the field.
-    pub fn change_settings(&self, changes: Map<String, Value>) -> Result<(), ApiError> {
-        let mut view = lock(&self.view);
-        let internal = |error: serde_json::Error| ApiError::new(ErrorCode::Internal, error.to_string());
-        let mut all = match serde_json::to_value(view.settings()).map_err(internal)? {
-            Value::Object(all) => all,
-            _ => Map::new(),
-        };
-        for (field, value) in changes {
-            if !all.contains_key(&field) {
-                let known: Vec<&str> = all.keys().map(String::as_str).collect();
-                let message = format!("there is no setting `{field}`; there are {}", known.join(", "));
-                return Err(ApiError::bad_field(field, message));
+    pub fn change_settings(&self, changes: &Map<String, Value>) -> Result<(), ApiError> {
+        loop {
+            // Checked without the lock: it takes a while, and others ask meanwhile.
+            let before = lock(&self.view).settings().clone();
+            let settings = changed(&before, changes)?;
+            check(&settings)?;
+            let mut view = lock(&self.view);
+            if *view.settings() != before {
+                continue;
             }
-            let value = crate::api::undress(value);
-            let one = Map::from_iter([(field.clone(), value.clone())]);
-            // One by one, so that the error is about the field.
-            if let Err(error) = serde_json::from_value::<MonitorSettings>(Value::Object(one)) {
-                return Err(ApiError::bad_field(&field, format!("`{field}`: {error}")));
+            if settings.triggers != before.triggers {
+                let rules: Vec<Rule> = settings.triggers.iter().filter_map(rule).collect();
+                let wanted = uris(&rules);
+                self.uris.send_if_modified(|uris| std::mem::replace(uris, wanted.clone()) != wanted);
+                *lock(&self.rules) = Rules::new(rules);
             }
-            all.insert(field, value);
+            view.set_settings(settings);
+            break;
         }
-        let settings: MonitorSettings =
-            serde_json::from_value(Value::Object(all)).map_err(|error| ApiError::bad_request(error.to_string()))?;
-        settings.validate()?;
-        if settings.triggers != view.settings().triggers {
-            let rules: Vec<Rule> = settings.triggers.iter().filter_map(rule).collect();
-            let wanted = uris(&rules);
-            self.uris.send_if_modified(|uris| std::mem::replace(uris, wanted.clone()) != wanted);
-            *lock(&self.rules) = Rules::new(rules);
-        }
-        view.set_settings(settings);
-        drop(view);
         self.look_anew()
     }
 
@@ -236,16 +272,44 @@ impl Monitor {
     }
 
     /// Saves what the flight recorder remembers.
+    ///
+    /// # Errors
+    /// `unavailable` with the reason when nothing is recorded, `busy` when there were too many triggers.
     pub fn trigger(&self, reason: String) -> Result<(), ApiError> {
+        self.admit(&reason)?;
+        self.tell(Command::Trigger(reason))
+    }
+
+    /// Whether a trigger may be followed. If so, it counts.
+    fn admit(&self, reason: &str) -> Result<(), ApiError> {
         let view = lock(&self.view);
-        if !view.is_recording() {
-            return Err(ApiError::new(
-                ErrorCode::Unavailable,
-                "the monitor does not record, so there is nothing to save; switch it on",
-            ));
+        let most = view.settings().triggers_per_hour;
+        if !self.has_capture.load(Ordering::Acquire) {
+            let why = match (view.is_enabled(), view.last_problem()) {
+                (false, _) => "the monitor is off, so there is nothing to save; switch it on".to_owned(),
+                (true, None) => "the monitor has not begun to record yet, so there is nothing to save".to_owned(),
+                (true, Some(problem)) => format!("the monitor does not record, so there is nothing to save: {problem}"),
+            };
+            return Err(ApiError::new(ErrorCode::Unavailable, why));
         }
         drop(view);
-        self.tell(Command::Trigger(reason))
+        let (now, most_now) = (self.started.elapsed(), usize::try_from(most).unwrap_or(usize::MAX));
+        let mut triggers = lock(&self.triggers);
+        if !triggers.admit(now, most_now, HOUR) {
+            let free_in = triggers.free_in(now, most_now, HOUR).as_secs() + 1;
+            let message = format!(
+                "there were too many within the hour: {most} are followed (`triggers_per_hour`), the next one in {free_in} s"
+            );
+            return Err(ApiError::new(ErrorCode::Busy, message));
+        }
+        self.is_refusal_told.store(false, Ordering::Release);
+        tracing::info!(reason, "a trigger");
+        Ok(())
+    }
+
+    /// Whether there is something to save.
+    fn set_has_capture(&self, has_capture: bool) {
+        self.has_capture.store(has_capture, Ordering::Release);
     }
 
     /// Pins a snapshot, or lets it go; gives it as it will be.
@@ -324,6 +388,58 @@ impl Monitor {
     }
 }
 
+/// Settings with some of them changed.
+fn changed(settings: &MonitorSettings, changes: &Map<String, Value>) -> Result<MonitorSettings, ApiError> {
+    let internal = |error: serde_json::Error| ApiError::new(ErrorCode::Internal, error.to_string());
+    let mut all = match serde_json::to_value(settings).map_err(internal)? {
+        Value::Object(all) => all,
+        _ => Map::new(),
+    };
+    for (field, value) in changes {
+        if !all.contains_key(field) {
+            let known: Vec<&str> = all.keys().map(String::as_str).collect();
+            let message = format!("there is no setting `{field}`; there are {}", known.join(", "));
+            return Err(ApiError::bad_field(field, message));
+        }
+        let value = crate::api::undress(value.clone());
+        let one = Map::from_iter([(field.clone(), value.clone())]);
+        // One by one, so that the error is about the field.
+        if let Err(error) = serde_json::from_value::<MonitorSettings>(Value::Object(one)) {
+            return Err(ApiError::bad_field(field, format!("`{field}`: {error}")));
+        }
+        all.insert(field.clone(), value);
+    }
+    serde_json::from_value(Value::Object(all)).map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+/// Checks what the types cannot, and what only those know who do it: that the filter compiles, and that there are findings of such codes.
+/// A filter may name hosts, which are looked up: this may block.
+///
+/// # Errors
+/// `bad_request` with the first field that cannot be.
+pub(super) fn check(settings: &MonitorSettings) -> Result<(), ApiError> {
+    settings.validate()?;
+    let codes = settings.ignore.iter().map(|ignored| ("ignore", &ignored.code));
+    let codes = codes.chain(settings.triggers.iter().filter_map(|rule| Some(("triggers", rule.finding.as_ref()?))));
+    for (field, code) in codes {
+        let is_known = match code.strip_suffix('*') {
+            Some(beginning) => catalogue::ENTRIES.iter().any(|entry| entry.code.starts_with(beginning)),
+            None => catalogue::explain(code).is_some(),
+        };
+        if !is_known {
+            let message = format!(
+                "`{field}` has the code `{code}`, and no finding has it; `netdiag explain` lists those there are, and one that ends in `*` \
+                 is the beginning of codes"
+            );
+            return Err(ApiError::bad_field(field, message));
+        }
+    }
+    if settings.filter.is_empty() {
+        return Ok(());
+    }
+    check_filter(&settings.filter).map_err(|error| ApiError::bad_field("filter", error.to_string()))
+}
+
 fn state_file(state_dir: &Path) -> std::path::PathBuf {
     state_dir.join("monitor.json")
 }
@@ -370,4 +486,44 @@ fn floor(root: &Path, settings: &MonitorSettings) -> u64 {
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Checks like [`check`], but a host in the filter that cannot be looked up yet is no reason not to start.
+pub(super) fn check_at_start(settings: &MonitorSettings) -> Result<(), ApiError> {
+    check(settings).or_else(|error| match error.field.as_deref() {
+        Some("filter") if error.message.contains("unknown host") => Ok(()),
+        _ => Err(error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_change_is_checked_as_a_whole_before_anything_changes() {
+        let refused = |changes: Value| {
+            let Value::Object(changes) = changes else { panic!() };
+            let checked = changed(&MonitorSettings::default(), &changes).and_then(|settings| check(&settings));
+            checked.err().map(|error| (error.field.unwrap(), error.message))
+        };
+        for (changes, field, says) in [
+            (json!({"ignore": [{"code": "modbus.exeptions"}]}), "ignore", "modbus.exeptions"),
+            (json!({"ignore": [{"code": "modbus.x*"}]}), "ignore", "modbus.x*"),
+            (json!({"triggers": [{"finding": "modbus.unansered"}]}), "triggers", "modbus.unansered"),
+            (json!({"snapshot": 3}), "snapshot", "there is no setting"),
+            (json!({"pre_s": 20, "interfaces": [""]}), "interfaces[0]", "1 to 15 bytes"),
+        ] {
+            let (named, message) = refused(changes.clone()).unwrap_or_else(|| panic!("{changes} is taken"));
+            assert!(named == field && message.contains(says), "{changes}: {named}, {message}");
+        }
+        assert_eq!(refused(json!({"ignore": [{"code": "modbus.exceptions"}, {"code": "tcp.*"}, {"code": "*"}]})), None);
+        assert_eq!(refused(json!({"triggers": [{"finding": "dnp3.*"}]})), None);
+        if cfg!(feature = "libpcap") {
+            let (field, message) = refused(json!({"filter": "this is no ( filter"})).unwrap();
+            assert!(field == "filter" && message.contains("does not compile: "), "{message}");
+            assert_eq!(refused(json!({"filter": "tcp port 502 or (vlan and tcp port 502)"})), None);
+        }
+    }
 }

@@ -1,43 +1,55 @@
 //! The recording thread: one continuous capture, and on it the snapshots that open and close by the clock or by a trigger.
 
+mod open;
+
 use super::{
     Command,
-    filing::{Closed, Filing},
+    filing::{Closed, Filing, alarm},
     finding_pattern, floor, lock,
     series::Reading,
     sharing::Offer,
 };
 use crate::{
     analysis::{Analysis, Expectation, HeartbeatWatch, Watch},
-    api::{Event, Finding, MonitorInterface, MonitorSettings, MonitorState, Snapshot, SnapshotState, UtcTime},
+    api::{Event, Finding, Interface, MonitorInterface, MonitorSettings, MonitorState, Snapshot, UtcTime},
     archive::{Store, may_record},
-    capture::{self, ClosedWindow, Continuous, ContinuousOptions, WindowOptions},
+    capture::{self, Continuous, ContinuousOptions, WindowOptions},
     connectivity::capture_interfaces,
-    monitor::{FindingPattern, Keep, OpenSnapshot, RateLimit, Recurrence, Schedule},
+    monitor::{FindingPattern, Keep, OpenSnapshot, Outages, Recurrence, Schedule, Silences, Ways},
     service::{
         free_bytes,
         replies::Core,
         results::body_of,
         runners::{analysis_settings, local_addresses},
+        supervised::Pulse,
     },
 };
+use open::{Closing, Ends, Open, newly_opened};
 use std::{
     sync::{
         Arc, Mutex, Weak,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender},
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError},
     },
     time::{Duration, Instant, SystemTime},
 };
 
-/// How long a closed window is waited for; it takes some 120 ms, and more when the disk is slow.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(20);
+/// How long what is closed at the very end is waited for; it takes some 120 ms, and more when the disk is slow.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
+/// How often it is looked at everything, at the least: an interface that was lost for a moment is seen.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often it is looked whether what is being closed is closed.
+const CLOSING_LOOK: Duration = Duration::from_millis(20);
+/// How long a new filter waits for snapshots that are being closed: they know nothing of what it lets through.
+const FILTER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long after a capture that failed another one is tried.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long until it is looked again whether the configs have been read, at the start.
 const BEFORE_THE_CONFIGS: Duration = Duration::from_millis(50);
 /// How often the publication of what only counts upwards is made.
 const PUBLISH_PERIOD: Duration = Duration::from_secs(5);
-const HOUR: Duration = Duration::from_secs(3600);
+/// A capture thread that gives no sign of life for so long hangs.
+const CAPTURE_HANGS: Duration = Duration::from_secs(10);
 /// How often it is looked whether a finding triggers, and at most what part of the time that may take.
 const FINDINGS_PERIOD: Duration = Duration::from_secs(1);
 const FINDINGS_SHARE: u32 = 50;
@@ -47,79 +59,92 @@ pub(super) const TRIGGERED: &str = "_trigger";
 const STATUS: u8 = 2;
 const ALARM: u8 = 3;
 
-/// A snapshot that is open.
-struct Open {
-    snapshot: Snapshot,
-    window: u64,
-    sink: Arc<Mutex<Analysis>>,
-    /// How long before it was opened it is to begin.
-    past: Duration,
-    /// The slot of one that goes by the clock; the end of one that was triggered.
-    ends: Ends,
+/// What the recording thread and the filing thread share.
+pub(super) struct Between<'a> {
+    pub commands: &'a Receiver<Command>,
+    pub filings: SyncSender<Filing>,
+    /// The filing thread has broken off.
+    pub is_alone: &'a AtomicBool,
 }
 
-enum Ends {
-    BySchedule(OpenSnapshot),
-    At(Instant),
-}
-
-struct Recorder {
+struct Recorder<'a> {
     core: Weak<Core>,
     store: Store,
     filings: SyncSender<Filing>,
+    is_alone: &'a AtomicBool,
     capture: Option<(ContinuousOptions, Continuous<Analysis>)>,
     open: Vec<Open>,
-    /// The capture that another one has taken the place of, with its snapshots: it ends when the new one has snapshots.
-    replaced: Option<(Continuous<Analysis>, Vec<Open>)>,
+    /// Snapshots of the clock whose capture or filter another one has taken the place of: they end when those that follow are open.
+    leaving: Vec<Open>,
+    closing: Vec<Closing>,
+    /// The filter of the capture is still to be put in place, since then.
+    filter_due: Option<Instant>,
+    ways: Ways,
+    outages: Outages,
+    silences: Silences,
     started: Instant,
-    triggers: RateLimit,
     /// The findings that have triggered and are still there.
     triggered: Recurrence,
     findings_at: Instant,
     full: bool,
-    /// The filing thread has broken off.
-    is_alone: bool,
     retry_at: Option<Instant>,
+    /// What was told of an interface that is lost.
+    lost: Option<String>,
     published: Option<(MonitorState, Vec<(String, bool)>)>,
     published_at: Instant,
     reading: Reading,
 }
 
-/// Records until it is told to stop; then everything is closed and handed over.
-pub(super) fn run(core: Weak<Core>, store: Store, commands: &Receiver<Command>, filings: SyncSender<Filing>) {
+/// Records until it is told to stop (true), or is alone; then everything is closed and handed over.
+pub(super) fn run(core: Weak<Core>, store: Store, between: Between<'_>, pulse: &Pulse) -> bool {
+    let Between { commands, filings, is_alone } = between;
     let now = Instant::now();
     let mut recorder = Recorder {
         core,
         store,
         filings,
+        is_alone,
         capture: None,
         open: Vec::new(),
-        replaced: None,
+        leaving: Vec::new(),
+        closing: Vec::new(),
+        filter_due: None,
+        ways: Ways::default(),
+        outages: Outages::default(),
+        silences: Silences::default(),
         started: now,
-        triggers: RateLimit::default(),
         triggered: Recurrence::default(),
         findings_at: now,
         full: false,
-        is_alone: false,
         retry_at: None,
+        lost: None,
         published: None,
         published_at: now,
         reading: Reading::default(),
     };
-    loop {
-        let Some(core) = recorder.core.upgrade() else { break };
+    let stopped = loop {
+        let Some(core) = recorder.core.upgrade() else { break true };
+        let turn = pulse.turn();
         let wait = recorder.look(&core);
+        if is_alone.load(Ordering::Acquire) {
+            break false;
+        }
         drop(core);
+        drop(turn);
         match commands.recv_timeout(wait) {
-            Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-            Ok(command) => recorder.obey(command),
+            Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break true,
+            Ok(command) => {
+                let _turn = pulse.turn();
+                recorder.obey(command);
+            }
             Err(RecvTimeoutError::Timeout) => {}
         }
-    }
-    recorder.end_capture();
+    };
+    recorder.finish();
+    stopped
 }
 
-impl Recorder {
+impl Recorder<'_> {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Trigger(reason) => self.trigger(reason),
@@ -132,7 +157,9 @@ impl Recorder {
 
     /// The filing thread ends after this one. A long queue is waited for: packets go on being recorded meanwhile.
     fn hand_over(&mut self, filing: Filing) {
-        self.is_alone |= self.filings.send(filing).is_err();
+        if self.filings.send(filing).is_err() {
+            self.is_alone.store(true, Ordering::Release);
+        }
     }
 
     /// Looks at everything; gives how long to wait until the next look.
@@ -144,10 +171,14 @@ impl Recorder {
         let (enabled, settings) = (view.is_enabled(), view.settings().clone());
         drop(view);
         let free = free_bytes(self.store.root()).unwrap_or(0);
+        self.look_for_outages(core);
         let (state, wait) = if enabled { self.record(core, &settings, free) } else { (self.off(), Duration::from_secs(1)) };
+        self.hand_over_closed(core);
+        self.put_filter_in_place(core, &settings);
         let wait = wait.min(self.reading.look(&core.monitor.series, oldest(&self.open)));
         self.tell(core, state, free);
-        wait
+        let has_more = !self.closing.is_empty() || self.filter_due.is_some();
+        wait.min(if has_more { CLOSING_LOOK } else { LOOK })
     }
 
     fn off(&mut self) -> MonitorState {
@@ -177,18 +208,14 @@ impl Recorder {
             self.end_capture();
             return (MonitorState::Paused, second);
         }
-        if self.is_alone {
-            lock(&core.monitor.view)
-                .problem("snapshots are not filed any more; please report this, and start netdiag anew".to_owned());
-            self.end_capture();
-            return (MonitorState::Unavailable, second);
-        }
         if let Err(state) = self.capture(core, settings) {
             return (state, if core.sites.is_read() { second } else { BEFORE_THE_CONFIGS });
         }
         let wait = self.schedule(core, settings);
-        self.end_replaced();
-        self.look_for_findings(settings);
+        for open in std::mem::take(&mut self.leaving) {
+            self.close(open);
+        }
+        self.look_for_findings(core, settings);
         let captured = self.capture.as_ref().is_some_and(|(_, capture)| capture.interfaces().iter().any(|one| one.captured));
         (if captured { MonitorState::Recording } else { MonitorState::Paused }, wait)
     }
@@ -196,7 +223,7 @@ impl Recorder {
     /// Sees to it that what is to be captured is captured.
     fn capture(&mut self, core: &Core, settings: &MonitorSettings) -> Result<(), MonitorState> {
         if let Some(problem) = self.capture.as_ref().and_then(|(_, capture)| capture.ended()) {
-            lock(&core.monitor.view).problem(problem);
+            alarm(core, format!("the monitor begins a new capture: {problem}"));
             self.end_capture();
             self.retry_at = Some(Instant::now() + RETRY);
         }
@@ -206,33 +233,41 @@ impl Recorder {
         if self.retry_at.is_some_and(|retry_at| Instant::now() < retry_at) {
             return Err(MonitorState::Paused);
         }
-        let options = options(core, settings);
+        let options = self.options(core, settings);
         if options.interfaces.is_empty() {
             lock(&core.monitor.view)
                 .problem("no interface leads to any endpoint of the topology; name some in the settings".to_owned());
             self.end_capture();
             return Err(MonitorState::Paused);
         }
-        match &mut self.capture {
-            Some((running, _)) if *running == options => return Ok(()),
-            Some((running, capture))
-                if (ContinuousOptions { interfaces: running.interfaces.clone(), ..options.clone() }) == *running =>
-            {
-                capture.set_interfaces(options.interfaces.clone());
-                *running = options;
+        if let Some((running, capture)) = &mut self.capture {
+            if *running == options {
                 return Ok(());
             }
-            _ => {}
+            if (running.snaplen, running.buffer_bytes) == (options.snaplen, options.buffer_bytes) {
+                if running.interfaces != options.interfaces {
+                    capture.set_interfaces(options.interfaces.clone());
+                }
+                if (running.past, running.past_max_bytes) != (options.past, options.past_max_bytes) {
+                    capture.set_past(options.past, options.past_max_bytes);
+                }
+                if running.filter != options.filter {
+                    self.filter_due = self.filter_due.or(Some(Instant::now()));
+                }
+                *running = options;
+                if self.filter_due.is_some() {
+                    self.leave();
+                }
+                return Ok(());
+            }
         }
         match Continuous::start(options.clone()) {
             Ok(capture) => {
-                let endpoints = core.sites.latest().topology.endpoints.clone();
-                let offer = Offer { capture: capture.clone(), options: options.clone(), endpoints };
-                // What somebody's own filter lets through cannot be told.
-                core.monitor.offer(settings.filter.is_empty().then_some(offer));
-                let open = std::mem::take(&mut self.open);
-                self.replaced = self.capture.replace((options, capture)).map(|(_, former)| (former, open));
-                self.retry_at = None;
+                self.leave();
+                (self.retry_at, self.filter_due) = (None, None);
+                core.monitor.offer(offer(core, settings, &options, &capture));
+                self.capture = Some((options, capture));
+                core.monitor.set_has_capture(true);
                 lock(&core.monitor.view).well();
                 Ok(())
             }
@@ -243,6 +278,62 @@ impl Recorder {
                 Err(MonitorState::Unavailable)
             }
         }
+    }
+
+    /// The snapshots of the clock end, and others begin that know the site as it is now. Those that were triggered go on to their end.
+    fn leave(&mut self) {
+        self.leaving.extend(self.open.extract_if(.., |open| matches!(open.ends, Ends::BySchedule(_))));
+    }
+
+    /// A new filter comes into force when the snapshots that do not know it are closed.
+    fn put_filter_in_place(&mut self, core: &Core, settings: &MonitorSettings) {
+        let Some((since, (options, capture))) = self.filter_due.zip(self.capture.as_ref()) else { return };
+        if self.leaving.is_empty() && (self.closing.is_empty() || since.elapsed() > FILTER_PATIENCE) {
+            capture.set_filter(options.filter.clone());
+            core.monitor.offer(offer(core, settings, options, capture));
+            self.filter_due = None;
+        }
+    }
+
+    /// What is to be captured.
+    fn options(&mut self, core: &Core, settings: &MonitorSettings) -> ContinuousOptions {
+        let site = core.sites.latest();
+        let endpoints = core.with_extra(&site.topology.endpoints);
+        let interfaces = &site.topology.interfaces;
+        let ways = endpoints.iter().map(|one| (one.endpoint_id.clone(), capture_interfaces(std::iter::once(one), interfaces)));
+        let is_down = |name: &str| interfaces.iter().any(|one| one.name == name && !is_up(one));
+        let ways = self.ways.take(ways, is_down);
+        ContinuousOptions {
+            interfaces: if settings.interfaces.is_empty() { ways } else { settings.interfaces.clone() },
+            filter: if settings.filter.is_empty() { capture::endpoints_filter(&endpoints) } else { settings.filter.clone() },
+            snaplen: settings.snaplen,
+            buffer_bytes: settings.buffer_bytes,
+            past: Duration::from_secs(settings.pre_s),
+            past_max_bytes: usize::try_from(settings.pre_max_bytes).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Notes which interfaces are lost, and whether the capture gives signs of life.
+    fn look_for_outages(&mut self, core: &Core) {
+        let now = self.started.elapsed();
+        let Some((_, capture)) = &self.capture else {
+            core.monitor.capturing.pauses();
+            return self.outages.look(now, []);
+        };
+        let hangs = capture.quiet_for() > CAPTURE_HANGS && capture.ended().is_none();
+        if hangs && core.monitor.capturing.begins() {
+            alarm(core, "the capture hangs: no packet is taken; a disk that does not answer may be the cause".to_owned());
+        } else if !hangs {
+            core.monitor.capturing.pauses();
+        }
+        let interfaces = capture.interfaces();
+        let lost = |one: &'_ capture::InterfaceState| (!one.captured).then(|| one.problem.clone().unwrap_or_default());
+        let looked: Vec<(&str, Option<String>)> = interfaces.iter().map(|one| (one.name.as_str(), lost(one))).collect();
+        self.outages.look(now, looked.iter().map(|(name, lost)| (*name, lost.as_deref())));
+        let oldest = self.open.iter().chain(&self.leaving).chain(self.closing.iter().map(|closing| &closing.open));
+        let oldest = oldest.map(Open::began).min().unwrap_or(now);
+        let remembered = self.capture.as_ref().map_or(Duration::ZERO, |(options, _)| options.past);
+        self.outages.forget(oldest.min(now.saturating_sub(remembered)));
     }
 
     /// Opens and closes what is due.
@@ -269,7 +360,8 @@ impl Recorder {
             self.open(core, settings, &name, None, Ends::BySchedule(OpenSnapshot { slot, opened }));
         }
         for index in due.into_iter().rev() {
-            self.close(index);
+            let open = self.open.remove(index);
+            self.close(open);
         }
         let triggered = self.open.iter().filter_map(|open| if let Ends::At(at) = open.ends { Some(at) } else { None }).min();
         let until = triggered.map_or(step.wait, |at| at.saturating_duration_since(Instant::now()));
@@ -278,7 +370,7 @@ impl Recorder {
     }
 
     /// Looks whether what is being recorded holds a finding that triggers. A finding triggers once, and again when it had been gone.
-    fn look_for_findings(&mut self, settings: &MonitorSettings) {
+    fn look_for_findings(&mut self, core: &Core, settings: &MonitorSettings) {
         let patterns: Vec<FindingPattern> = settings.triggers.iter().filter_map(finding_pattern).collect();
         let begun = Instant::now();
         if patterns.is_empty() || begun < self.findings_at {
@@ -294,27 +386,27 @@ impl Recorder {
         let reason = format!("{}: {}", worst.code, worst.message);
         let gone_after = settings.snapshot_s.0 * 2 + FINDINGS_PERIOD * 60;
         if self.triggered.take(&meant, now - self.started, Duration::MAX, gone_after) == Keep::New {
-            self.trigger(reason);
+            match core.monitor.admit(&reason) {
+                Ok(()) => self.trigger(reason),
+                Err(refused) => core.monitor.not_followed(core, &reason, &refused),
+            }
         }
     }
 
+    /// Saves what is remembered. That it may has been looked at.
     fn trigger(&mut self, reason: String) {
         let Some(core) = self.core.upgrade() else { return };
         let settings = lock(&core.monitor.view).settings().clone();
-        let now = Instant::now();
         if self.capture.is_none() {
-            tracing::info!(reason, "a trigger, while nothing is recorded");
-        } else if !self.triggers.admit(now.saturating_duration_since(self.started), settings.triggers_per_hour as usize, HOUR) {
-            lock(&core.monitor.view).problem(format!("a trigger was not followed, there were too many within the hour: {reason}"));
-        } else {
-            let name = format!("{}{TRIGGERED}", name_of(UtcTime::from_unix_ns(wall_ns())));
-            let ends = Ends::At(now + Duration::from_secs(settings.post_s));
-            self.open(&core, &settings, &name, Some(reason), ends);
+            return alarm(&core, format!("a trigger could not be followed, for nothing is recorded any more: {reason}"));
         }
+        let name = format!("{}{TRIGGERED}", name_of(UtcTime::from_unix_ns(wall_ns())));
+        let ends = Ends::At(Instant::now() + Duration::from_secs(settings.post_s));
+        self.open(&core, &settings, &name, Some(reason), ends);
     }
 
     fn open(&mut self, core: &Core, settings: &MonitorSettings, name: &str, trigger: Option<String>, ends: Ends) {
-        let Some((options, capture)) = &mut self.capture else { return };
+        let Some((options, capture)) = &self.capture else { return };
         // A clock that was set back comes to the same slot again.
         let is_free = |name: &String| lock(&core.monitor.view).snapshot(name).is_none();
         let again = (2..10_000).map(|number| format!("{name}_{number}"));
@@ -332,25 +424,8 @@ impl Recorder {
             filter: String::new(),
         };
         let opened_ns = wall_ns().saturating_sub(i64::try_from(past.as_nanos()).unwrap_or(0));
-        let snapshot = Snapshot {
-            snapshot_id,
-            state: SnapshotState::Open,
-            opened_at: UtcTime::from_unix_ns(opened_ns).to_millis(),
-            closed_at: None,
-            verdict: None,
-            text: "it is being recorded".to_owned(),
-            trigger,
-            neighbour_of: None,
-            file: Some(file.display().to_string()),
-            disk_bytes: 0,
-            packets: 0,
-            kernel_dropped: 0,
-            interfaces: Vec::new(),
-            findings: Vec::new(),
-            problem: None,
-            pinned: false,
-            shipped_to: Vec::new(),
-        };
+        let snapshot = newly_opened(snapshot_id, UtcTime::from_unix_ns(opened_ns).to_millis(), trigger, &file);
+        let opened = self.started.elapsed();
         let window = capture.open(window, Arc::clone(&sink));
         if let Some(reason) = &snapshot.trigger
             && let Err(error) = self.store.set_reason(&snapshot.snapshot_id, reason)
@@ -359,33 +434,40 @@ impl Recorder {
         }
         core.publish(&format!("monitor/snapshots/{}", snapshot.snapshot_id), body_of(&snapshot));
         lock(&core.monitor.view).put(snapshot.clone());
-        self.open.push(Open { snapshot, window, sink, past, ends });
+        self.open.push(Open { snapshot, capture: capture.clone(), window, sink, past, opened, ends });
     }
 
-    /// Closes an open snapshot and hands it over to be judged and filed.
-    fn close(&mut self, index: usize) {
-        let open = self.open.remove(index);
+    /// Closes a snapshot. It is handed over to be judged and filed when the capture has let go of its file.
+    fn close(&mut self, open: Open) {
         self.reading.closing(&open.sink, oldest(&self.open));
-        let window = self.capture.as_mut().and_then(|(_, capture)| capture.close(open.window).recv_timeout(CLOSE_PATIENCE).ok());
-        self.closed(open, window);
+        let closed = open.capture.close(open.window);
+        self.closing.push(Closing { open, closed, asked: self.started.elapsed() });
     }
 
-    fn closed(&mut self, open: Open, window: Option<ClosedWindow>) {
-        let Open { mut snapshot, sink, past, .. } = open;
-        // Less may have been remembered.
-        let missing = past.saturating_sub(window.as_ref().map_or(past, ClosedWindow::past));
-        let missing_ns = i64::try_from(missing.as_nanos()).unwrap_or(i64::MAX);
-        snapshot.opened_at = UtcTime::from_unix_ns(snapshot.opened_at.unix_ns().saturating_add(missing_ns)).to_millis();
-        snapshot.closed_at = Some(UtcTime::from_unix_ns(wall_ns()).to_millis());
-        self.hand_over(Filing::Closed(Box::new(Closed { snapshot, window, sink })));
-    }
-
-    fn end_replaced(&mut self) {
-        let Some((capture, open)) = self.replaced.take() else { return };
-        for open in open {
-            self.reading.closing(&open.sink, oldest(&self.open));
-            let window = capture.close(open.window).recv_timeout(CLOSE_PATIENCE).ok();
-            self.closed(open, window);
+    /// Hands over what is closed. As long as the capture has not let go of a file, that is not touched; a capture that has ended has.
+    fn hand_over_closed(&mut self, core: &Core) {
+        let mut index = 0;
+        while let Some(closing) = self.closing.get(index) {
+            let window = match closing.closed.try_recv() {
+                Err(TryRecvError::Empty) => {
+                    index += 1;
+                    continue;
+                }
+                outcome => outcome.ok(),
+            };
+            let Closing { open, asked, .. } = self.closing.remove(index);
+            let outages = self.outages.within(open.began(), asked);
+            open.remark_outages(&outages, asked);
+            if matches!(open.ends, Ends::BySchedule(_)) && window.is_some() {
+                open.remark_silences(core, &mut self.silences, &outages, asked);
+            }
+            let Open { mut snapshot, sink, past, .. } = open;
+            // Less may have been remembered.
+            let missing = past.saturating_sub(window.as_ref().map_or(past, capture::ClosedWindow::past));
+            let missing_ns = i64::try_from(missing.as_nanos()).unwrap_or(i64::MAX);
+            snapshot.opened_at = UtcTime::from_unix_ns(snapshot.opened_at.unix_ns().saturating_add(missing_ns)).to_millis();
+            snapshot.closed_at = Some(UtcTime::from_unix_ns(wall_ns()).to_millis());
+            self.hand_over(Filing::Closed(Box::new(Closed { snapshot, window, sink })));
         }
     }
 
@@ -393,42 +475,55 @@ impl Recorder {
     fn end_capture(&mut self) {
         if let Some(core) = self.core.upgrade() {
             core.monitor.offer(None);
+            core.monitor.set_has_capture(false);
         }
-        self.end_replaced();
-        while !self.open.is_empty() {
-            self.close(0);
+        let leaving = std::mem::take(&mut self.leaving);
+        for open in leaving.into_iter().chain(std::mem::take(&mut self.open)) {
+            self.close(open);
         }
-        self.capture = None;
+        (self.capture, self.filter_due) = (None, None);
+    }
+
+    /// Closes everything, and hands it over. What a capture does not let go of in time stays for the next start.
+    fn finish(&mut self) {
+        self.end_capture();
+        let Some(core) = self.core.upgrade() else { return };
+        let deadline = Instant::now() + CLOSE_PATIENCE;
+        while !self.closing.is_empty() && Instant::now() < deadline {
+            self.hand_over_closed(&core);
+            std::thread::sleep(CLOSING_LOOK);
+        }
+        if !self.closing.is_empty() {
+            tracing::error!("{} snapshots could not be closed; the next start mends them", self.closing.len());
+        }
     }
 
     /// Brings the view up to date, and publishes when more has changed than a count.
     fn tell(&mut self, core: &Core, state: MonitorState, free: u64) {
         let interfaces: Vec<MonitorInterface> =
             self.capture.iter().flat_map(|(_, capture)| capture.interfaces()).map(told).collect();
-        let progress: Vec<(String, u64, u64)> = self
-            .open
-            .iter()
-            .filter_map(|open| {
-                let progress = self.capture.as_ref()?.1.progress(open.window)?;
-                if progress.file_ended {
-                    let id = &open.snapshot.snapshot_id;
-                    lock(&core.monitor.view)
-                        .problem(format!("the file of {id} has ended early; what comes is analysed and not written"));
-                }
-                Some((open.snapshot.snapshot_id.clone(), progress.packets, progress.bytes))
-            })
-            .collect();
         let captured: Vec<(String, bool)> = interfaces.iter().map(|one| (one.name.clone(), one.captured)).collect();
         let mut view = lock(&core.monitor.view);
-        for (snapshot_id, packets, bytes) in progress {
-            if let Some(snapshot) = view.snapshot(&snapshot_id) {
-                view.put(Snapshot { packets, disk_bytes: bytes, ..snapshot });
+        for open in &self.open {
+            let Some(progress) = open.capture.progress(open.window) else { continue };
+            let id = &open.snapshot.snapshot_id;
+            if progress.file_ended {
+                view.problem(format!("the file of {id} has ended early; what comes is analysed and not written"));
+            }
+            if let Some(snapshot) = view.snapshot(id) {
+                view.put(Snapshot { packets: progress.packets, disk_bytes: progress.bytes, ..snapshot });
             }
         }
         let lost = interfaces.iter().find(|one| !one.captured);
-        if let Some(lost) = lost {
-            view.problem(format!("{} is not recorded: {}", lost.name, lost.problem.as_deref().unwrap_or("it cannot be opened")));
+        let lost =
+            lost.map(|lost| format!("{} is not recorded: {}", lost.name, lost.problem.as_deref().unwrap_or("it cannot be opened")));
+        if let Some(former) = self.lost.take().filter(|former| lost.as_ref() != Some(former)) {
+            view.solved(&former);
         }
+        if let Some(lost) = &lost {
+            view.problem(lost.clone());
+        }
+        self.lost = lost;
         (view.state, view.interfaces, view.free_bytes, view.is_full) = (state, interfaces, free, self.full);
         drop(view);
         let told = Some((state, captured));
@@ -456,25 +551,22 @@ pub(super) fn analysis(core: &Core) -> Analysis {
         .with_heartbeats(HeartbeatWatch::of_topology(&site.topology.heartbeats, endpoints))
 }
 
+/// What is or was wrong with an interface is told only while it is so.
 fn told(state: capture::InterfaceState) -> MonitorInterface {
     let capture::InterfaceState { name, captured, problem, received, kernel_dropped } = state;
-    MonitorInterface { name, captured, problem, received, kernel_dropped }
+    MonitorInterface { name, captured, problem: problem.filter(|_| !captured), received, kernel_dropped }
 }
 
-fn options(core: &Core, settings: &MonitorSettings) -> ContinuousOptions {
-    let site = core.sites.latest();
-    let endpoints = &site.topology.endpoints;
-    ContinuousOptions {
-        interfaces: match settings.interfaces.is_empty() {
-            true => capture_interfaces(endpoints, &site.topology.interfaces),
-            false => settings.interfaces.clone(),
-        },
-        filter: if settings.filter.is_empty() { capture::endpoints_filter(endpoints) } else { settings.filter.clone() },
-        snaplen: settings.snaplen,
-        buffer_bytes: settings.buffer_bytes,
-        past: Duration::from_secs(settings.pre_s),
-        past_max_bytes: usize::try_from(settings.pre_max_bytes).unwrap_or(usize::MAX),
-    }
+/// The capture for others to take windows of. What somebody's own filter lets through cannot be told.
+fn offer(core: &Core, settings: &MonitorSettings, options: &ContinuousOptions, capture: &Continuous<Analysis>) -> Option<Offer> {
+    let endpoints = || core.sites.latest().topology.endpoints.clone();
+    let offer = || Offer { capture: capture.clone(), options: options.clone(), endpoints: endpoints() };
+    settings.filter.is_empty().then(offer)
+}
+
+/// Whether an interface is switched on and has a link.
+fn is_up(interface: &Interface) -> bool {
+    interface.up && interface.running
 }
 
 fn wall_ns() -> i64 {

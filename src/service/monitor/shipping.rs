@@ -3,7 +3,7 @@
 
 mod room;
 
-use super::lock;
+use super::{lock, supervision::kept_going};
 use crate::{
     api::{ApiError, Event, SinkState, SinkStatus, Snapshot, UtcTime},
     archive::historian::{Outbox, Parcel, Sink, SinkError, SinkSettings, sink},
@@ -80,7 +80,22 @@ impl Shipping {
     /// Begins to send; within a runtime.
     pub(super) fn start(&self, core: &Arc<Core>) {
         self.problems.iter().for_each(|problem| core.monitor.problem(problem.clone()));
-        let run = |lane: &Arc<Lane>| tokio::spawn(Arc::clone(lane).run(Arc::downgrade(core)));
+        let run = |lane: &Arc<Lane>| {
+            let (lane, core) = (Arc::clone(lane), Arc::downgrade(core));
+            let what = format!("what sends to the sink {}", lane.settings.name);
+            let mut begun = false;
+            let begin = {
+                let core = Weak::clone(&core);
+                move || {
+                    // Once it has begun it need not wait for that again.
+                    if std::mem::replace(&mut begun, true) {
+                        lane.may_begin.notify_one();
+                    }
+                    Arc::clone(&lane).run(Weak::clone(&core))
+                }
+            };
+            tokio::spawn(kept_going(what, core, begin))
+        };
         lock(&self.tasks).extend(self.lanes.iter().map(run));
     }
 
@@ -117,6 +132,16 @@ impl Shipping {
     /// How each sink is.
     pub fn status(&self) -> Vec<SinkStatus> {
         self.lanes.iter().map(|lane| lane.status()).collect()
+    }
+
+    /// The sinks that have not worked for a while, and why.
+    pub fn problems(&self) -> Vec<String> {
+        let problem = |lane: &Arc<Lane>| {
+            let state = lock(&lane.state);
+            let problem = state.status.last_problem.as_ref().filter(|_| state.queue.is_failing())?;
+            Some(format!("the sink {} takes nothing, {} snapshots wait: {problem}", lane.settings.name, state.queue.len()))
+        };
+        self.lanes.iter().filter_map(problem).collect()
     }
 
     /// Tries a sink again at once.

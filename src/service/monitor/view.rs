@@ -1,6 +1,7 @@
 //! What is known of the monitor, for whoever asks.
 
 use super::Remembered;
+use crate::monitor::Problems;
 use crate::{
     api::{
         AnalysisVerdict, Monitor, MonitorInterface, MonitorSettings, MonitorState, Snapshot, SnapshotCounts, SnapshotList,
@@ -8,7 +9,10 @@ use crate::{
     },
     archive::Stored,
 };
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime},
+};
 
 /// Snapshots in a list, unless less is asked for.
 const LISTED: usize = 100;
@@ -23,8 +27,10 @@ pub(in crate::service) struct View {
     pub free_bytes: u64,
     /// Whether recording has paused because the disk is full.
     pub is_full: bool,
-    /// The last problem, and when it was last so.
-    last_problem: Option<(String, SystemTime)>,
+    problems: Problems,
+    started: Instant,
+    /// When the problem that is shown was last so.
+    last_problem_at: SystemTime,
     snapshots: BTreeMap<String, Snapshot>,
     suspect: u64,
     deleted: u64,
@@ -39,7 +45,9 @@ impl View {
             interfaces: Vec::new(),
             free_bytes: 0,
             is_full: false,
-            last_problem: None,
+            problems: Problems::default(),
+            started: Instant::now(),
+            last_problem_at: SystemTime::now(),
             snapshots: BTreeMap::new(),
             suspect: 0,
             deleted: 0,
@@ -72,14 +80,34 @@ impl View {
 
     /// Something is wrong; it is told in the log, too.
     pub fn problem(&mut self, problem: String) {
-        if self.last_problem.as_ref().is_none_or(|(last, _)| *last != problem) {
-            tracing::warn!(problem, "monitor");
-        }
-        self.last_problem = Some((problem, SystemTime::now()));
+        self.new_problem(&problem);
     }
 
+    /// Something is wrong. True: that is new, and somebody should hear of it.
+    pub fn new_problem(&mut self, problem: &str) -> bool {
+        let is_new = self.problems.take(problem, self.started.elapsed());
+        if is_new {
+            tracing::warn!(problem, "monitor");
+        }
+        if self.problems.shown() == Some(problem) {
+            self.last_problem_at = SystemTime::now();
+        }
+        is_new
+    }
+
+    /// Nothing is wrong any more.
     pub fn well(&mut self) {
-        self.last_problem = None;
+        self.problems.well();
+    }
+
+    /// This is not wrong any more.
+    pub fn solved(&mut self, problem: &str) {
+        self.problems.solved(problem);
+    }
+
+    /// What is or was wrong.
+    pub fn last_problem(&self) -> Option<&str> {
+        self.problems.shown()
     }
 
     /// A snapshot is new, or has changed.
@@ -176,8 +204,8 @@ impl View {
             snapshots: self.counts(),
             disk_bytes: self.snapshots.values().map(|snapshot| snapshot.disk_bytes).sum(),
             free_bytes: self.free_bytes,
-            last_problem: self.last_problem.as_ref().map(|(problem, _)| problem.clone()),
-            last_problem_at: self.last_problem.as_ref().map(|(_, at)| UtcTime::from(*at).to_millis()),
+            last_problem: self.problems.shown().map(str::to_owned),
+            last_problem_at: self.problems.shown().map(|_| UtcTime::from(self.last_problem_at).to_millis()),
             sinks: Vec::new(),
             series: None,
         }

@@ -9,7 +9,7 @@ mod reading;
 
 pub(super) use reading::Reading;
 
-use super::lock;
+use super::{lock, supervision::kept_going};
 use crate::{
     analysis::Meter,
     api::{Activity, ApiError, Direction, Endpoint, EndpointHealth, ErrorCode, HealthList, SeriesStatus, Transport, UtcTime},
@@ -96,8 +96,14 @@ impl Series {
         let (sender, ended) = channel(MAX_WAITING);
         let _ = self.ended.set(sender);
         let mut tasks = lock(&self.tasks);
-        tasks.push(tokio::spawn(publish(Arc::clone(core), ended)));
-        tasks.extend(self.influx.clone().map(|influx| tokio::spawn(influx.run())));
+        let weak = || Arc::downgrade(core);
+        let (publishing, ended) = (Arc::clone(core), Arc::new(tokio::sync::Mutex::new(ended)));
+        let begin = move || publish(Arc::clone(&publishing), Arc::clone(&ended));
+        tasks.push(tokio::spawn(kept_going("what publishes the time series".to_owned(), weak(), begin)));
+        tasks.extend(self.influx.clone().map(|influx| {
+            let begin = move || Arc::clone(&influx).run();
+            tokio::spawn(kept_going("what writes the time series".to_owned(), weak(), begin))
+        }));
     }
 
     /// Ends at once; what is not written then is lost, and was published.
@@ -248,8 +254,9 @@ fn expected(endpoint: &Endpoint, slow_response: Duration) -> Expected {
 }
 
 /// Judges each period that is over, and tells of it. Runs until it is aborted.
-async fn publish(core: Arc<Core>, mut ended: Receiver<Ended>) {
+async fn publish(core: Arc<Core>, ended: Arc<tokio::sync::Mutex<Receiver<Ended>>>) {
     let series = &core.monitor.series;
+    let mut ended = ended.lock().await;
     while let Some(ended) = ended.recv().await {
         let judging = Arc::clone(&core);
         let judged = spawn_blocking(move || {

@@ -1,0 +1,129 @@
+//! What keeps the monitor going: whatever of it breaks off is begun again, with an alarm.
+
+use super::{Command, filing, lock};
+use crate::{
+    api::{Event, MonitorState},
+    service::replies::Core,
+};
+use futures::FutureExt as _;
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex, Weak,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+/// How long after it broke off it is begun again.
+const REST: Duration = Duration::from_secs(5);
+
+/// How the monitor ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It was told to.
+    Stopped,
+    /// It could not begin, which has been told: the disk is not there yet, say.
+    NotBegun,
+    /// By a fault of its own.
+    BrokeOff(String),
+}
+
+/// Runs the monitor until it is told to stop.
+pub(super) fn run(core: &Weak<Core>, commands: Receiver<Command>) {
+    let broke_off = |why: String| {
+        let Some(core) = core.upgrade() else { return };
+        lock(&core.monitor.view).state = MonitorState::Unavailable;
+        core.monitor.set_has_capture(false);
+        core.monitor.offer(None);
+        filing::alarm(&core, format!("the monitor is begun again, for it broke off; please report this: {why}"));
+    };
+    again_and_again(&Mutex::new(commands), REST, |commands| filing::run(core, commands), broke_off);
+}
+
+/// Does some work until it ends in order or the word to stop comes.
+fn again_and_again(
+    commands: &Mutex<Receiver<Command>>,
+    rest: Duration,
+    mut work: impl FnMut(&Mutex<Receiver<Command>>) -> Ended,
+    broke_off: impl Fn(String),
+) {
+    loop {
+        let ended = catch_unwind(AssertUnwindSafe(|| work(commands)));
+        match ended.unwrap_or_else(|panic| Ended::BrokeOff(format!("the filing broke off: {}", said(&*panic)))) {
+            Ended::Stopped => return,
+            Ended::NotBegun => {}
+            Ended::BrokeOff(why) => broke_off(why),
+        }
+        let again_at = Instant::now() + rest;
+        let commands = lock(commands);
+        loop {
+            match commands.recv_timeout(again_at.saturating_duration_since(Instant::now())) {
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                // What is switched and set stands in the view; the rest has nobody to do it.
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => break,
+            }
+        }
+    }
+}
+
+/// Runs a task for ever: begins it again, with an alarm, when it breaks off.
+pub(super) async fn kept_going<F: Future<Output = ()>>(what: String, core: Weak<Core>, mut begin: impl FnMut() -> F) {
+    while let Err(panic) = AssertUnwindSafe(begin()).catch_unwind().await {
+        let Some(core) = core.upgrade() else { return };
+        let message = format!("{what} is begun again, for it broke off; please report this: {}", said(&*panic));
+        tracing::error!("{message}");
+        core.post(&Event { source: core.settings.process_name.clone(), message, severity: filing::ALARM });
+        drop(core);
+        tokio::time::sleep(REST).await;
+    }
+}
+
+/// What a panic said.
+pub(super) fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without words")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::sync_channel;
+
+    const AT_ONCE: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn what_breaks_off_is_begun_again_and_told_and_what_ends_is_not() {
+        let (_sender, commands) = sync_channel(1);
+        let told = Mutex::new(Vec::new());
+        let mut turns = 0;
+        let work = |_: &Mutex<Receiver<Command>>| {
+            turns += 1;
+            match turns {
+                1 => panic!("a fault"),
+                2 => Ended::NotBegun,
+                3 => Ended::BrokeOff("the recording broke off".into()),
+                _ => Ended::Stopped,
+            }
+        };
+        again_and_again(&Mutex::new(commands), AT_ONCE, work, |why| lock(&told).push(why));
+        assert_eq!(turns, 4);
+        assert_eq!(*lock(&told), ["the filing broke off: a fault", "the recording broke off"]);
+    }
+
+    #[test]
+    fn the_word_to_stop_is_heard_while_it_rests_also_after_a_panic_of_who_listened() {
+        let (sender, commands) = sync_channel(4);
+        sender.send(Command::Look).unwrap();
+        sender.send(Command::Stop).unwrap();
+        let work = |commands: &Mutex<Receiver<Command>>| {
+            let _listens = commands.lock();
+            panic!("a fault")
+        };
+        let begun = Instant::now();
+        again_and_again(&Mutex::new(commands), Duration::from_secs(600), work, drop);
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+}
