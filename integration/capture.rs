@@ -277,7 +277,7 @@ fn an_interface_that_goes_down_and_up_is_captured_again() {
 
 #[test]
 fn an_interface_that_is_down_is_not_captured_whatever_it_still_hands_over() {
-    let Some(_site) = Site::new() else { return };
+    let _site = Site::new();
     let capture = continuous("far", Duration::ZERO);
     let captured = || capture.interfaces().iter().any(|one| one.captured);
     let mut near = wire("near");

@@ -298,14 +298,14 @@ impl Recorder<'_> {
     /// What is to be captured.
     fn options(&mut self, core: &Core, settings: &MonitorSettings) -> ContinuousOptions {
         let site = core.sites.latest();
-        let endpoints = core.with_extra(&site.topology.endpoints);
+        let endpoints = &site.topology.endpoints;
         let interfaces = &site.topology.interfaces;
         let ways = endpoints.iter().map(|one| (one.endpoint_id.clone(), capture_interfaces(std::iter::once(one), interfaces)));
         let is_down = |name: &str| interfaces.iter().any(|one| one.name == name && !is_up(one));
         let ways = self.ways.take(ways, is_down);
         ContinuousOptions {
             interfaces: if settings.interfaces.is_empty() { ways } else { settings.interfaces.clone() },
-            filter: if settings.filter.is_empty() { capture::endpoints_filter(&endpoints) } else { settings.filter.clone() },
+            filter: if settings.filter.is_empty() { capture::endpoints_filter(endpoints) } else { settings.filter.clone() },
             snaplen: settings.snaplen,
             buffer_bytes: settings.buffer_bytes,
             past: Duration::from_secs(settings.pre_s),

@@ -63,9 +63,10 @@ impl Open {
     pub fn remark_silences(&self, core: &Core, silences: &mut Silences, outages: &[Outage], until: Duration) {
         let mut analysis = lock(&self.sink);
         let mut meters: BTreeMap<String, Meter> = analysis.meters().into_iter().collect();
-        let endpoints = core.with_extra(&core.sites.latest().topology.endpoints);
+        let site = core.sites.latest();
         // What is new in the configs is seen from the next snapshot on.
-        let seen = endpoints.iter().filter_map(|endpoint| Some(seen(endpoint, &meters.remove(&endpoint.endpoint_id)?, outages)));
+        let endpoints = site.topology.endpoints.iter();
+        let seen = endpoints.filter_map(|endpoint| Some(seen(endpoint, &meters.remove(&endpoint.endpoint_id)?, outages)));
         let at_least = Duration::from_millis(core.settings.silence_ms);
         for silence in silences.take(&seen.collect::<Vec<_>>(), until.saturating_sub(self.opened), at_least) {
             let code = if silence.since.is_some() { catalogue::HOST_SILENT } else { catalogue::SITE_NEVER_SEEN };
