@@ -10,7 +10,9 @@ use std::collections::VecDeque;
 const MAX_EARLY: usize = 8;
 /// A request is forgotten, and counted as unanswered, after so many response time-outs.
 const FORGET_AFTER_TIMEOUTS: i64 = 30;
-/// Answered requests remembered for the length of the time-out, to know a second answer to one of them.
+/// Answered requests remembered, to know a second answer to one of them: the latest, which lie with the connection, ...
+const RECENT: usize = 4;
+/// ... and those before them, for the length of the time-out.
 const MAX_ANSWERED: usize = 64;
 
 /// Nobody answers a request that is for all.
@@ -70,7 +72,10 @@ pub(super) struct Transactions<K, D, A> {
     early: VecDeque<Early<K, A>>,
     /// When the latest answer came.
     last_answer: Option<i64>,
-    /// The latest requests that were answered, and when.
+    /// The latest requests that were answered, and when; the oldest makes room.
+    recent: [Option<(K, i64)>; RECENT],
+    next_recent: usize,
+    /// Those that made room within the time-out: none, unless requests follow on one another fast.
     answered: VecDeque<(K, i64)>,
     /// Whether the connection was entered in the middle, and nothing on it has been matched since; when its first message came.
     at_edge: bool,
@@ -102,6 +107,8 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
             pending: VecDeque::new(),
             early: VecDeque::new(),
             last_answer: None,
+            recent: [None; RECENT],
+            next_recent: 0,
             answered: VecDeque::new(),
             at_edge: !from_beginning,
             first_at: None,
@@ -156,14 +163,20 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
         let (at, _) = chosen?;
         let pending = self.pending.remove(at)?;
         self.pending.iter_mut().take(at).filter(|earlier| earlier.key == key).for_each(|earlier| earlier.passed = true);
-        while self.answered.len() >= MAX_ANSWERED
-            || self.answered.front().is_some_and(|(_, answered_at)| now.saturating_sub(*answered_at) > timeout_ns)
-        {
-            self.answered.pop_front();
-        }
-        self.answered.push_back((key, now));
+        self.was_answered_at(key, now, timeout_ns);
         self.at_edge = false;
         Some(Matched { detail: pending.detail, answer, request: pending.arrival, response: arrival })
+    }
+
+    fn was_answered_at(&mut self, key: K, now: i64, timeout_ns: i64) {
+        let is_over = |at: i64| now.saturating_sub(at) > timeout_ns;
+        let before = self.recent.get_mut(self.next_recent).and_then(|place| place.replace((key, now)));
+        self.next_recent = (self.next_recent + 1) % RECENT;
+        let Some(before) = before.filter(|(_, at)| !is_over(*at)) else { return };
+        while self.answered.len() >= MAX_ANSWERED || self.answered.front().is_some_and(|(_, at)| is_over(*at)) {
+            self.answered.pop_front();
+        }
+        self.answered.push_back(before);
     }
 
     /// Remembers an answer that no request waits for: the capture may have its request behind it.
@@ -181,7 +194,8 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
 
     /// Whether a request of this key was answered within the time-out before `at`: then another answer is a duplicate.
     pub fn was_answered(&self, key: K, at: i64, timeout_ns: i64) -> bool {
-        self.answered.iter().any(|(known, answered_at)| *known == key && at.saturating_sub(*answered_at) <= timeout_ns)
+        let mut all = self.recent.iter().flatten().chain(&self.answered);
+        all.any(|(known, answered_at)| *known == key && at.saturating_sub(*answered_at) <= timeout_ns)
     }
 
     /// The requests that wait, oldest first.
