@@ -183,7 +183,7 @@ mod tests {
     fn site(clients: u16) -> Topology {
         let client = |number: u16| {
             let text = format!(
-                r#"{{"connection": {{"name": "n", "ip_address": "10.0.{}.{}"}}, "components": [{{"id": "c{number}",
+                r#"{{"connection": {{"name": "n", "ip_address": "10.0.{}.{}"}}, "components": [{{"id": "c{number}", "frequency": 100,
                 "heartbeat_enabled": true, "component_heartbeat_read_uri": "life", "registers": [
                 {{"type": "Input Registers", "map": [{{"id": "life", "offset": 3}}]}}]}}]}}"#,
                 number / 250,

@@ -338,7 +338,7 @@ mod tests {
     fn ids_meet_on_the_bus_whatever_publishes_them() {
         let master = dnp3("10.0.0.3", 20000, 11).replace("s11", "same");
         let outstation = dnp3("0.0.0.0", 20000, 12).replace("s12", "poi");
-        let two = client("10.0.0.1", 1, "dup").replace(r#"{"id": "dup"}"#, r#"{"id": "dup"}, {"id": "dup"}"#);
+        let two = client("10.0.0.1", 1, "dup").replace(r#"{"id": "dup", "#, r#"{"id": "dup", "frequency": 100}, {"id": "dup", "#);
         let topology = topology(&[
             ("modbus_client/a.json", client("10.0.0.2", 1, "same")),
             ("dnp3_client/b.json", master),

@@ -344,7 +344,7 @@ mod tests {
         ] {
             let mut topology = topology(&[(path, outstation)]);
             apply_network(&mut topology, &HashMap::new(), vec![interface("eth0", "10.0.0.2/24")]);
-            assert_eq!(codes(&topology), ["config.bind_address"], "{path}");
+            assert_eq!(codes(&topology), ["config.bind_address", "config.listener_without_client"], "{path}");
             assert_eq!(topology.problems[0].severity, severity, "{path}");
         }
     }

@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn a_pair_of_two_controllers_is_one_line_between_them() {
-        let client = r#"{"connection": {"name": "c", "ip_address": "10.7.0.2", "device_id": 1}, "components": [{"id": "c"}]}"#;
+        let client = r#"{"connection": {"name": "c", "ip_address": "10.7.0.2", "device_id": 1},
+            "components": [{"id": "c", "frequency": 100}]}"#;
         let server = r#"{"system": {"id": "s", "ip_address": "10.7.0.2", "device_id": 1}, "registers": {}}"#;
         let files = [("site/ess/config/modbus_client/a.json", client), ("site/psm/config/modbus_server/b.json", server)];
         let reports = files.iter().map(|(path, text)| read_file(path, text.as_bytes())).collect();
