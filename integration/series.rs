@@ -316,7 +316,7 @@ impl InfluxDb {
 
     /// Whether there is one; [`needs::missing`] if not.
     fn is_there() -> bool {
-        needs::program(&Self::program(), "version")
+        needs::program(Self::program(), "version")
     }
 
     fn start() -> Self {
