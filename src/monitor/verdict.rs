@@ -85,11 +85,35 @@ impl Recurrence {
             };
             self.seen.insert(key, Seen { last: now, archived });
         }
+        self.forget_what_is_too_much();
+        keep
+    }
+
+    /// Takes the suspicious findings of a snapshot that was closed before a restart, oldest first: when, and whether it was archived for
+    /// its own sake.
+    pub fn recall(&mut self, findings: &[&Finding], at: Duration, was_archived: bool) {
+        for finding in findings {
+            let seen = self.seen.entry(key(finding)).or_insert(Seen { last: at, archived: at });
+            seen.last = at;
+            if was_archived {
+                seen.archived = at;
+            }
+        }
+        self.forget_what_is_too_much();
+    }
+
+    /// Goes on at `now` after a restart; the last snapshot before it was closed at `closed`. What stayed until then has not gone because
+    /// nobody looked meanwhile.
+    pub fn resume(&mut self, closed: Duration, now: Duration, gone_after: Duration) {
+        self.seen.retain(|_, seen| closed.saturating_sub(seen.last) < gone_after);
+        self.seen.values_mut().for_each(|seen| seen.last = now);
+    }
+
+    fn forget_what_is_too_much(&mut self) {
         while self.seen.len() > MAX_REMEMBERED {
             let oldest = self.seen.iter().min_by_key(|(_, seen)| seen.last).map(|(key, _)| key.clone());
             oldest.and_then(|key| self.seen.remove(&key));
         }
-        keep
     }
 }
 
@@ -148,6 +172,30 @@ mod tests {
         }
         let expected: Vec<_> = (0..5).map(|n| (360 * n, if n == 0 { Keep::New } else { Keep::Again })).collect();
         assert_eq!(kept, expected);
+    }
+
+    #[test]
+    fn what_stayed_before_a_restart_is_known_after_it() {
+        let (dead, other) = (finding("x", Severity::Alarm, Some("a")), finding("x", Severity::Alarm, Some("b")));
+        let restarted = || {
+            let mut recurrence = Recurrence::default();
+            // Archived when it was new; those of the last hour are still there, those between are not.
+            recurrence.recall(&[&dead, &other], minutes(0), true);
+            (0..12).for_each(|number| recurrence.recall(&[&dead], minutes(240 + 5 * number), false));
+            recurrence.resume(minutes(295), minutes(330), minutes(11));
+            recurrence
+        };
+        let take = |findings: &[&Finding], at| restarted().take(findings, minutes(at), minutes(360), minutes(11));
+        assert_eq!(take(&[&dead], 335), Keep::Known, "half an hour without netdiag is not the end of it");
+        assert_eq!(take(&[&other], 335), Keep::New, "that had gone before");
+        assert_eq!(take(&[&dead], 345), Keep::New, "and this is gone when nothing is seen of it");
+        let mut recurrence = restarted();
+        recurrence.take(&[&dead], minutes(335), minutes(360), minutes(60));
+        assert_eq!(
+            recurrence.take(&[&dead], minutes(360), minutes(360), minutes(60)),
+            Keep::Again,
+            "it counts from the archived one"
+        );
     }
 
     #[test]
