@@ -8,12 +8,14 @@
 //! <root>/outbox/<sink>/<snapshot_id>/         waits for a sink; the same files, linked
 //! ```
 
+mod clock;
 pub mod historian;
 mod repair;
 mod retention;
 mod store;
 mod waiting;
 
+pub use clock::{SetForward, WallClock};
 pub use repair::cut_to_whole;
 pub use retention::{Limits, Removal, Stored, Why, comfort_bytes, floor_bytes, may_record, needed_bytes, to_remove};
 pub use store::{Handover, Leftover, Store, StoreError};
