@@ -388,7 +388,7 @@ pub struct MonitorInterface {
 /// Numbers of snapshots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SnapshotCounts {
-    /// Being recorded.
+    /// Being recorded, or on their way to their place.
     pub open: u64,
     /// Clean, and kept for a while.
     pub clean: u64,
@@ -406,6 +406,8 @@ pub struct SnapshotCounts {
 pub enum SnapshotState {
     /// It is being recorded.
     Open,
+    /// It is closed and judged, and on its way to its place on the disk.
+    Filing,
     /// It is kept for a while.
     Temporary,
     /// It is in the archive.
@@ -440,9 +442,9 @@ pub struct Snapshot {
     pub disk_bytes: u64,
     /// Packets.
     pub packets: u64,
-    /// Packets that the kernel dropped.
-    pub kernel_dropped: u64,
-    /// What each interface gave.
+    /// Packets that the kernel dropped; `null`: not known, for netdiag was killed while it recorded.
+    pub kernel_dropped: Option<u64>,
+    /// What each interface gave; empty if that is not known.
     pub interfaces: Vec<InterfaceCapture>,
     /// What was found, worst first.
     pub findings: Vec<Finding>,
@@ -459,19 +461,41 @@ pub struct Snapshot {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SnapshotQuery {
-    /// At most so many, the newest; absent: 100.
+    /// At most so many, from 1 to 1000, the newest; absent: 100.
     pub limit: Option<u32>,
+    /// Only those that come before this one, older: the `next_before` of the list before leads on.
+    pub before: Option<String>,
+    /// Only those in this state.
+    pub state: Option<SnapshotState>,
     /// Only those with this verdict.
     pub verdict: Option<AnalysisVerdict>,
+}
+
+impl SnapshotQuery {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// A `bad_request` that names the first field out of range.
+    pub fn validate(&self) -> Result<(), ApiError> {
+        match self.limit {
+            Some(limit) if !(1..=1000).contains(&limit) => {
+                Err(ApiError::bad_field("limit", format!("`limit` is {limit}; it must be from 1 to 1000")))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The list of snapshots, newest first, without their findings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SnapshotList {
-    /// How many there are.
+    /// How many there are of the kind that was asked for, whatever `before`.
     pub total: u64,
-    /// The newest of them.
+    /// The newest of them; as many as a message carries.
     pub snapshots: Vec<Snapshot>,
+    /// There are older ones: ask for those `before` this; `null`: there are none.
+    #[serde(default)]
+    pub next_before: Option<String>,
 }
 
 /// Save what the flight recorder remembers.
@@ -542,6 +566,13 @@ mod tests {
         }
         let of = |len| TriggerRequest { reason: Some("ü".repeat(len)) }.validate().map_err(|error| error.field.unwrap());
         assert_eq!((of(200), of(201)), (Ok(()), Err("reason".to_owned())));
+    }
+
+    #[test]
+    fn a_list_has_a_length_that_can_be_sent() {
+        let field = |limit| SnapshotQuery { limit, ..SnapshotQuery::default() }.validate().err().and_then(|error| error.field);
+        assert_eq!([None, Some(1), Some(1000)].map(field), [None, None, None]);
+        assert_eq!([Some(0), Some(1001)].map(field), [Some("limit".to_owned()), Some("limit".to_owned())]);
     }
 
     #[test]

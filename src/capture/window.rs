@@ -262,6 +262,11 @@ impl ClosedWindow {
         self.past
     }
 
+    /// Packets that the kernel dropped.
+    pub fn kernel_dropped(&self) -> u64 {
+        self.interfaces.iter().map(|(interface, _)| interface.kernel_dropped).sum()
+    }
+
     /// Finishes the file and gives it its name. Blocks on the disk; with `sync` until the file is safe from a power cut.
     pub fn finish(self, sync: bool) -> CaptureReport {
         let file = match self.file {

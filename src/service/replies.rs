@@ -4,7 +4,7 @@ use super::{
     Request, Settings, events,
     first_look::check_path,
     monitor::Monitor,
-    results::{BODY_MAX, Results, body_of, fit_job, fit_jobs, fit_result},
+    results::{BODY_MAX, Results, body_of, fit_job, fit_jobs, fit_result, fit_snapshots},
     route,
     runners::parse_result,
     site_bodies::{endpoint_detail, fit_topology, piece},
@@ -190,10 +190,25 @@ impl Core {
                 self.monitor.shipping.retry(&name)?;
                 now(body_of(&self.monitor_now()))
             }
-            Request::Snapshots(query) => now(body_of(&self.monitor.list(&query))),
-            Request::Snapshot(snapshot_id) => now(self.snapshot_body(self.monitor.snapshot(&snapshot_id)?)),
-            Request::PinSnapshot { snapshot_id, pinned } => now(self.snapshot_body(self.monitor.pin(&snapshot_id, pinned)?)),
-            Request::DeleteSnapshot(snapshot_id) => now(self.snapshot_body(self.monitor.delete(&snapshot_id)?)),
+            Request::Snapshots(query) => now(fit_snapshots(self.monitor.list(&query), self.body_max())),
+            // What was found lies on the disk.
+            Request::Snapshot(snapshot_id) => {
+                let known = self.monitor.snapshot(&snapshot_id)?;
+                self.off_the_runtime(replyto, move |core| Ok(core.snapshot_body(core.monitor.whole(known))))
+            }
+            Request::PinSnapshot { snapshot_id, pinned } if replyto.is_none() => {
+                self.monitor.pin(&snapshot_id, pinned).map(|_| Reply::Nothing)
+            }
+            Request::PinSnapshot { snapshot_id, pinned } => self.off_the_runtime(replyto, move |core| {
+                let known = core.monitor.pin(&snapshot_id, pinned)?;
+                Ok(core.snapshot_body(core.monitor.whole(known)))
+            }),
+            Request::DeleteSnapshot(snapshot_id) if replyto.is_none() => self.monitor.delete(&snapshot_id).map(|_| Reply::Nothing),
+            Request::DeleteSnapshot(snapshot_id) => self.off_the_runtime(replyto, move |core| {
+                let whole = core.monitor.whole(core.monitor.snapshot(&snapshot_id)?);
+                core.monitor.delete(&snapshot_id)?;
+                Ok(core.snapshot_body(whole))
+            }),
             Request::CopsQuery => now(body_of(&self.cops_answer())),
             Request::Status => now(body_of(&self.status())),
             Request::Summary => now(body_of(&self.summary())),

@@ -1,6 +1,6 @@
 //! Results: kept at hand, read back from disk, and fitted to what a message can hold.
 
-use crate::api::{AnalysisReport, ConnectivityResult, EndpointResult, Job};
+use crate::api::{AnalysisReport, ConnectivityResult, EndpointResult, Job, SnapshotList};
 use serde::Serialize;
 use serde_json::Value;
 use std::{
@@ -152,6 +152,18 @@ pub(super) fn fit_jobs(mut jobs: Vec<Job>, body_max: usize) -> Vec<u8> {
         body = body_of(&jobs);
     }
     body
+}
+
+/// A list of snapshots as it goes over the bus: only the newest if not all fit, and where to go on.
+pub(super) fn fit_snapshots(mut list: SnapshotList, body_max: usize) -> Vec<u8> {
+    loop {
+        let body = body_of(&list);
+        if body.len() <= body_max || list.snapshots.is_empty() {
+            return body;
+        }
+        list.snapshots.truncate(list.snapshots.len() / 2);
+        list.next_before = list.snapshots.last().map(|last| last.snapshot_id.clone());
+    }
 }
 
 pub(super) fn cut_list(uris: &mut Vec<String>, bytes_max: usize) {

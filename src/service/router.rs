@@ -190,7 +190,11 @@ fn get(path: &[&str], uri: &str, body: Option<&[u8]>) -> Result<Request, ApiErro
         ["cops"] => Request::CopsQuery,
         ["monitor"] => Request::Monitor,
         ["monitor", "settings"] => Request::MonitorSettings,
-        ["monitor", "snapshots"] => Request::Snapshots(parse_body(body_json(body)?)?),
+        ["monitor", "snapshots"] => {
+            let query: SnapshotQuery = parse_body(body_json(body)?)?;
+            query.validate()?;
+            Request::Snapshots(query)
+        }
         ["monitor", "snapshots", snapshot_id] => Request::Snapshot(snapshot_id.to_owned()),
         _ => {
             return Err(ApiError::not_found(format!(

@@ -1,6 +1,7 @@
 //! A directory that another service ships from. Files appear in it complete, by renaming.
 
 use super::{Parcel, Sink, SinkError, SinkSettings, while_it_moves};
+use crate::archive::writing::create;
 use async_trait::async_trait;
 use nix::sys::statvfs::statvfs;
 use std::{
@@ -64,7 +65,7 @@ fn put(settings: &SinkSettings, file_name: &str, parcel: &Parcel, moved: &Atomic
     }
     let half = dir.join(format!(".{file_name}.partial"));
     let written = (|| {
-        let mut file = BufWriter::new(Counted(File::create(&half)?, moved));
+        let mut file = BufWriter::new(Counted(create(&half)?, moved));
         parcel.write_to(&mut file)?;
         file.flush()?;
         file.get_ref().0.sync_all()?;

@@ -5,22 +5,28 @@ mod mending;
 use super::{
     Command, floor, lock, recording,
     supervision::{Ended, said},
+    view::is_filed,
 };
 use crate::{
     analysis::Analysis,
     api::{
-        AnalysisReport, AnalysisVerdict, CaptureReport, Event, Finding, MonitorSettings, MonitorState, Snapshot, SnapshotState,
-        UtcTime,
+        AnalysisReport, AnalysisVerdict, CaptureReport, Event, Finding, IgnoredFinding, MonitorSettings, MonitorState, Snapshot,
+        SnapshotState, UtcTime,
     },
-    archive::{Handover, Leftover, Limits, Store, StoreError, comfort_bytes, needed_bytes, to_remove},
+    archive::{
+        Handover, Leftover, Limits, Room, SetForward, Store, StoreError, WallClock, comfort_bytes, filing_floor_bytes,
+        needed_bytes, to_remove,
+    },
     capture::ClosedWindow,
     monitor::{Earlier, FindingPattern, Keep, NeighboursAfter, Recurrence, neighbours_before, suspicious},
-    service::{free_bytes, replies::Core, results::body_of},
+    service::{free_bytes, replies::Core, results::body_of, supervised::Pulse},
 };
-use mending::{BROKEN_OFF, unfinished};
+use mending::BROKEN_OFF;
+pub(super) use mending::unfinished;
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, VecDeque},
+    fs,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, Weak,
@@ -31,8 +37,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// So many closed snapshots may wait to be filed; then recording waits with closing the next.
-const MAX_WAITING: usize = 16;
+/// So many closed snapshots may wait to be judged; then recording waits with closing the next.
+const MAX_WAITING: usize = 4;
+/// So many that are judged may wait to be filed, while others are judged.
+const MAX_JUDGED: usize = 16;
+/// So many snapshots there are at most, whatever their size: each takes some hundred bytes of memory.
+const MAX_SNAPSHOTS: usize = 50_000;
 /// How often it is looked whether something is to be forgotten.
 const TIDY_PERIOD: Duration = Duration::from_secs(1);
 /// Severities of the alarm log.
@@ -58,18 +68,57 @@ pub(super) enum Filing {
     Remember,
 }
 
+/// What was made of a snapshot.
+#[derive(Clone)]
+struct Judgement {
+    verdict: AnalysisVerdict,
+    text: String,
+    neighbour_of: Option<String>,
+    /// It goes into the archive; and that not only as a neighbour.
+    archived: bool,
+    for_itself: bool,
+}
+
+/// A snapshot that is judged, and told, and is to be filed.
+struct Judged {
+    snapshot: Snapshot,
+    judgement: Judgement,
+    report: AnalysisReport,
+    /// Its recording, if its file is still to be finished.
+    window: Option<ClosedWindow>,
+}
+
+/// What is done in its turn.
+enum Work {
+    File(Box<Judged>),
+    Mend(Leftover, &'static str),
+    Other(Filing),
+}
+
 struct Clerk {
     core: Weak<Core>,
     store: Store,
+    received: Receiver<Filing>,
+    /// Its signs of life.
+    pulse: Pulse,
+    waiting: VecDeque<Work>,
     recurrence: Recurrence,
     neighbours: NeighboursAfter,
+    clock: WallClock,
     started: Instant,
     tidied: Option<Instant>,
+    /// What the open recordings had grown to, and by how much within a second.
+    open_bytes: u64,
+    growth_bytes: u64,
+    /// The snapshot whose files are just being made into others: it stays meanwhile.
+    being_filed: Option<String>,
     /// Recordings that were broken off, by an earlier netdiag.
     broken_off: Vec<Leftover>,
-    /// Snapshots that could not be filed; their recordings lie where they were recorded.
-    unfiled: BTreeSet<String>,
+    /// Snapshots that could not be filed, and what was made of them; their recordings lie where they were recorded.
+    unfiled: BTreeMap<String, Option<Judgement>>,
     refiled: Instant,
+    /// There was too little room for one of them.
+    lacks_room: bool,
 }
 
 /// Runs the monitor until it is told to stop, or cannot: this thread files, and another one, that it starts, records.
@@ -92,17 +141,18 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
         }
     };
     let _ = strong.monitor.store.set(store.clone());
-    let (listed, problems) = store.list();
+    // Recording begins before all that is there has been read; its names are taken.
+    let (names, problems) = store.names();
     let mut view = lock(&strong.monitor.view);
-    listed.into_iter().for_each(|snapshot| view.put(snapshot));
+    view.expect(names.iter().map(|(_, name)| name.clone()));
     problems.into_iter().for_each(|problem| view.problem(problem));
     drop(view);
-    strong.monitor.shipping.begin();
     // What a killed netdiag left; looked for before anything new is opened, and its names are taken.
     let leftovers = store.leftovers();
     for leftover in &leftovers {
-        if lock(&strong.monitor.view).snapshot(&leftover.snapshot_id).is_none() {
-            lock(&strong.monitor.view).put(unfinished(&leftover.snapshot_id, BROKEN_OFF));
+        if !lock(&strong.monitor.view).knows(&leftover.snapshot_id) {
+            let pinned = store.is_open_pinned(&leftover.snapshot_id);
+            lock(&strong.monitor.view).put(Snapshot { pinned, ..unfinished(&leftover.snapshot_id, BROKEN_OFF) });
         }
     }
     let (recording, pulse) = (strong.monitor.recording.clone(), strong.monitor.filing.clone());
@@ -123,33 +173,17 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
             Err(error) => return Ended::BrokeOff(format!("the recording cannot be started: {error}")),
         };
         let _leaves_it_alone = LeavesAlone(is_alone);
-        let mut clerk = Clerk {
-            core: Weak::clone(core),
-            store,
-            recurrence: Recurrence::default(),
-            neighbours: NeighboursAfter::default(),
-            started: Instant::now(),
-            tidied: None,
-            broken_off: leftovers,
-            unfiled: BTreeSet::new(),
-            refiled: Instant::now(),
-        };
+        let mut clerk = Clerk::new(core, store, received, pulse, leftovers);
+        clerk.read_all(names);
         loop {
-            let turn = pulse.turn();
-            clerk.mend_broken_off();
-            clerk.tidy();
-            clerk.file_again();
-            drop(turn);
-            match received.recv_timeout(TIDY_PERIOD) {
-                Ok(filing) => {
-                    let _turn = pulse.turn();
-                    clerk.take(filing);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+            clerk.turn();
+            if !clerk.wait() {
+                break;
             }
         }
+        clerk.turn();
         clerk.mend_all();
+        drop(clerk);
         match recorder.join() {
             Ok(_) => Ended::Stopped,
             Err(panic) => Ended::BrokeOff(format!("the recording broke off: {}", said(&*panic))),
@@ -174,28 +208,139 @@ pub(super) fn alarm(core: &Core, message: String) {
 }
 
 impl Clerk {
-    fn take(&mut self, filing: Filing) {
-        let Some(core) = self.core.upgrade() else { return };
-        match filing {
-            Filing::Closed(closed) => self.guarded(&core, |clerk| clerk.closed(&core, *closed)),
-            Filing::Pin(snapshot_id, pinned) => {
-                let pinning = self.store.set_pinned(&snapshot_id, pinned);
-                let mut view = lock(&core.monitor.view);
-                match (pinning, view.snapshot(&snapshot_id)) {
-                    (Ok(()), Some(snapshot)) => {
-                        let snapshot = Snapshot { pinned, ..snapshot };
-                        view.put(snapshot.clone());
-                        drop(view);
-                        publish(&core, &snapshot);
-                    }
-                    // It is pinned as it is filed.
-                    (Err(_), Some(snapshot)) if snapshot.state == SnapshotState::Open => {}
-                    (Err(error), _) => view.problem(error.to_string()),
-                    (Ok(()), None) => {}
+    fn new(core: &Weak<Core>, store: Store, received: Receiver<Filing>, pulse: Pulse, broken_off: Vec<Leftover>) -> Self {
+        Self {
+            core: Weak::clone(core),
+            store,
+            received,
+            pulse,
+            waiting: VecDeque::new(),
+            recurrence: Recurrence::default(),
+            neighbours: NeighboursAfter::default(),
+            clock: WallClock::default(),
+            started: Instant::now(),
+            tidied: None,
+            open_bytes: 0,
+            growth_bytes: 0,
+            being_filed: None,
+            broken_off,
+            unfiled: BTreeMap::new(),
+            refiled: Instant::now(),
+            lacks_room: false,
+        }
+    }
+
+    /// Reads what is filed: in short, but for what says which findings stay.
+    fn read_all(&mut self, names: Vec<(SnapshotState, String)>) {
+        let now = wall_ns();
+        let (mut newest, mut closed) = (None, None);
+        for (state, name) in names {
+            let Some(core) = self.core.upgrade() else { return };
+            let snapshot = match self.store.read(state, &name) {
+                Ok(snapshot) => snapshot,
+                Err(problem) => {
+                    lock(&core.monitor.view).problem(problem);
+                    continue;
                 }
+            };
+            let at = snapshot.closed_at.map(UtcTime::unix_ns);
+            newest = newest.max(at);
+            if let (Some(at), None) = (at, &snapshot.trigger) {
+                let ago = Duration::from_nanos(u64::try_from(now.saturating_sub(at)).unwrap_or(0));
+                let at = RECALLED.saturating_sub(ago);
+                closed = closed.max(Some(at));
+                let settings = lock(&core.monitor.view).settings().clone();
+                let matters = suspicious(&snapshot.findings, settings.severity, &ignored(&settings));
+                let for_itself = state == SnapshotState::Archived && snapshot.neighbour_of.is_none();
+                self.recurrence.recall(&matters, at, for_itself);
             }
-            Filing::Delete(snapshot_id) => self.forget(&core, &snapshot_id, "it was asked for"),
-            Filing::Remember => core.monitor.remember(&core.settings.state_dir),
+            lock(&core.monitor.view).put(snapshot);
+        }
+        let Some(core) = self.core.upgrade() else { return };
+        let mut view = lock(&core.monitor.view);
+        view.all_read();
+        if let Some(closed) = closed {
+            self.recurrence.resume(closed, RECALLED + self.started.elapsed(), gone_after(view.settings()));
+        }
+        drop(view);
+        self.clock.begins(self.started.elapsed(), wall_ns(), newest);
+        core.monitor.shipping.begin();
+        core.publish_monitor();
+    }
+
+    /// What there is to do now; then it waits for more.
+    fn turn(&mut self) {
+        let pulse = self.pulse.clone();
+        let turn = pulse.turn();
+        self.mend_broken_off();
+        self.tidy();
+        self.file_again();
+        drop(turn);
+        while let Some(work) = self.waiting.pop_front() {
+            let _turn = pulse.turn();
+            self.work(work);
+            self.tidy();
+        }
+    }
+
+    /// Waits for what is to be done, and does it when it is its turn. False: nothing comes any more.
+    fn wait(&mut self) -> bool {
+        match self.received.recv_timeout(TIDY_PERIOD) {
+            Ok(filing) => {
+                let pulse = self.pulse.clone();
+                let _turn = pulse.turn();
+                self.take(filing);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        true
+    }
+
+    /// Judges at once what has been closed meanwhile; all else waits for its turn.
+    fn hear(&mut self) {
+        while self.waiting.len() < MAX_JUDGED {
+            let Ok(filing) = self.received.try_recv() else { return };
+            self.take(filing);
+        }
+    }
+
+    fn take(&mut self, filing: Filing) {
+        match filing {
+            Filing::Closed(closed) => {
+                let Some(core) = self.core.upgrade() else { return };
+                self.guarded(&core, |clerk| clerk.closed(&core, *closed));
+            }
+            other => self.waiting.push_back(Work::Other(other)),
+        }
+    }
+
+    fn work(&mut self, work: Work) {
+        let Some(core) = self.core.upgrade() else { return };
+        match work {
+            Work::File(judged) => self.guarded(&core, |clerk| clerk.file(&core, *judged)),
+            Work::Mend(leftover, problem) => self.mend(&core, &leftover, problem),
+            Work::Other(Filing::Closed(closed)) => self.guarded(&core, |clerk| clerk.closed(&core, *closed)),
+            Work::Other(Filing::Pin(snapshot_id, pinned)) => self.pin(&core, &snapshot_id, pinned),
+            Work::Other(Filing::Delete(snapshot_id)) => self.forget(&core, &snapshot_id, "it was asked for"),
+            Work::Other(Filing::Remember) => core.monitor.remember(&core.settings.state_dir),
+        }
+    }
+
+    fn pin(&self, core: &Core, snapshot_id: &str, pinned: bool) {
+        let pinning = self.store.set_pinned(snapshot_id, pinned);
+        let mut view = lock(&core.monitor.view);
+        match (pinning, view.snapshot(snapshot_id)) {
+            (Ok(()), Some(snapshot)) => {
+                let snapshot = Snapshot { pinned, ..snapshot };
+                view.put(snapshot.clone());
+                drop(view);
+                publish(core, &core.monitor.whole(snapshot));
+            }
+            // It is pinned as it is filed.
+            (Err(_), Some(snapshot)) if !is_filed(snapshot.state) => {}
+            (Err(error), _) => view.problem(error.to_string()),
+            (Ok(()), None) => {}
         }
     }
 
@@ -207,95 +352,173 @@ impl Clerk {
         }
     }
 
+    /// Judges a snapshot at once; its file is finished when it is its turn.
     fn closed(&mut self, core: &Core, closed: Closed) {
         let Closed { mut snapshot, window, sink } = closed;
+        const BROKE_OFF: &str = "the capture broke off before the snapshot was closed";
         // Without a word from the capture, what is on disk counts.
-        if window.is_none()
-            && let Some(leftover) = self.store.leftovers().into_iter().find(|left| left.snapshot_id == snapshot.snapshot_id)
-        {
-            drop(sink);
-            return self.mend(core, &leftover, "the capture broke off before the snapshot was closed");
+        if window.is_none() {
+            if let Some(leftover) = self.store.leftovers().into_iter().find(|left| left.snapshot_id == snapshot.snapshot_id) {
+                return self.waiting.push_back(Work::Mend(leftover, BROKE_OFF));
+            }
+            snapshot.file = None;
+            snapshot.problem = Some(BROKE_OFF.to_owned());
         }
-        let capture = window.map(|window| window.finish(true));
-        let mut report = {
+        let report = {
             let mut analysis = lock(&sink);
-            analysis.set_dropped(capture.as_ref().map_or(0, |capture| capture.kernel_dropped));
+            analysis.set_dropped(window.as_ref().map_or(0, ClosedWindow::kernel_dropped));
             analysis.finish();
             analysis.report()
         };
-        match capture {
-            Some(capture) => recorded(&mut snapshot, capture),
-            None => {
-                snapshot.file = None;
-                snapshot.problem = Some("the capture broke off before the snapshot was closed".to_owned());
-            }
-        }
-        self.file(core, snapshot, &mut report);
+        snapshot.packets = report.packets;
+        snapshot.kernel_dropped = Some(report.dropped);
+        let judged = self.judge(core, snapshot, report, window);
+        self.waiting.push_back(Work::File(Box::new(judged)));
     }
 
-    /// Judges a snapshot and files it.
-    fn file(&mut self, core: &Core, mut snapshot: Snapshot, report: &mut AnalysisReport) {
-        let view = lock(&core.monitor.view);
-        let settings = view.settings().clone();
-        snapshot.pinned |= view.snapshot(&snapshot.snapshot_id).is_some_and(|known| known.pinned);
-        drop(view);
-        let ignore: Vec<FindingPattern> = settings
-            .ignore
-            .iter()
-            .map(|ignored| FindingPattern { code: ignored.code.clone(), endpoint_id: ignored.endpoint_id.clone() })
-            .collect();
-        let matters = suspicious(&report.findings, settings.severity, &ignore);
-        let gone_after = settings.snapshot_s.0 * 2 + Duration::from_secs(60);
-        let repeat = Duration::from_secs(settings.repeat_s);
-        let continuous = snapshot.trigger.is_none();
-        let mut recurrence = self.recurrence.clone();
-        let keep = match matters.is_empty() {
-            true => None,
-            false => Some(recurrence.take(&matters, self.started.elapsed(), repeat, gone_after)),
+    /// Judges a snapshot, and tells it: before it is filed, which takes as long as the disk does.
+    fn judge(&mut self, core: &Core, mut snapshot: Snapshot, report: AnalysisReport, window: Option<ClosedWindow>) -> Judged {
+        let known = self.unfiled.get(&snapshot.snapshot_id).cloned().flatten();
+        let is_new = known.is_none();
+        let settings = lock(&core.monitor.view).settings().clone();
+        let (judgement, keep) = match known {
+            Some(judgement) => (judgement, None),
+            None => self.judgement(&snapshot, &report, &settings),
         };
-        snapshot.verdict = Some(if keep.is_some() { AnalysisVerdict::Suspect } else { AnalysisVerdict::Clean });
-        snapshot.text = text(&matters, keep, report);
-        let for_itself = !continuous || matches!(keep, Some(Keep::New | Keep::Again));
-        snapshot.neighbour_of = if for_itself { None } else { self.neighbours.take() };
-        let archive = for_itself || snapshot.neighbour_of.is_some();
-        snapshot.state = if archive { SnapshotState::Archived } else { SnapshotState::Temporary };
+        snapshot.verdict = Some(judgement.verdict);
+        snapshot.text.clone_from(&judgement.text);
+        snapshot.neighbour_of.clone_from(&judgement.neighbour_of);
         snapshot.findings.clone_from(&report.findings);
-        report.file.clone_from(&snapshot.file);
-        let context = archive.then(|| context(core, &settings));
-        let filed = match self.store.file(snapshot.clone(), report, context.as_ref(), self.room(&settings)) {
-            Ok(filed) => filed,
-            Err(error) => return self.could_not(core, snapshot, &error),
-        };
-        self.unfiled.remove(&filed.snapshot_id);
-        // What was triggered is archived for the trigger's sake; it says nothing of the continuous ones.
-        if continuous {
-            self.recurrence = recurrence;
-        }
+        snapshot.state = SnapshotState::Filing;
         let mut view = lock(&core.monitor.view);
-        view.judged(&filed);
-        view.put(filed.clone());
+        let former = view.snapshot(&snapshot.snapshot_id);
+        snapshot.pinned = former.as_ref().map_or(snapshot.pinned, |former| former.pinned);
+        snapshot.disk_bytes = former.map_or(0, |former| former.disk_bytes);
+        if is_new {
+            view.judged(&snapshot);
+        }
+        view.put(snapshot.clone());
         drop(view);
-        publish(core, &filed);
+        publish(core, &snapshot);
         core.publish_monitor();
-        if for_itself && keep != Some(Keep::Again) {
-            let why = filed.trigger.as_ref().map_or_else(String::new, |trigger| format!(" (saved because: {trigger})"));
+        if is_new && judgement.for_itself && keep != Some(Keep::Again) {
+            let why = snapshot.trigger.as_ref().map_or_else(String::new, |trigger| format!(" (saved because: {trigger})"));
             let what = if keep.is_some() { "is suspect" } else { "was saved" };
-            let message = format!("snapshot {} {what}{why}: {}", filed.snapshot_id, filed.text);
+            let message = format!("snapshot {} {what}{why}: {}", snapshot.snapshot_id, snapshot.text);
             core.post(&Event { source: core.settings.process_name.clone(), message, severity: STATUS });
         }
+        Judged { snapshot, judgement, report, window }
+    }
+
+    /// What is to be made of a snapshot by what was found, and by what was found before.
+    fn judgement(&mut self, snapshot: &Snapshot, report: &AnalysisReport, settings: &MonitorSettings) -> (Judgement, Option<Keep>) {
+        let matters = suspicious(&report.findings, settings.severity, &ignored(settings));
+        let repeat = Duration::from_secs(settings.repeat_s);
+        let continuous = snapshot.trigger.is_none();
+        let now = RECALLED + self.started.elapsed();
+        let keep = match (matters.is_empty(), continuous) {
+            (true, _) => None,
+            (false, true) => Some(self.recurrence.take(&matters, now, repeat, gone_after(settings))),
+            // What was triggered is archived for the trigger's sake; it says nothing of the continuous ones.
+            (false, false) => Some(self.recurrence.clone().take(&matters, now, repeat, gone_after(settings))),
+        };
+        let for_itself = !continuous || matches!(keep, Some(Keep::New | Keep::Again));
+        let neighbour_of = if for_itself { None } else { self.neighbours.take() };
         if continuous && for_itself {
+            self.neighbours.archived(&snapshot.snapshot_id, settings.neighbours);
+        }
+        let judgement = Judgement {
+            verdict: if keep.is_some() { AnalysisVerdict::Suspect } else { AnalysisVerdict::Clean },
+            text: text(&matters, keep, report),
+            archived: for_itself || neighbour_of.is_some(),
+            neighbour_of,
+            for_itself,
+        };
+        (judgement, keep)
+    }
+
+    /// Files a snapshot that is judged.
+    fn file(&mut self, core: &Core, judged: Judged) {
+        let Judged { mut snapshot, judgement, mut report, window } = judged;
+        if let Some(window) = window {
+            recorded(&mut snapshot, window.finish(true));
+        }
+        report.file.clone_from(&snapshot.file);
+        let view = lock(&core.monitor.view);
+        let settings = view.settings().clone();
+        snapshot.pinned = view.snapshot(&snapshot.snapshot_id).map_or(snapshot.pinned, |known| known.pinned);
+        drop(view);
+        snapshot.state = if judgement.archived { SnapshotState::Archived } else { SnapshotState::Temporary };
+        let context = judgement.archived.then(|| context(core, &settings));
+        if judgement.archived {
+            self.make_room(core, &settings, snapshot.file.as_deref());
+        }
+        let filed = self.within_room(&settings, &snapshot.snapshot_id, |store, room| {
+            store.file(snapshot.clone(), &report, context.as_ref(), room)
+        });
+        let filed = match filed {
+            Ok(filed) => filed,
+            Err(error) => return self.could_not(core, snapshot, judgement, &error),
+        };
+        self.unfiled.remove(&filed.snapshot_id);
+        lock(&core.monitor.view).put(filed.clone());
+        publish(core, &filed);
+        core.publish_monitor();
+        if filed.trigger.is_none() && judgement.for_itself {
             self.archive_neighbours_before(core, &filed, &settings);
-            self.neighbours.archived(&filed.snapshot_id, settings.neighbours);
         }
         self.tidied = None;
     }
 
-    /// The bytes that may be written beside what is recorded.
-    fn room(&self, settings: &MonitorSettings) -> u64 {
-        free_bytes(self.store.root()).unwrap_or(0).saturating_sub(floor(self.store.root(), settings))
+    /// Writes within the room that there is from moment to moment. Meanwhile what is closed is judged, and what need not be kept goes.
+    fn within_room<T>(
+        &mut self,
+        settings: &MonitorSettings,
+        snapshot_id: &str,
+        write: impl FnOnce(&Store, Room<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.being_filed = Some(snapshot_id.to_owned());
+        let store = self.store.clone();
+        let written = write(&store, &mut || {
+            self.hear();
+            self.tidy();
+            self.room(settings)
+        });
+        self.being_filed = None;
+        written
     }
 
-    fn archive_neighbours_before(&self, core: &Core, suspect: &Snapshot, settings: &MonitorSettings) {
+    /// The bytes that may be written beside what is recorded.
+    fn room(&self, settings: &MonitorSettings) -> u64 {
+        let kept_free = filing_floor_bytes(floor(self.store.root(), settings), self.open().0);
+        free_bytes(self.store.root()).unwrap_or(0).saturating_sub(kept_free)
+    }
+
+    /// How many snapshots are open, and what they have grown to.
+    fn open(&self) -> (usize, u64) {
+        self.core.upgrade().map_or((0, 0), |core| lock(&core.monitor.view).open())
+    }
+
+    /// Clean ones go if without them there is no room to compress a recording.
+    fn make_room(&self, core: &Core, settings: &MonitorSettings, recording: Option<&str>) {
+        let Some(bytes) = recording.and_then(|path| fs::metadata(path).ok()).map(|recording| recording.len()) else { return };
+        let mut stored = lock(&core.monitor.view).stored();
+        stored.iter_mut().for_each(|stored| stored.pinned |= stored.archived);
+        let limits = Limits {
+            clean_retention: Duration::MAX,
+            archive_max_age: Duration::MAX,
+            archive_max_bytes: u64::MAX,
+            max_snapshots: usize::MAX,
+            min_free_bytes: filing_floor_bytes(floor(self.store.root(), settings), self.open().0).saturating_add(bytes),
+            is_clock_sure: false,
+        };
+        let free = free_bytes(self.store.root()).unwrap_or(u64::MAX);
+        for removal in to_remove(&stored, wall_ns(), free, &limits) {
+            self.forget(core, &removal.snapshot_id, &removal.why.to_string());
+        }
+    }
+
+    fn archive_neighbours_before(&mut self, core: &Core, suspect: &Snapshot, settings: &MonitorSettings) {
         let earlier = lock(&core.monitor.view).continuous_before(&suspect.snapshot_id, settings.neighbours);
         let places: Vec<Earlier> = earlier
             .iter()
@@ -307,8 +530,13 @@ impl Clerk {
             .collect();
         let chosen = neighbours_before(&places, suspect.opened_at.unix_ns(), settings.neighbours, settings.snapshot_s.0);
         for earlier in earlier.into_iter().filter(|earlier| chosen.contains(&earlier.snapshot_id)) {
-            let snapshot = Snapshot { neighbour_of: Some(suspect.snapshot_id.clone()), ..earlier };
-            match self.store.archive(snapshot, &context(core, settings), self.room(settings)) {
+            let snapshot_id = earlier.snapshot_id.clone();
+            let context = context(core, settings);
+            let archived = self.within_room(settings, &snapshot_id, |store, room| {
+                let snapshot = Snapshot { neighbour_of: Some(suspect.snapshot_id.clone()), ..store.get(&snapshot_id)? };
+                store.archive(snapshot, &context, room)
+            });
+            match archived {
                 Ok(archived) => {
                     lock(&core.monitor.view).put(archived.clone());
                     publish(core, &archived);
@@ -327,16 +555,29 @@ impl Clerk {
         let Some(core) = self.core.upgrade() else { return };
         let view = lock(&core.monitor.view);
         let (settings, mut stored, is_full) = (view.settings().clone(), view.stored(), view.is_full);
+        let (open, open_bytes) = view.open();
         drop(view);
-        stored.iter_mut().for_each(|stored| stored.held = core.monitor.shipping.holds(&stored.snapshot_id));
+        for stored in &mut stored {
+            stored.held = core.monitor.shipping.holds(&stored.snapshot_id);
+            stored.pinned |= self.being_filed.as_ref() == Some(&stored.snapshot_id);
+        }
+        self.growth_bytes = open_bytes.saturating_sub(self.open_bytes).max(self.growth_bytes / 2);
+        self.open_bytes = open_bytes;
+        let now = wall_ns();
+        if let Some(SetForward { by }) = self.clock.look(self.started.elapsed(), now) {
+            let by = by.as_secs();
+            let message = format!("the clock was set forward by {by} s; for a day nothing is deleted from the archive for its age");
+            core.post(&Event { source: core.settings.process_name.clone(), message, severity: ALARM });
+        }
         let limits = Limits {
             clean_retention: Duration::from_secs(settings.clean_retention_s),
             archive_max_age: Duration::from_secs(settings.archive_max_age_s),
             archive_max_bytes: settings.archive_max_bytes,
-            min_free_bytes: comfort_bytes(floor(self.store.root(), &settings)),
+            max_snapshots: MAX_SNAPSHOTS,
+            min_free_bytes: comfort_bytes(floor(self.store.root(), &settings), open, self.growth_bytes),
+            is_clock_sure: self.clock.is_sure(self.started.elapsed()),
         };
         let free = free_bytes(self.store.root()).unwrap_or(u64::MAX);
-        let now = UtcTime::from(SystemTime::now()).unix_ns();
         let removals = to_remove(&stored, now, free, &limits);
         for removal in &removals {
             self.forget(&core, &removal.snapshot_id, &removal.why.to_string());
@@ -370,9 +611,27 @@ impl Clerk {
     }
 }
 
+/// The time of the start, on the clock by which findings stay: what was found before is known by how long ago it was.
+const RECALLED: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// A finding that is not seen for so long has gone.
+fn gone_after(settings: &MonitorSettings) -> Duration {
+    settings.snapshot_s.0 * 2 + Duration::from_secs(60)
+}
+
+fn ignored(settings: &MonitorSettings) -> Vec<FindingPattern> {
+    let pattern =
+        |ignored: &IgnoredFinding| FindingPattern { code: ignored.code.clone(), endpoint_id: ignored.endpoint_id.clone() };
+    settings.ignore.iter().map(pattern).collect()
+}
+
+fn wall_ns() -> i64 {
+    UtcTime::from(SystemTime::now()).unix_ns()
+}
+
 fn recorded(snapshot: &mut Snapshot, capture: CaptureReport) {
     snapshot.packets = capture.packets + capture.not_written;
-    snapshot.kernel_dropped = capture.kernel_dropped;
+    snapshot.kernel_dropped = Some(capture.kernel_dropped);
     snapshot.interfaces = capture.interfaces;
     snapshot.file = capture.file;
     snapshot.problem = capture.problem.or_else(|| {

@@ -10,6 +10,7 @@ mod sharing;
 mod shipping;
 mod supervision;
 mod view;
+mod whole;
 
 pub(super) use series::Series;
 pub(super) use shipping::Shipping;
@@ -327,8 +328,8 @@ impl Monitor {
         if snapshot.pinned {
             return Err(ApiError::new(ErrorCode::Forbidden, format!("snapshot `{snapshot_id}` is pinned; unpin it first")));
         }
-        if snapshot.state == SnapshotState::Open {
-            let message = format!("snapshot `{snapshot_id}` is being recorded; it can be deleted when it is closed");
+        if matches!(snapshot.state, SnapshotState::Open | SnapshotState::Filing) {
+            let message = format!("snapshot `{snapshot_id}` is being recorded; it can be deleted when it is filed");
             return Err(ApiError::new(ErrorCode::Forbidden, message));
         }
         self.tell(Command::Delete(snapshot_id.to_owned()))?;

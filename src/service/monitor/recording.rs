@@ -408,7 +408,7 @@ impl Recorder<'_> {
     fn open(&mut self, core: &Core, settings: &MonitorSettings, name: &str, trigger: Option<String>, ends: Ends) {
         let Some((options, capture)) = &self.capture else { return };
         // A clock that was set back comes to the same slot again.
-        let is_free = |name: &String| lock(&core.monitor.view).snapshot(name).is_none();
+        let is_free = |name: &String| !lock(&core.monitor.view).knows(name);
         let again = (2..10_000).map(|number| format!("{name}_{number}"));
         let Some(snapshot_id) = std::iter::once(name.to_owned()).chain(again).find(is_free) else { return };
         let analysis = analysis(core);

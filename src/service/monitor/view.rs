@@ -10,7 +10,7 @@ use crate::{
     archive::Stored,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Instant, SystemTime},
 };
 
@@ -31,9 +31,50 @@ pub(in crate::service) struct View {
     started: Instant,
     /// When the problem that is shown was last so.
     last_problem_at: SystemTime,
+    /// In short: of those that are filed, the findings are read from the disk when somebody asks.
     snapshots: BTreeMap<String, Snapshot>,
+    /// The names of those on the disk that have not been read yet.
+    unread: BTreeSet<String>,
+    totals: Totals,
     suspect: u64,
     deleted: u64,
+}
+
+/// What is asked for several times a second, counted as snapshots come, change and go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Totals {
+    open: u64,
+    /// What the open ones have grown to.
+    open_bytes: u64,
+    clean: u64,
+    archived: u64,
+    archive_bytes: u64,
+    disk_bytes: u64,
+}
+
+impl Totals {
+    fn count(&mut self, snapshot: &Snapshot, change: fn(u64, u64) -> u64) {
+        let is_clean = snapshot.verdict == Some(AnalysisVerdict::Clean);
+        let add = |total: &mut u64, amount| *total = change(*total, amount);
+        add(&mut self.disk_bytes, snapshot.disk_bytes);
+        match snapshot.state {
+            SnapshotState::Open | SnapshotState::Filing => {
+                add(&mut self.open, 1);
+                add(&mut self.open_bytes, snapshot.disk_bytes);
+            }
+            SnapshotState::Temporary => add(&mut self.clean, u64::from(is_clean)),
+            SnapshotState::Archived => {
+                add(&mut self.archived, 1);
+                add(&mut self.archive_bytes, snapshot.disk_bytes);
+            }
+            SnapshotState::Deleted => {}
+        }
+    }
+}
+
+/// Whether it is in its place on the disk.
+pub(super) fn is_filed(state: SnapshotState) -> bool {
+    matches!(state, SnapshotState::Temporary | SnapshotState::Archived)
 }
 
 impl View {
@@ -49,6 +90,8 @@ impl View {
             started: Instant::now(),
             last_problem_at: SystemTime::now(),
             snapshots: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            totals: Totals::default(),
             suspect: 0,
             deleted: 0,
         }
@@ -118,7 +161,25 @@ impl View {
         {
             snapshot.shipped_to.clone_from(&former.shipped_to);
         }
-        self.snapshots.insert(snapshot.snapshot_id.clone(), snapshot);
+        if is_filed(snapshot.state) {
+            snapshot.findings = Vec::new();
+            snapshot.interfaces = Vec::new();
+        }
+        self.unread.remove(&snapshot.snapshot_id);
+        self.totals.count(&snapshot, u64::saturating_add);
+        if let Some(former) = self.snapshots.insert(snapshot.snapshot_id.clone(), snapshot) {
+            self.totals.count(&former, u64::saturating_sub);
+        }
+    }
+
+    /// These are on the disk and will be read: their names are taken.
+    pub fn expect(&mut self, names: impl IntoIterator<Item = String>) {
+        self.unread = names.into_iter().collect();
+    }
+
+    /// All that can be read has been.
+    pub fn all_read(&mut self) {
+        self.unread.clear();
     }
 
     /// Pins a snapshot, or lets it go; gives it as it is then.
@@ -134,7 +195,10 @@ impl View {
     }
 
     pub fn remove(&mut self, snapshot_id: &str) {
-        self.deleted += u64::from(self.snapshots.remove(snapshot_id).is_some());
+        if let Some(former) = self.snapshots.remove(snapshot_id) {
+            self.totals.count(&former, u64::saturating_sub);
+            self.deleted += 1;
+        }
     }
 
     pub fn snapshot(&self, snapshot_id: &str) -> Option<Snapshot> {
@@ -143,28 +207,41 @@ impl View {
 
     /// Whether there is a snapshot of that name.
     pub fn knows(&self, snapshot_id: &str) -> bool {
-        self.snapshots.contains_key(snapshot_id)
+        self.snapshots.contains_key(snapshot_id) || self.unread.contains(snapshot_id)
     }
 
     /// So many of the filed continuous snapshots before this one, the newest first.
     pub fn continuous_before(&self, snapshot_id: &str, count: u32) -> Vec<Snapshot> {
         let earlier = self.snapshots.range(..snapshot_id.to_owned()).rev().map(|(_, snapshot)| snapshot);
-        let filed = earlier.filter(|snapshot| snapshot.trigger.is_none() && snapshot.state != SnapshotState::Open);
+        let filed = earlier.filter(|snapshot| snapshot.trigger.is_none() && is_filed(snapshot.state));
         filed.take(usize::try_from(count).unwrap_or(usize::MAX)).cloned().collect()
     }
 
     /// The newest first, without their findings.
     pub fn list(&self, query: &SnapshotQuery) -> SnapshotList {
-        let wanted = |snapshot: &&Snapshot| query.verdict.is_none_or(|verdict| snapshot.verdict == Some(verdict));
+        let is_wanted = |snapshot: &Snapshot| {
+            query.verdict.is_none_or(|verdict| snapshot.verdict == Some(verdict))
+                && query.state.is_none_or(|state| snapshot.state == state)
+        };
         let limit = query.limit.map_or(LISTED, |limit| limit as usize);
+        let older = match &query.before {
+            Some(before) => self.snapshots.range(..before.clone()),
+            None => self.snapshots.range::<String, _>(..),
+        };
+        let mut older = older.rev().map(|(_, snapshot)| snapshot).filter(|snapshot| is_wanted(snapshot));
         let short = |snapshot: &Snapshot| Snapshot { findings: Vec::new(), interfaces: Vec::new(), ..snapshot.clone() };
-        let all = || self.snapshots.values().rev().filter(wanted);
-        SnapshotList { total: all().count() as u64, snapshots: all().take(limit).map(short).collect() }
+        let snapshots: Vec<Snapshot> = older.by_ref().take(limit).map(short).collect();
+        let last = snapshots.last().map(|last| last.snapshot_id.clone());
+        SnapshotList {
+            total: self.snapshots.values().filter(|snapshot| is_wanted(snapshot)).count() as u64,
+            next_before: older.next().and(last),
+            snapshots,
+        }
     }
 
     /// What is filed, for the rules of keeping.
     pub fn stored(&self) -> Vec<Stored> {
-        let filed = self.snapshots.values().filter(|snapshot| snapshot.state != SnapshotState::Open);
+        let filed = self.snapshots.values().filter(|snapshot| is_filed(snapshot.state));
         filed
             .map(|snapshot| Stored {
                 snapshot_id: snapshot.snapshot_id.clone(),
@@ -178,21 +255,17 @@ impl View {
     }
 
     pub fn archive_bytes(&self) -> u64 {
-        let archived = self.snapshots.values().filter(|snapshot| snapshot.state == SnapshotState::Archived);
-        archived.map(|snapshot| snapshot.disk_bytes).sum()
+        self.totals.archive_bytes
+    }
+
+    /// How many are being recorded or filed, and what they have grown to.
+    pub fn open(&self) -> (usize, u64) {
+        (usize::try_from(self.totals.open).unwrap_or(usize::MAX), self.totals.open_bytes)
     }
 
     pub fn counts(&self) -> SnapshotCounts {
-        let of = |state| self.snapshots.values().filter(|snapshot| snapshot.state == state).count() as u64;
-        let is_clean =
-            |snapshot: &&Snapshot| snapshot.verdict == Some(AnalysisVerdict::Clean) && snapshot.state == SnapshotState::Temporary;
-        SnapshotCounts {
-            open: of(SnapshotState::Open),
-            clean: self.snapshots.values().filter(is_clean).count() as u64,
-            suspect: self.suspect,
-            archived: of(SnapshotState::Archived),
-            deleted: self.deleted,
-        }
+        let Totals { open, clean, archived, .. } = self.totals;
+        SnapshotCounts { open, clean, suspect: self.suspect, archived, deleted: self.deleted }
     }
 
     pub fn monitor(&self) -> Monitor {
@@ -202,12 +275,116 @@ impl View {
             interfaces: self.interfaces.clone(),
             settings: self.settings.clone(),
             snapshots: self.counts(),
-            disk_bytes: self.snapshots.values().map(|snapshot| snapshot.disk_bytes).sum(),
+            disk_bytes: self.totals.disk_bytes,
             free_bytes: self.free_bytes,
             last_problem: self.problems.shown().map(str::to_owned),
             last_problem_at: self.problems.shown().map(|_| UtcTime::from(self.last_problem_at).to_millis()),
             sinks: Vec::new(),
             series: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Finding, Severity};
+    use proptest::prelude::*;
+
+    fn snapshot(snapshot_id: &str, state: SnapshotState, verdict: AnalysisVerdict) -> Snapshot {
+        let finding = Finding {
+            code: "x".into(),
+            severity: Severity::Alarm,
+            count: 1,
+            first_at: None,
+            last_at: None,
+            endpoint_id: None,
+            message: "y".into(),
+            packets: Vec::new(),
+        };
+        let known = super::super::filing::unfinished(snapshot_id, "z");
+        Snapshot { state, verdict: Some(verdict), disk_bytes: 10, findings: vec![finding; 50], ..known }
+    }
+
+    fn names(list: &SnapshotList) -> Vec<&str> {
+        list.snapshots.iter().map(|snapshot| snapshot.snapshot_id.as_str()).collect()
+    }
+
+    #[test]
+    fn what_is_filed_is_known_in_short() {
+        let mut view = View::new(true, MonitorSettings::default());
+        view.expect(["a".to_owned(), "b".to_owned()]);
+        assert!(view.knows("b") && view.snapshot("b").is_none());
+        for state in [SnapshotState::Filing, SnapshotState::Archived] {
+            view.put(snapshot("a", state, AnalysisVerdict::Suspect));
+            assert_eq!(view.snapshot("a").unwrap().findings.len(), if state == SnapshotState::Filing { 50 } else { 0 });
+        }
+        view.all_read();
+        assert!(view.knows("a") && !view.knows("b"));
+    }
+
+    #[test]
+    fn a_list_leads_on_to_all() {
+        let mut view = View::new(true, MonitorSettings::default());
+        for number in 0..25 {
+            let (state, verdict) = match number % 2 {
+                0 => (SnapshotState::Archived, AnalysisVerdict::Suspect),
+                _ => (SnapshotState::Temporary, AnalysisVerdict::Clean),
+            };
+            view.put(snapshot(&format!("{number:02}"), state, verdict));
+        }
+        let mut query = SnapshotQuery { limit: Some(5), state: Some(SnapshotState::Archived), ..SnapshotQuery::default() };
+        let mut seen = Vec::new();
+        loop {
+            let list = view.list(&query);
+            assert_eq!(list.total, 13);
+            seen.extend(names(&list).into_iter().map(str::to_owned));
+            query.before = list.next_before;
+            if query.before.is_none() {
+                break;
+            }
+        }
+        let expected: Vec<String> = (0..25).rev().filter(|number| number % 2 == 0).map(|number| format!("{number:02}")).collect();
+        assert_eq!(seen, expected);
+        let clean = SnapshotQuery { verdict: Some(AnalysisVerdict::Clean), ..SnapshotQuery::default() };
+        assert_eq!((view.list(&clean).total, view.list(&clean).next_before), (12, None));
+    }
+
+    #[test]
+    fn what_a_message_does_not_carry_is_in_the_next_one() {
+        let mut view = View::new(true, MonitorSettings::default());
+        (0..100).for_each(|number| view.put(snapshot(&format!("{number:02}"), SnapshotState::Archived, AnalysisVerdict::Suspect)));
+        let mut query = SnapshotQuery { limit: Some(1000), ..SnapshotQuery::default() };
+        let mut seen = Vec::new();
+        loop {
+            let body = crate::service::results::fit_snapshots(view.list(&query), 5000);
+            assert!(body.len() <= 5000);
+            let list: SnapshotList = serde_json::from_slice(&body).unwrap();
+            assert!(!list.snapshots.is_empty());
+            seen.extend(names(&list).into_iter().map(str::to_owned));
+            query.before = list.next_before;
+            if query.before.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, (0..100).rev().map(|number| format!("{number:02}")).collect::<Vec<_>>());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_counted_is_what_there_is(steps in prop::collection::vec((0_u8..5, 0_u8..5, any::<bool>(), 0_u64..100), 0..60)) {
+            let mut view = View::new(true, MonitorSettings::default());
+            for (name, kind, suspect, disk_bytes) in steps {
+                let verdict = if suspect { AnalysisVerdict::Suspect } else { AnalysisVerdict::Clean };
+                let states = [SnapshotState::Open, SnapshotState::Filing, SnapshotState::Temporary, SnapshotState::Archived];
+                match states.get(usize::from(kind)) {
+                    Some(state) => view.put(Snapshot { disk_bytes, ..snapshot(&name.to_string(), *state, verdict) }),
+                    None => view.remove(&name.to_string()),
+                }
+                let mut anew = Totals::default();
+                view.snapshots.values().for_each(|snapshot| anew.count(snapshot, u64::saturating_add));
+                prop_assert_eq!(view.totals, anew);
+            }
         }
     }
 }

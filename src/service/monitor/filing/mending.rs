@@ -1,6 +1,9 @@
 //! Recordings that were not filed when they should have been: broken off by a kill or a power cut, or in the way of a fault of the disk.
 
-use super::{super::lock, Clerk, alarm, recording};
+use super::{
+    super::{lock, view::is_filed},
+    Clerk, Judgement, Work, alarm, recording,
+};
 use crate::{
     api::{Snapshot, SnapshotState, UtcTime},
     archive::{Leftover, StoreError, cut_to_whole},
@@ -15,6 +18,9 @@ use std::{
 
 /// How often what could not be filed is tried again.
 const REFILE_PERIOD: Duration = Duration::from_secs(60);
+/// The same, when it was room that was missing, and there is so much now.
+const REFILE_PERIOD_WITH_ROOM: Duration = Duration::from_secs(5);
+const ENOUGH_ROOM_BYTES: u64 = 1 << 20;
 /// How long recordings that were broken off wait for the configs to be read.
 const BEFORE_THE_CONFIGS: Duration = Duration::from_secs(20);
 /// What is wrong with a recording that an earlier netdiag left.
@@ -22,10 +28,11 @@ pub(super) const BROKEN_OFF: &str = "netdiag ended while this was recorded; what
 
 impl Clerk {
     /// The snapshot stays as if it were open, its recording where it is, and it is tried again.
-    pub(super) fn could_not(&mut self, core: &Core, snapshot: Snapshot, error: &StoreError) {
+    pub(super) fn could_not(&mut self, core: &Core, snapshot: Snapshot, judgement: Judgement, error: &StoreError) {
         let snapshot_id = snapshot.snapshot_id.clone();
+        self.lacks_room |= error.is_lack_of_room();
         let problem = format!("snapshot {snapshot_id} could not be filed, and will be tried again: {error}");
-        if self.unfiled.insert(snapshot_id) {
+        if self.unfiled.insert(snapshot_id, Some(judgement)).is_none() {
             alarm(core, problem.clone());
         } else {
             lock(&core.monitor.view).problem(problem.clone());
@@ -36,17 +43,23 @@ impl Clerk {
     }
 
     pub(super) fn file_again(&mut self) {
-        if self.unfiled.is_empty() || self.refiled.elapsed() < REFILE_PERIOD {
+        if self.unfiled.is_empty() || self.refiled.elapsed() < self.refile_period() {
             return;
         }
         self.refiled = Instant::now();
-        let Some(core) = self.core.upgrade() else { return };
+        self.lacks_room = false;
         let leftovers = self.store.leftovers();
-        self.unfiled.retain(|snapshot_id| leftovers.iter().any(|leftover| leftover.snapshot_id == *snapshot_id));
-        let again: Vec<Leftover> = leftovers.into_iter().filter(|leftover| self.unfiled.contains(&leftover.snapshot_id)).collect();
-        for leftover in again {
-            self.mend(&core, &leftover, "it could not be filed when it was closed");
+        self.unfiled.retain(|snapshot_id, _| leftovers.iter().any(|leftover| leftover.snapshot_id == *snapshot_id));
+        for leftover in leftovers.into_iter().filter(|leftover| self.unfiled.contains_key(&leftover.snapshot_id)) {
+            self.waiting.push_back(Work::Mend(leftover, "it could not be filed when it was closed"));
         }
+    }
+
+    /// Where only room was missing, it is filed soon after there is some.
+    fn refile_period(&self) -> Duration {
+        let settings = self.core.upgrade().map(|core| lock(&core.monitor.view).settings().clone());
+        let has_room = settings.is_some_and(|settings| self.room(&settings) >= ENOUGH_ROOM_BYTES);
+        if self.lacks_room && has_room { REFILE_PERIOD_WITH_ROOM } else { REFILE_PERIOD }
     }
 
     /// What a killed netdiag left, when the configs are read or will not be soon: they say what a finding is about.
@@ -69,6 +82,7 @@ impl Clerk {
         self.guarded(core, |clerk| {
             if let Err(error) = clerk.mended(core, leftover, problem) {
                 lock(&core.monitor.view).problem(format!("{}: {error}", leftover.path.display()));
+                clerk.unfiled.entry(leftover.snapshot_id.clone()).or_default();
             }
         });
     }
@@ -76,20 +90,22 @@ impl Clerk {
     fn mended(&mut self, core: &Core, leftover: &Leftover, problem: &str) -> std::io::Result<()> {
         // A power cut between filing and removing leaves both; the filed one is whole.
         let known = lock(&core.monitor.view).snapshot(&leftover.snapshot_id);
-        if known.as_ref().is_some_and(|known| known.state != SnapshotState::Open && known.file.is_some()) {
+        if known.as_ref().is_some_and(|known| is_filed(known.state) && known.file.is_some()) {
             self.store.hand_over(&leftover.snapshot_id);
+            self.store.remove_notes(&leftover.snapshot_id);
             return fs::remove_file(&leftover.path);
         }
         if cut_to_whole(&leftover.path)? == 0 {
             tracing::info!(path = %leftover.path.display(), "nothing whole is in a recording that was broken off; it is removed");
             lock(&core.monitor.view).remove(&leftover.snapshot_id);
+            self.store.remove_notes(&leftover.snapshot_id);
             return fs::remove_file(&leftover.path);
         }
         let path = self.store.recording(&leftover.snapshot_id);
         fs::rename(&leftover.path, &path)?;
         let mut analysis = recording::analysis(core);
         analysis.read_through(fs::File::open(&path)?, &mut |_, _| ControlFlow::Continue(()))?;
-        let mut report = analysis.report();
+        let report = analysis.report();
         let modified = UtcTime::from(fs::metadata(&path)?.modified().unwrap_or_else(|_| SystemTime::now()));
         let is_triggered = leftover.snapshot_id.contains(recording::TRIGGERED);
         let snapshot = Snapshot {
@@ -98,16 +114,19 @@ impl Clerk {
             closed_at: Some(report.last_at.unwrap_or(modified)),
             file: Some(path.display().to_string()),
             packets: report.packets,
-            kernel_dropped: report.dropped,
+            // What was lost is written at the end of a recording, and it did not come to that.
+            kernel_dropped: Some(report.dropped).filter(|dropped| *dropped > 0),
+            pinned: self.store.is_open_pinned(&leftover.snapshot_id),
             ..unfinished(&leftover.snapshot_id, problem)
         };
-        self.file(core, snapshot, &mut report);
+        let judged = self.judge(core, snapshot, report, None);
+        self.file(core, judged);
         Ok(())
     }
 }
 
 /// A snapshot of which nothing is known but that netdiag ended while it was recorded.
-pub(super) fn unfinished(snapshot_id: &str, problem: &str) -> Snapshot {
+pub(in crate::service::monitor) fn unfinished(snapshot_id: &str, problem: &str) -> Snapshot {
     let now = UtcTime::from(SystemTime::now());
     Snapshot {
         snapshot_id: snapshot_id.to_owned(),
@@ -121,7 +140,7 @@ pub(super) fn unfinished(snapshot_id: &str, problem: &str) -> Snapshot {
         file: None,
         disk_bytes: 0,
         packets: 0,
-        kernel_dropped: 0,
+        kernel_dropped: None,
         interfaces: Vec::new(),
         findings: Vec::new(),
         problem: Some(problem.to_owned()),

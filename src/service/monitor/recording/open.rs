@@ -120,7 +120,7 @@ pub(super) fn newly_opened(snapshot_id: String, opened_at: UtcTime, trigger: Opt
         file: Some(file.display().to_string()),
         disk_bytes: 0,
         packets: 0,
-        kernel_dropped: 0,
+        kernel_dropped: Some(0),
         interfaces: Vec::new(),
         findings: Vec::new(),
         problem: None,
