@@ -99,7 +99,13 @@ fn options(more: &Value) -> Options {
 async fn filed(service: &Service) -> Vec<Value> {
     let list = service.get("/monitor/snapshots").await;
     let mut snapshots = Vec::new();
-    for snapshot in list["snapshots"].as_array().unwrap().iter().rev().filter(|snapshot| snapshot["state"] != "open") {
+    for snapshot in list["snapshots"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .rev()
+        .filter(|snapshot| snapshot["state"] != "open" && snapshot["state"] != "filing")
+    {
         let one = service.ask("get", &format!("/monitor/snapshots/{}", snapshot["snapshot_id"].as_str().unwrap()), None).await;
         snapshots.extend((!one["error"].is_object()).then_some(one));
     }
