@@ -273,7 +273,7 @@ fn a_segment_that_the_network_doubled_is_a_copy_at_once_and_sent_again_later() {
     assert_eq!((seen.copies, seen.server.tcp.retransmissions), (1, 0), "{:#?}", seen.server.tcp);
     assert_eq!(seen.counts(""), [("capture.copies", 1)]);
     // The same packets, held for two when they are further apart than nothing.
-    let strict = AnalysisSettings { copy_window: Duration::ZERO, ..settings.clone() };
+    let strict = AnalysisSettings { copy_window: Duration::ZERO, numbered_copy_window: Duration::ZERO, ..settings.clone() };
     let seen = recorded.analyse(&strict);
     assert_answered(&seen);
     let tcp = &seen.server.tcp;

@@ -94,10 +94,14 @@ catalogue! {
         "A client connected again after its earlier connection to the same server had ended. Connections that are open side by side are none of these.",
         ["The device or the client restarts, or gives up after missing answers.", "Somebody else connects, and the device drops the connection it had.", "A firewall forgets connections that are idle."],
         ["What ended the connection before: a reset, a close, or unanswered requests.", "How regular the times are: a timer in a device or a firewall is behind a period."];
-    TCP_HALF_OPEN = "tcp.half_open", "connections that were accepted and never used",
-        "The server accepted a connection and the client never sent anything on it, not even the last step of the handshake.",
-        ["The way from the client to the server loses packets, or goes another way than the capture sees.", "Something scans ports without finishing the handshake.", "The client vanished just then."],
-        ["Who the client is.", "Whether other connections of the client are well."];
+    TCP_HALF_OPEN = "tcp.half_open", "connections that only one side still had",
+        "One side held a connection that the other did not have. Either the server accepted it and the client never sent anything on it, not even the last step of the handshake; or a side answered what the other sent with a reset that shows that it knew nothing of the connection; or a side sent the same again and again, for more than ten seconds, and nothing came back.",
+        ["The device restarted or lost power without closing its connections.", "A firewall or a router on the way dropped its state.", "The way between the two loses packets, or goes another way than the capture sees.", "Something scans ports without finishing the handshake."],
+        ["Which of the three it was, and who the client is.", "The device's own log: a restart just before.", "Keep-alives and time-outs of the client: without them it holds a dead connection for many minutes."];
+    TCP_SEGMENTS_LOST = "tcp.segments_lost", "payload was lost on the way",
+        "Later bytes of a stream came and the ones before them did not. The receiver went on saying that it waits for them, and nobody sent them again before the connection or the capture ended: the network lost them.",
+        ["Packets are lost: a bad cable, a duplex mismatch, an overloaded or wireless link.", "The sender restarted, or gave the connection up."],
+        ["Error counters of the switch ports and interfaces on the way.", "Whether retransmissions were found too, and in which direction.", "What became of the sender at that time."];
     TCP_ZERO_WINDOW = "tcp.zero_window", "a side stopped taking bytes",
         "A side announced a window of zero: its buffer is full, because the program behind it does not read.",
         ["The program hangs or is overloaded.", "More is asked than the device can work off."],
@@ -308,13 +312,13 @@ catalogue! {
         ["A snap length smaller than the packets."],
         ["The snap length of the capture (0 or 262144 keeps all)."];
     CAPTURE_COPIES = "capture.copies", "packets were captured twice",
-        "The same segments are in the capture twice within a fraction of a millisecond, as when a mirror port or an interface and its bridge are captured together. Copies are left out of all counts.",
+        "The same packets are in the capture more than once: alike within a fraction of a millisecond, or with the same number in their IPv4 header within a tenth of a second, as when a mirror port or an interface and its bridge are captured together. Copies are left out of all counts.",
         ["A mirror port that copies both ingress and egress.", "Several interfaces captured on which the same packet passes."],
         ["The settings of the mirror port; capture one interface only."];
     CAPTURE_FORGOTTEN = "capture.forgotten", "more was going on than could be remembered",
-        "The analysis keeps a bounded number of connections, addresses and requests in mind; the ones that were silent longest were forgotten. Counts may be too low.",
-        ["A scan of many addresses or ports is in the capture.", "Limits that are too small for the site."],
-        ["Whether a scan is going on.", "The limits in the settings."];
+        "The analysis keeps a bounded number of connections, addresses and requests in mind; the ones that were silent longest were forgotten, so that counts may be too low. Connections that were over are none of these.",
+        ["A scan of many addresses or ports is in the capture.", "More is open at once than the analysis keeps in mind (32,768 connections, 4,096 addresses)."],
+        ["Whether a scan is going on.", "A capture of less at once: with a filter, or over a shorter time."];
     KERNEL_SESSION_LOST = "kernel.session_lost", "a session went away while the test ran",
         "A connection that this host's sockets showed as established when a connectivity test began was gone when the endpoint was judged.",
         [

@@ -1,10 +1,36 @@
 //! Who talks to a server: connections, connections made anew after an earlier one had ended, and what came of the requests.
 
 use super::tally::{Stamp, Tally, Times};
-use std::net::IpAddr;
+use std::{collections::VecDeque, net::IpAddr};
 
 /// Clients of one server told apart; the others are counted together.
 const MAX_CLIENTS: usize = 32;
+/// Reconnects of one server that are remembered one by one, the latest.
+const MAX_RECONNECTS: usize = 20;
+/// A client that resets its old connection this soon after it has made another has made that one in its place.
+const REPLACED_WITHIN_NS: i64 = 5_000_000_000;
+
+/// A connection made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reconnect {
+    /// When it was accepted.
+    pub stamp: Stamp,
+    /// Since the end of the one before.
+    pub gap_ns: i64,
+    client: ClientPlace,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    pub at: i64,
+    /// The client closed it first.
+    pub by_client: bool,
+    /// Either side reset it.
+    pub by_reset: bool,
+    /// When its last packet before that came.
+    pub quiet_since: i64,
+}
 
 /// One client of a server.
 #[derive(Debug, Default)]
@@ -16,6 +42,8 @@ pub(super) struct Client {
     ended_at: Option<i64>,
     /// Whether the latest end was the client's own close.
     ended_itself: bool,
+    /// The latest connection whose beginning was seen, while it has replaced none.
+    latest: Option<Stamp>,
     /// Of the reconnects, those after an end that was not the client's own close.
     pub forced: u64,
     /// Connections begun when none was open and an earlier one had ended.
@@ -69,6 +97,8 @@ pub(super) struct Clients {
     list: Vec<Client>,
     /// The addresses of those that are told apart, in the same order.
     addresses: Vec<IpAddr>,
+    /// The latest connections made anew.
+    reconnects: VecDeque<Reconnect>,
 }
 
 impl Clients {
@@ -99,25 +129,65 @@ impl Clients {
         }
     }
 
+    /// How many connections of a client are open.
+    pub fn open(&self, address: IpAddr) -> u64 {
+        let place = self.addresses.iter().position(|known| *known == address);
+        place.and_then(|place| self.list.get(place)).map_or(0, |client| client.open)
+    }
+
     /// A connection is open. `begun`: its beginning was seen.
     pub fn opened(&mut self, place: ClientPlace, begun: bool, stamp: Stamp) {
         let Some(client) = self.get(place) else { return };
-        if let (true, 0, Some(ended_at)) = (begun, client.open, client.ended_at) {
-            client.reconnects.add(stamp);
-            client.forced += u64::from(!client.ended_itself);
-            client.gaps.add(stamp.at.saturating_sub(ended_at));
-        }
         client.connections += 1;
         client.open += 1;
+        client.latest = begun.then_some(stamp);
+        if let (true, 1, Some(ended_at)) = (begun, client.open, client.ended_at) {
+            self.reconnected(place, stamp, ended_at);
+        }
     }
 
-    /// An open connection has ended; `itself`: the client closed it first.
-    pub fn ended(&mut self, place: ClientPlace, itself: bool, at: i64) {
+    /// An open connection has ended.
+    pub fn ended(&mut self, place: ClientPlace, end: End) {
+        let Some(client) = self.get(place) else { return };
+        client.open = client.open.saturating_sub(1);
+        client.ended_at = Some(end.at);
+        client.ended_itself = end.by_client;
+        let replaces =
+            |latest: &Stamp| end.by_reset && end.quiet_since <= latest.at && end.at.saturating_sub(latest.at) <= REPLACED_WITHIN_NS;
+        if client.open == 1
+            && let Some(latest) = client.latest.filter(replaces)
+        {
+            // From one to the other without a gap.
+            self.reconnected(place, latest, latest.at);
+        }
+    }
+
+    /// An open connection is forgotten: whether it goes on is not known.
+    pub fn forgotten(&mut self, place: ClientPlace) {
         if let Some(client) = self.get(place) {
             client.open = client.open.saturating_sub(1);
-            client.ended_at = Some(at);
-            client.ended_itself = itself;
+            client.ended_at = None;
         }
+    }
+
+    fn reconnected(&mut self, place: ClientPlace, stamp: Stamp, ended_at: i64) {
+        let Some(client) = self.get(place) else { return };
+        let gap_ns = stamp.at.saturating_sub(ended_at).max(0);
+        client.latest = None;
+        client.reconnects.add(stamp);
+        client.forced += u64::from(!client.ended_itself);
+        client.gaps.add(gap_ns);
+        if usize::from(place) < self.addresses.len() {
+            if self.reconnects.len() == MAX_RECONNECTS {
+                self.reconnects.pop_front();
+            }
+            self.reconnects.push_back(Reconnect { stamp, gap_ns, client: place });
+        }
+    }
+
+    /// The latest connections made anew, the oldest first, and whose they are.
+    pub fn latest_reconnects(&self) -> impl Iterator<Item = (IpAddr, &Reconnect)> {
+        self.reconnects.iter().filter_map(|reconnect| Some((*self.addresses.get(usize::from(reconnect.client))?, reconnect)))
     }
 
     /// One of its open connections was reset.
@@ -162,20 +232,55 @@ mod tests {
         Stamp { number: seconds as u64 + 1, at: seconds * 1_000_000_000 }
     }
 
+    fn close(by_client: bool, at: Stamp) -> End {
+        End { at: at.at, by_client, by_reset: false, quiet_since: at.at }
+    }
+
     #[test]
     fn a_connection_after_the_end_of_the_last_is_a_reconnect_and_a_parallel_one_is_none() {
         let mut clients = Clients::default();
         let place = clients.place(IpAddr::from([10, 0, 0, 1]), 0);
         clients.opened(place, true, at(0));
         clients.opened(place, true, at(1));
-        clients.ended(place, true, at(2).at);
+        clients.ended(place, close(true, at(2)));
         clients.opened(place, true, at(3));
         assert_eq!(clients.reconnects().0.count, 0, "one was open all the time");
-        clients.ended(place, true, at(4).at);
-        clients.ended(place, false, at(5).at);
+        clients.ended(place, close(true, at(4)));
+        clients.ended(place, close(false, at(5)));
         clients.opened(place, true, at(8));
         let (tally, gaps, forced) = clients.reconnects();
         assert_eq!((tally.packets(), gaps.max_ms(), forced), (vec![9], 3000.0, 1));
+    }
+
+    #[test]
+    fn a_connection_that_replaces_one_which_is_reset_then_is_a_reconnect_without_a_gap() {
+        let reconnects = |quiet_since: i64, end: i64| {
+            let mut clients = Clients::default();
+            let place = clients.place(IpAddr::from([10, 0, 0, 1]), 0);
+            clients.opened(place, true, at(0));
+            clients.opened(place, true, at(40));
+            clients.ended(place, End { at: at(end).at, by_client: false, by_reset: true, quiet_since: at(quiet_since).at });
+            clients.reconnects().0.packets()
+        };
+        assert_eq!(reconnects(11, 41), [41]);
+        assert_eq!(reconnects(11, 60), [0; 0], "a parallel one that ends some time later");
+        assert_eq!(reconnects(41, 42), [0; 0], "it was in use");
+    }
+
+    #[test]
+    fn a_forgotten_connection_hides_no_later_reconnect_and_the_latest_are_remembered_one_by_one() {
+        let mut clients = Clients::default();
+        let place = clients.place(IpAddr::from([10, 0, 0, 1]), 0);
+        clients.opened(place, true, at(0));
+        clients.forgotten(place);
+        for round in 1..=30 {
+            clients.opened(place, true, at(10 * round));
+            clients.ended(place, close(true, at(10 * round + 3)));
+        }
+        assert_eq!(clients.reconnects().0.count, 29, "of the first one nobody knows what it followed");
+        let latest: Vec<_> = clients.latest_reconnects().map(|(_, reconnect)| (reconnect.stamp, reconnect.gap_ns)).collect();
+        let expected: Vec<_> = (11..=30).map(|round| (at(10 * round), 7_000_000_000)).collect();
+        assert_eq!(latest, expected);
     }
 
     #[test]

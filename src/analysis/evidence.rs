@@ -36,9 +36,9 @@ pub struct AttemptView {
     pub fin_sent: u64,
     /// FINs of the peer.
     pub fin_received: u64,
-    /// Resets of the peer after the connection was open.
+    /// Connections that the peer reset after they were open.
     pub reset_after_open: u64,
-    /// Resets of this side.
+    /// Connections that this side reset.
     pub reset_sent: u64,
     /// From the first SYN to the answer that accepts, in milliseconds.
     pub handshake_ms: Option<f64>,
@@ -65,7 +65,7 @@ pub struct SessionView {
     pub client_payload_segments: u64,
     /// Segments with payload of the server.
     pub server_payload_segments: u64,
-    /// Resets of either side, but those in answer to a SYN.
+    /// Connections that either side reset; refusals are none.
     pub resets: u64,
     /// Whether there is a connection on which the server sends payload and has not stopped answering requests.
     pub answered: bool,
@@ -75,10 +75,10 @@ pub struct SessionView {
     pub unanswered: u64,
 }
 
-/// Segments that were captured twice, by what they are; one that is several things is counted for each.
+/// Packets that were captured twice, by what they are; a segment that is several things is counted for each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Copies {
-    /// All of them.
+    /// All segments but bare acknowledgements.
     pub segments: u64,
     /// SYNs without ACK.
     pub syn: u64,
@@ -92,6 +92,8 @@ pub struct Copies {
     pub payload: u64,
     /// Acknowledgements alone; not among `segments`.
     pub acks: u64,
+    /// UDP datagrams; not among `segments`.
+    pub datagrams: u64,
 }
 
 /// What was seen in all, and what was lost.

@@ -121,14 +121,19 @@ fn tcp<'a>(
     // What other services suffer from is no concern of a plant's operator.
     let is_ours = service.watched || service.protocol.is_some();
     let severity_of_ours = if is_ours { Severity::Warning } else { Severity::Info };
-    let mut flows_half_open = Tally::default();
-    flows.clone().filter_map(|flow| flow.half_open(shared)).for_each(|stamp| flows_half_open.add(stamp));
+    let mut half_open = service.half_open;
+    flows.clone().filter_map(|flow| flow.half_open(shared)).for_each(|found| half_open.add(found));
+    let (mut closed, mut still_closed) = (service.zero_window_times, 0);
+    for (ns, still) in flows.clone().flat_map(|flow| flow.closed_windows(shared.now)) {
+        closed.add(ns);
+        still_closed += u64::from(still);
+    }
     // An attempt that an ICMP message answered is told by that message.
-    let mut unanswered = service.syn_unanswered;
+    let mut unanswered = service.syn_in_silence;
     unanswered.merge(&unanswered_attempts(flows.filter(|flow| !service.icmp.quotes(flow.client)), shared));
     if unanswered.count > 0 {
-        let severity = if service.syn_ack == 0 { Severity::Alarm } else { Severity::Warning };
-        let accepted = match service.syn_ack {
+        let severity = if service.accepted == 0 { Severity::Alarm } else { Severity::Warning };
+        let accepted = match service.accepted {
             0 => String::new(),
             accepted => format!("; {accepted} {} accepted", if accepted == 1 { "other was" } else { "others were" }),
         };
@@ -145,7 +150,7 @@ fn tcp<'a>(
         findings.push(finding(catalogue::TCP_SYN_RETRIED, Severity::Warning, retries, message));
     }
     if service.refused.count > 0 {
-        let severity = if service.syn_ack == 0 { Severity::Alarm } else { Severity::Warning };
+        let severity = if service.accepted == 0 { Severity::Alarm } else { Severity::Warning };
         let attempts = many(service.refused.count, "connection attempt");
         let message = format!("{attempts} to {server} {} refused: nothing listens there", were(service.refused.count));
         findings.push(finding(catalogue::TCP_REFUSED, severity, &service.refused, message));
@@ -154,11 +159,10 @@ fn tcp<'a>(
         let message = format!("{} to {server} {} reset", many(service.resets.count, "connection"), were(service.resets.count));
         findings.push(finding(catalogue::TCP_RESET, Severity::Warning, &service.resets, message));
     }
-    let half_open = flows_half_open;
-    if half_open.count > 0 {
-        let message =
-            format!("{} to {server}: accepted, and the client never came back", many(half_open.count, "half-open connection"));
-        findings.push(finding(catalogue::TCP_HALF_OPEN, severity_of_ours, &half_open, message));
+    let all_half_open = half_open.total();
+    if all_half_open.count > 0 {
+        let message = format!("{} to {server}: {}", many(all_half_open.count, "half-open connection"), half_open.in_words());
+        findings.push(finding(catalogue::TCP_HALF_OPEN, severity_of_ours, &all_half_open, message));
     }
     let (reconnects, gaps, forced) = service.clients.reconnects();
     if reconnects.count > 0 {
@@ -174,10 +178,12 @@ fn tcp<'a>(
         findings.push(finding(catalogue::TCP_RECONNECTS, severity, &reconnects, message));
     }
     if service.zero_windows.count > 0 {
-        let longest = match service.zero_window_times.max_ms() {
-            ms if ms > 0.0 => format!(", for {:.3} s at most", ms / 1e3),
-            _ => ", and did not open it again".to_owned(),
+        let still = match still_closed {
+            0 => String::new(),
+            1 => ", and one is still closed".to_owned(),
+            several => format!(", and {several} are still closed"),
         };
+        let longest = format!(", for {:.3} s at most{still}", closed.max_ms() / 1e3);
         let times = many(service.zero_windows.count, "time");
         let message =
             format!("a side of the connections to {server} closed its window {times}{longest}: it does not read fast enough");
@@ -188,16 +194,21 @@ fn tcp<'a>(
         let message = format!("{gaps} in the streams to and from {server}: the receiver has the bytes, the capture has not");
         findings.push(finding(catalogue::CAPTURE_LOST_SEGMENTS, Severity::Info, &service.lost_segments, message));
     }
+    if service.lost_on_the_way.count > 0 {
+        let gaps = many(service.lost_on_the_way.count, "gap");
+        let message = format!("{gaps} in the streams to and from {server}: the receiver waited for the bytes, and they never came");
+        findings.push(finding(catalogue::TCP_SEGMENTS_LOST, severity_of_ours, &service.lost_on_the_way, message));
+    }
     let retransmissions = &service.retransmissions;
     if retransmissions.count > 0 {
         let part = retransmissions.count as f64 / (service.payload_segments.max(1)) as f64;
         let matters = retransmissions.count >= RETRANSMISSIONS_AT_LEAST && part >= RETRANSMISSIONS_PER_SEGMENT;
         let severity = if matters { Severity::Warning } else { Severity::Info };
         let segments = many(service.payload_segments, "segment");
-        let kinds = match (service.fast_retransmissions, service.spurious_retransmissions) {
-            (0, 0) => String::new(),
-            (fast, spurious) => format!("; {fast} because the receiver asked for them, {spurious} that it had already"),
-        };
+        let (fast, spurious) = (service.fast_retransmissions, service.spurious_retransmissions);
+        let timeout = service.timeout_retransmissions();
+        let kinds =
+            format!("; {fast} because the receiver asked for them, {timeout} after a time-out, {spurious} that it had already");
         let message = format!(
             "{} sent again to or from {server}, of {segments} with payload ({:.1} %){kinds}",
             retransmissions.count,
@@ -459,8 +470,9 @@ pub(super) fn of_capture(counters: &Counters, undecodable: &Tally, cut: &Tally, 
         format!("{} of {of} {} cut by the snap length", cut.count, were(cut.count)),
     );
     let counted = Tally::without_evidence;
-    let copies = format!("{} captured twice and counted once", many(counters.copies.segments, "segment"));
-    add(catalogue::CAPTURE_COPIES, Severity::Info, &counted(counters.copies.segments), copies);
+    let copies = counters.copies.segments + counters.copies.acks + counters.copies.datagrams;
+    let message = format!("{} captured twice and counted once", many(copies, "packet"));
+    add(catalogue::CAPTURE_COPIES, Severity::Info, &counted(copies), message);
     let forgotten = counters.flows_evicted + counters.hosts_evicted + counters.requests_evicted;
     let message = format!(
         "{}, {} and {} were forgotten to keep memory bounded",

@@ -1,13 +1,15 @@
 //! One connection: its handshake and end, its two streams, and the protocol in them.
 
 use super::{
-    clients::{Asked, ClientPlace},
+    clients::{Asked, ClientPlace, End},
+    copies::{Print, Recent},
     dnp3::{Dnp3Flow, Dnp3Service},
     evidence::Copies,
     guess::{Guess, Recognised},
+    half_open::{HalfOpen, Unheard},
     modbus::{ModbusFlow, ModbusService},
     service::{Service, ServiceIndex},
-    shared::{Shared, left},
+    shared::{Limits, Shared, left},
     stats::FlowStats,
     stream::{Arrival, Place, Stream, ahead},
     tally::{Stamp, Tally},
@@ -52,23 +54,14 @@ enum Reader {
     Dnp3(Box<Dnp3Flow>),
 }
 
-/// What tells a segment from another of the same side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mark {
-    seq: u32,
-    ack: u32,
-    flags: TcpFlags,
-    payload_len: u32,
-    /// The beginning of the options, where time stamps stand: a segment that is sent again has another one.
-    options: [u8; 12],
-}
-
 /// What one side sends.
 #[derive(Debug, Default)]
 struct Side {
     stream: Stream,
-    /// The latest segment that was no pure acknowledgement, and when it came.
-    latest: Option<(Mark, i64)>,
+    /// The latest packets.
+    recent: Recent,
+    /// What it has sent since its peer was heard last.
+    unheard: Unheard,
     /// Acknowledgement number and window of its latest segment, when it came, and how often they came again without bytes.
     acknowledges: Option<(u32, u16, i64)>,
     duplicate_acks: u32,
@@ -110,6 +103,10 @@ pub(super) struct Flow {
     is_open: bool,
     is_over: bool,
     closed_by_client: bool,
+    /// When the latest packet came.
+    last_at: i64,
+    /// The reset by a side that knew nothing of the connection any more.
+    forgotten: Option<Stamp>,
     sides: [Side; 2],
     reader: Reader,
     stats: FlowStats,
@@ -131,6 +128,8 @@ impl Flow {
             is_open: false,
             is_over: false,
             closed_by_client: false,
+            last_at: i64::MIN,
+            forgotten: None,
             client,
             server,
             service,
@@ -161,22 +160,25 @@ impl Flow {
     }
 
     /// Takes a segment of the client or of the server.
-    pub fn segment(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service, shared: &mut Shared) {
+    pub fn segment(
+        &mut self,
+        from_server: bool,
+        packet: (u16, &Tcp<'_>),
+        stamp: Stamp,
+        service: &mut Service,
+        shared: &mut Shared,
+    ) {
+        let (number, tcp) = packet;
         let flags = tcp.flags;
         let special = flags.0 & (TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) != 0;
-        if special || tcp.payload_len > 0 {
-            let options = tcp.raw_options.first_chunk().copied().unwrap_or_default();
-            let mark = Mark { seq: tcp.seq, ack: tcp.ack, flags, payload_len: tcp.payload_len, options };
-            let side = &mut self.sides[usize::from(from_server)];
-            let soon = |at: i64| stamp.at.saturating_sub(at).abs() <= shared.limits.copy_window;
-            // A side that resets may do so for each of several segments at once: alike, and no copies.
-            let may_be_copy = self.copied || !flags.rst();
-            if may_be_copy && side.latest.is_some_and(|(latest, at)| latest == mark && soon(at)) {
-                self.copied = true;
-                count_copy(&mut shared.copies, tcp);
-                return;
-            }
-            side.latest = Some((mark, stamp.at));
+        let print = Print::of_segment(number, tcp);
+        // Without a number, acknowledgements alike are told apart where their meaning is known. And a side that resets may do so for
+        // each of several segments at once: alike, and no copies.
+        let may_be_copy = print.is_numbered() || (special || tcp.payload_len > 0) && (self.copied || !flags.rst());
+        if may_be_copy && self.sides[usize::from(from_server)].recent.has(print, stamp.at, &shared.limits) {
+            self.copied = true;
+            count_copy(&mut shared.copies, tcp);
+            return;
         }
         service.packets += 1;
         service.payload_bytes += u64::from(tcp.payload_len);
@@ -195,7 +197,7 @@ impl Flow {
             self.opened(self.attempt.is_some(), stamp, service);
         }
         if !flags.rst() {
-            self.window(from_server, tcp, stamp, service, shared);
+            self.window(from_server, (tcp, print.is_numbered()), stamp, service, shared);
         }
         if !flags.syn() && !flags.rst() {
             self.seen[usize::from(from_server)] = true;
@@ -203,13 +205,12 @@ impl Flow {
         if flags.ack() && !flags.rst() {
             self.sides[usize::from(!from_server)].stream.acknowledge(tcp.ack);
         }
+        self.sides[usize::from(!from_server)].unheard = Unheard::default();
         self.sides[usize::from(from_server)].keeps_alive = false;
         if tcp.payload_len == 0 || flags.rst() {
             // The bytes of a reset, if it has any, are its reason in words (RFC 9293, 3.5.3).
             if !special && self.sides[usize::from(from_server)].stream.touch(tcp.seq) {
-                shared.keep_alives += 1;
-                service.keep_alives += 1;
-                self.sides[usize::from(from_server)].keeps_alive = true;
+                self.keeps_alive(from_server, stamp, service, shared);
             }
         } else {
             self.payload(from_server, tcp, stamp, service, shared);
@@ -219,34 +220,48 @@ impl Flow {
             self.sides[usize::from(from_server)].stream.end(end);
         }
         self.give_up_gaps(stamp.at, false, service, shared);
+        self.last_at = self.last_at.max(stamp.at);
+    }
+
+    /// A side asks whether the other one is still there.
+    fn keeps_alive(&mut self, from_server: bool, stamp: Stamp, service: &mut Service, shared: &mut Shared) {
+        shared.keep_alives += 1;
+        service.keep_alives += 1;
+        let side = &mut self.sides[usize::from(from_server)];
+        side.keeps_alive = true;
+        side.unheard.sent(stamp);
+        side.unheard.again();
     }
 
     fn handshake_or_end(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service, shared: &mut Shared) {
         let flags = tcp.flags;
         if flags.rst() {
             service.rst += 1;
+            let says_nothing_new = self.reset || self.is_closed();
             match &mut self.attempt {
                 Some(attempt) if from_server && !attempt.answered => {
                     attempt.answered = true;
                     self.stats.refused += 1;
                     service.refused.add(stamp);
+                    self.reset = true;
                 }
+                // After an orderly end it only tells of a packet that came too late. And a side may reset more than once, for each
+                // segment that comes.
+                _ if says_nothing_new => {}
                 _ => {
                     let resets = if from_server { &mut self.stats.reset_server } else { &mut self.stats.reset_client };
                     *resets += 1;
-                    if !self.reset {
-                        service.clients.reset(self.client_place);
-                    }
-                    // A side may reset more than once, for each segment that comes after.
-                    if !self.reset {
-                        service.resets.add(stamp);
-                    }
+                    service.clients.reset(self.client_place);
+                    service.resets.add(stamp);
+                    self.reset = true;
+                    self.forgotten = self.is_forgotten(from_server, flags).then_some(stamp);
                 }
             }
-            self.reset = true;
         } else if flags.syn() && flags.ack() {
             if self.stats.syn_ack == 0 {
                 self.begin(from_server, tcp.seq, shared);
+                self.stats.accepted += 1;
+                service.accepted += 1;
             }
             shared.handshake_again += u64::from(self.stats.syn_ack > 0);
             self.stats.syn_ack += 1;
@@ -282,17 +297,58 @@ impl Flow {
             shared.handshake_again += u64::from(*fins > 0);
             *fins += 1;
         }
-        let both_closed = self.stats.fin_client > 0 && self.stats.fin_server > 0;
-        if (both_closed || self.reset) && !self.is_over {
+        if (self.is_closed() || self.reset) && !self.is_over {
             self.over(stamp.at, service);
         }
+    }
+
+    /// Whether both sides have said that they will send no more.
+    fn is_closed(&self) -> bool {
+        self.stats.fin_client > 0 && self.stats.fin_server > 0
+    }
+
+    /// Whether a side that resets knows nothing of the connection (RFC 9293, 3.5.2): it acknowledges nothing, has not closed before, and
+    /// answers what the other side sent.
+    fn is_forgotten(&self, from_server: bool, flags: TcpFlags) -> bool {
+        let has_closed = if from_server { self.stats.fin_server > 0 } else { self.stats.fin_client > 0 };
+        !flags.ack() && !has_closed && self.sides[usize::from(!from_server)].unheard.is_waiting()
     }
 
     fn over(&mut self, at: i64, service: &mut Service) {
         self.is_over = true;
         if self.is_open {
-            service.clients.ended(self.client_place, self.closed_by_client && !self.reset, at);
+            let end = End { at, by_client: self.closed_by_client && !self.reset, by_reset: self.reset, quiet_since: self.last_at };
+            service.clients.ended(self.client_place, end);
         }
+    }
+
+    /// Whether it is over, or was never in use: nothing is missed when such a connection is forgotten.
+    pub fn is_spare(&self) -> bool {
+        self.is_over || (self.attempt.is_some() && !self.seen[0])
+    }
+
+    /// Whether nothing has come for so long.
+    pub fn is_quiet(&self, now: i64, for_ns: i64) -> bool {
+        now.saturating_sub(self.last_at) > for_ns
+    }
+
+    /// The client makes another connection: this one is over if the server said nothing to what was sent. Its end is when the server was
+    /// heard last.
+    pub fn end_if_dead(&mut self, now: i64, service: &mut Service, limits: &Limits) -> bool {
+        let [client, server] = &self.sides;
+        let is_dead = !self.is_spare() && self.seen[1] && client.unheard.too_long(now, limits).is_some();
+        let heard_at = server.acknowledges.map_or(self.last_at, |(.., at)| at);
+        if is_dead {
+            self.over(heard_at, service);
+        }
+        is_dead
+    }
+
+    /// For how long the windows that did not open again were closed, and whether they still are.
+    pub fn closed_windows(&self, now: i64) -> impl Iterator<Item = (i64, bool)> {
+        let until = if self.is_over { self.last_at } else { now };
+        let closed = self.sides.iter().filter_map(|side| side.closed_since);
+        closed.map(move |since| (until.saturating_sub(since), !self.is_over))
     }
 
     fn opened(&mut self, begun: bool, stamp: Stamp, service: &mut Service) {
@@ -301,7 +357,14 @@ impl Flow {
     }
 
     /// Acknowledgements that come again, and windows that close and open.
-    fn window(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service, shared: &mut Shared) {
+    fn window(
+        &mut self,
+        from_server: bool,
+        (tcp, is_numbered): (&Tcp<'_>, bool),
+        stamp: Stamp,
+        service: &mut Service,
+        shared: &mut Shared,
+    ) {
         let [client, server] = &mut self.sides;
         let (own, peer) = if from_server { (server, client) } else { (client, server) };
         if tcp.window == 0 && !tcp.flags.syn() {
@@ -320,7 +383,8 @@ impl Flow {
         match again_after {
             // The answer to a keep-alive says the same as before, as it should.
             Some((.., at)) if is_pure && tcp.window > 0 && own.stream.is_next(tcp.seq) && !peer.keeps_alive => {
-                if self.copied && stamp.at.saturating_sub(at) <= shared.limits.copy_window {
+                // With a number it would be known for a copy by now.
+                if !is_numbered && self.copied && stamp.at.saturating_sub(at) <= shared.limits.copy_window {
                     shared.copies.acks += 1;
                 } else {
                     own.duplicate_acks += 1;
@@ -342,7 +406,9 @@ impl Flow {
     fn payload(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service, shared: &mut Shared) {
         let seq = if tcp.flags.syn() { tcp.seq.wrapping_add(1) } else { tcp.seq };
         let arrival = Arrival { stamp, seq_end: seq.wrapping_add(tcp.payload_len), ack: tcp.flags.ack().then_some(tcp.ack) };
-        let stream = &mut self.sides[usize::from(from_server)].stream;
+        let side = &mut self.sides[usize::from(from_server)];
+        side.unheard.sent(stamp);
+        let stream = &mut side.stream;
         let waiting = stream.waiting_bytes();
         let gap_age = stream.gap_age(stamp.at);
         let place = stream.segment(seq, tcp.payload, tcp.payload_len, arrival);
@@ -353,9 +419,7 @@ impl Flow {
                 return;
             }
             Place::KeepAlive => {
-                shared.keep_alives += 1;
-                service.keep_alives += 1;
-                self.sides[usize::from(from_server)].keeps_alive = true;
+                self.keeps_alive(from_server, stamp, service, shared);
                 return;
             }
             Place::InOrder { skip: 1.., .. } => {
@@ -399,9 +463,10 @@ impl Flow {
     }
 
     /// Bytes come again: because the receiver asked for them, because it was silent too long, or for no good reason.
-    fn sent_again(&self, from_server: bool, arrival: Arrival, service: &mut Service) {
+    fn sent_again(&mut self, from_server: bool, arrival: Arrival, service: &mut Service) {
         service.retransmissions.add(arrival.stamp);
         service.clients.sent_again(self.client_place);
+        self.sides[usize::from(from_server)].unheard.again();
         let acknowledged = self.sides[usize::from(from_server)].stream.acknowledged();
         if acknowledged.is_some_and(|acknowledged| ahead(acknowledged, arrival.seq_end) >= 0) {
             service.spurious_retransmissions += 1;
@@ -431,15 +496,27 @@ impl Flow {
                 let limits = shared.limits;
                 let full = shared.gap_bytes > limits.max_gap_bytes_total;
                 let stream = &mut self.sides[usize::from(from_server)].stream;
+                let gap = stream.gap();
                 if !stream.give_up_gap(now, limits.gap_patience, limits.max_gap_bytes, must || full) {
                     break;
                 }
                 shared.gaps += 1;
-                service.lost_segments.add(Stamp { number: 0, at: now });
+                match gap {
+                    Some((beyond, true)) => service.lost_segments.add(beyond),
+                    // It has said since that it still waits, and nothing comes any more.
+                    Some((beyond, false)) if must && self.heard_since(!from_server, beyond.at) => {
+                        service.lost_on_the_way.add(beyond)
+                    }
+                    _ => {}
+                }
                 self.lost(from_server);
                 self.read_ready(from_server, None, service, shared);
             }
         }
+    }
+
+    fn heard_since(&self, from_server: bool, at: i64) -> bool {
+        self.sides[usize::from(from_server)].acknowledges.is_some_and(|(.., heard_at)| heard_at >= at)
     }
 
     fn read(&mut self, from_server: bool, bytes: &[u8], arrival: Arrival, service: &mut Service, shared: &mut Shared) {
@@ -533,7 +610,20 @@ impl Flow {
     }
 
     /// Takes a datagram: frames do not go over its end.
-    pub fn datagram(&mut self, from_server: bool, udp: &Udp<'_>, stamp: Stamp, service: &mut Service, shared: &mut Shared) {
+    pub fn datagram(
+        &mut self,
+        from_server: bool,
+        packet: (u16, &Udp<'_>),
+        stamp: Stamp,
+        service: &mut Service,
+        shared: &mut Shared,
+    ) {
+        let (number, udp) = packet;
+        if self.sides[usize::from(from_server)].recent.has(Print::of_datagram(number, udp), stamp.at, &shared.limits) {
+            shared.copies.datagrams += 1;
+            return;
+        }
+        self.last_at = self.last_at.max(stamp.at);
         service.packets += 1;
         let payload = udp.payload;
         service.payload_bytes += payload.len() as u64;
@@ -603,10 +693,19 @@ impl Flow {
         self.sides[usize::from(self.turned)].stream.acknowledged()
     }
 
-    /// The attempt, if the server accepted it and the client never came back.
-    pub fn half_open(&self, shared: &Shared) -> Option<Stamp> {
-        let attempt = self.attempt.filter(|_| self.stats.syn_ack > 0 && !self.seen[0] && !self.reset)?;
-        (shared.now.saturating_sub(attempt.latest_at) > shared.limits.attempt_timeout).then_some(attempt.first)
+    /// How and since when only one of its sides has the connection, if so.
+    pub fn half_open(&self, shared: &Shared) -> Option<(HalfOpen, Stamp)> {
+        if let Some(reset) = self.forgotten {
+            return Some((HalfOpen::Forgotten, reset));
+        }
+        let overdue = |attempt: &Attempt| shared.now.saturating_sub(attempt.latest_at) > shared.limits.attempt_timeout;
+        let unused = self.attempt.filter(|_| self.stats.syn_ack > 0 && !self.seen[0] && !self.reset).filter(overdue);
+        if let Some(attempt) = unused {
+            return Some((HalfOpen::NeverUsed, attempt.first));
+        }
+        let gone = |side: &Side| side.unheard.gone(shared.now, &shared.limits);
+        let gone = self.sides.iter().filter(|_| self.seen == [true; 2]).find_map(gone)?;
+        Some((HalfOpen::Gone, gone))
     }
 
     /// Whether packets of only one side were seen, and several of them with bytes.
@@ -636,11 +735,20 @@ impl Flow {
         self.flush(service, shared);
         if let Some(stamp) = self.unanswered_attempt(shared) {
             service.syn_unanswered.add(stamp);
+            if !service.icmp.quotes(self.client) {
+                service.syn_in_silence.add(stamp);
+            }
         }
+        if let Some(half_open) = self.half_open(shared) {
+            service.half_open.add(half_open);
+        }
+        self.closed_windows(self.last_at).for_each(|(ns, _)| service.zero_window_times.add(ns));
         let answered = self.stats(shared);
         if ended && !self.is_over {
             // Its end was not seen; that another begins on its ports tells that there was one.
-            self.over(shared.now, service);
+            self.over(self.last_at, service);
+        } else if self.is_open && !self.is_over {
+            service.clients.forgotten(self.client_place);
         }
         let acknowledged = self.sides[usize::from(self.turned)].stream.acknowledged();
         let recorded = shared.record.as_ref().map_or(0, Vec::len);
@@ -661,6 +769,10 @@ impl Flow {
 
 fn count_copy(copies: &mut Copies, tcp: &Tcp<'_>) {
     let flags = tcp.flags;
+    if tcp.payload_len == 0 && flags.0 & (TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) == 0 {
+        copies.acks += 1;
+        return;
+    }
     copies.segments += 1;
     copies.syn += u64::from(flags.syn() && !flags.ack());
     copies.syn_ack += u64::from(flags.syn() && flags.ack());

@@ -130,7 +130,7 @@ impl Meter {
             server_packets: service.server_packets,
             payload_bytes: service.payload_bytes,
             connects: service.syn,
-            accepted: service.syn_ack,
+            accepted: service.accepted,
             refused: service.refused.count,
             connects_unanswered: service.syn_unanswered.count + unanswered_attempts(flows.clone(), shared).count,
             connect_retries: service.syn_retries.count,

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 /// Queries whose period is measured on one connection.
 const MAX_PER_CONNECTION: usize = 24;
+/// Places for queries that are made at once.
+const GROWS_BY: usize = 4;
 
 /// One query that is repeated.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,7 +84,13 @@ impl Polls {
                 }
                 self.next = if place + 1 < self.polls.len() { place + 1 } else { 0 };
             }
-            None if self.polls.len() < MAX_PER_CONNECTION => self.polls.push(Poll::new(query, at)),
+            None if self.polls.len() < MAX_PER_CONNECTION => {
+                // There are many connections, and most ask for a few things only.
+                if self.polls.len() == self.polls.capacity() {
+                    self.polls.reserve_exact(GROWS_BY);
+                }
+                self.polls.push(Poll::new(query, at));
+            }
             None => self.not_measured += 1,
         }
     }

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     api::{
         AnalysisReport, AnalysisVerdict, ClientReport, Dnp3Report, ExceptionCount, Finding, FunctionCount, HeartbeatCondition,
-        HeartbeatReport, IndicationCount, LinkFunctionCount, ModbusReport, PollReport, ResponseTimes, ServerReport, Severity,
-        TcpReport, UnitReport, UtcTime,
+        HeartbeatReport, IndicationCount, LinkFunctionCount, ModbusReport, PollReport, ReconnectReport, ResponseTimes,
+        ServerReport, Severity, TcpReport, UnitReport, UtcTime,
     },
     protocol::modbus,
 };
@@ -182,27 +182,40 @@ impl Analysis {
         self.flows_of(service).for_each(|flow| stats.merge(&flow.stats(&self.shared)));
         let mut unanswered = service.syn_unanswered;
         unanswered.merge(&unanswered_attempts(self.flows_of(service), &self.shared));
+        let mut half_open = service.half_open;
+        self.flows_of(service).filter_map(|flow| flow.half_open(&self.shared)).for_each(|found| half_open.add(found));
+        let mut closed = service.zero_window_times;
+        self.flows_of(service).flat_map(|flow| flow.closed_windows(self.shared.now)).for_each(|(ns, _)| closed.add(ns));
         let (reconnects, gaps, _) = service.clients.reconnects();
+        let latest_reconnects = service.clients.latest_reconnects().map(|(client, reconnect)| ReconnectReport {
+            client,
+            at: UtcTime::from_unix_ns(reconnect.stamp.at),
+            packet: reconnect.stamp.number,
+            gap_ms: ms_of(reconnect.gap_ns),
+        });
         TcpReport {
             attempts: service.syn,
-            accepted: service.syn_ack,
+            accepted: service.accepted,
             refused: service.refused.count,
             unanswered: unanswered.count,
             syn_retries: service.syn_retries.count,
             handshake_ms: times(&service.handshakes),
             resets_by_client: stats.reset_client,
             resets_by_server: stats.reset_server,
-            half_open: self.flows_of(service).filter(|flow| flow.half_open(&self.shared).is_some()).count() as u64,
+            half_open: half_open.total().count,
             reconnects: reconnects.count,
             reconnect_gap_ms: times(&gaps),
+            latest_reconnects: latest_reconnects.collect(),
             retransmissions: service.retransmissions.count,
             fast_retransmissions: service.fast_retransmissions,
+            timeout_retransmissions: service.timeout_retransmissions(),
             spurious_retransmissions: service.spurious_retransmissions,
             out_of_order: service.out_of_order,
             duplicate_acks: service.duplicate_acks.count,
             lost_segments: service.lost_segments.count,
+            lost_on_the_way: service.lost_on_the_way.count,
             zero_windows: service.zero_windows.count,
-            zero_window_max_ms: service.zero_window_times.min_mean_max_ms().map(|(_, _, max)| max),
+            zero_window_max_ms: closed.min_mean_max_ms().map(|(_, _, max)| max),
             keep_alives: service.keep_alives,
         }
     }

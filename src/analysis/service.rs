@@ -3,6 +3,7 @@
 use super::{
     clients::Clients,
     dnp3::Dnp3Service,
+    half_open::HalfOpens,
     icmp::IcmpLog,
     lru::Slot,
     modbus::ModbusService,
@@ -38,13 +39,17 @@ pub(super) struct Service {
     pub payload_bytes: u64,
     pub syn: u64,
     pub syn_ack: u64,
+    /// Attempts that were accepted, however often the answer was sent.
+    pub accepted: u64,
     pub rst: u64,
     pub fin: u64,
     /// Segments with new payload, of either side.
     pub payload_segments: u64,
     pub syn_retries: Tally,
-    /// Attempts that were forgotten and had no answer.
+    /// Attempts that were forgotten and had no answer, ...
     pub syn_unanswered: Tally,
+    /// ... and of these, those that no ICMP message quotes.
+    pub syn_in_silence: Tally,
     pub refused: Tally,
     pub resets: Tally,
     pub retransmissions: Tally,
@@ -55,8 +60,12 @@ pub(super) struct Service {
     pub out_of_order: u64,
     pub duplicate_acks: Tally,
     pub keep_alives: u64,
-    /// Gaps in streams that were never filled.
+    /// Gaps in streams that were never filled: what the capture lost, because the receiver has it, ...
     pub lost_segments: Tally,
+    /// ... and what the network lost, because the receiver never got it.
+    pub lost_on_the_way: Tally,
+    /// Connections that were forgotten and had only one side left.
+    pub half_open: HalfOpens,
     /// Windows that closed, and for how long.
     pub zero_windows: Tally,
     pub zero_window_times: Times,
@@ -77,6 +86,11 @@ impl Service {
     /// A server of which nothing was seen yet.
     pub fn new(address: Option<SocketAddr>, protocol: Option<Protocol>) -> Self {
         Self { address, protocol, ..Self::default() }
+    }
+
+    /// Of the segments that were sent again, those that their sender repeated because no acknowledgement came in time.
+    pub fn timeout_retransmissions(&self) -> u64 {
+        self.retransmissions.count.saturating_sub(self.fast_retransmissions + self.spurious_retransmissions)
     }
 
     /// Remembers a connection that the table has forgotten.

@@ -44,8 +44,10 @@ pub struct AnalysisSettings {
     pub slow_response: Duration,
     /// A SYN, or a question for a hardware address, that has waited this long is unanswered.
     pub attempt_timeout: Duration,
-    /// Two segments alike within this time are one segment, captured twice.
+    /// Two packets alike within this time are one packet, captured twice, ...
     pub copy_window: Duration,
+    /// ... and within this time if the number that the sender's IPv4 gave them is the same too.
+    pub numbered_copy_window: Duration,
     /// How long a gap in a stream, acknowledged by the receiver, is waited for: the capture lost it, or has it out of order.
     pub gap_patience: Duration,
     /// The server ports on which Modbus TCP is read without a watch that says so.
@@ -83,6 +85,7 @@ impl Default for AnalysisSettings {
             slow_response: Duration::from_secs(1),
             attempt_timeout: Duration::from_secs(1),
             copy_window: Duration::from_micros(100),
+            numbered_copy_window: Duration::from_millis(100),
             gap_patience: Duration::from_millis(200),
             modbus_ports: vec![crate::protocol::modbus::PORT],
             dnp3_ports: vec![crate::protocol::dnp3::PORT],

@@ -37,6 +37,15 @@ const UDP: u8 = 17;
 const MAX_ECHOES: usize = 4_096;
 /// An echo request of the same numbers after this time is a new one, and no copy.
 const ECHO_AGE_NS: i64 = 10_000_000_000;
+/// A connection that is over, or was never in use, is let go when nothing has come for so long; SYNs that are sent again are no further
+/// apart.
+const LINGER_NS: i64 = 120_000_000_000;
+/// So many of these are let go for each new connection.
+const LET_GO_AT_ONCE: usize = 4;
+/// Of a client with more connections to one server than this, nobody knows which one a new one takes the place of.
+const SIDE_BY_SIDE: u64 = 8;
+/// Connections of a server that are looked at when a client makes another one, the latest of them.
+const LOOKED_AT: usize = 32;
 
 /// One pass over packets. See the [module](super) for what is on the way.
 #[derive(Debug)]
@@ -335,6 +344,9 @@ impl Analysis {
         }
         if begins {
             self.elsewhere.attempt(source, destination, tcp.seq);
+            if slot.is_none() {
+                self.end_dead(source.ip(), destination);
+            }
         }
         let slot = match slot {
             Some(slot) => slot,
@@ -349,7 +361,9 @@ impl Analysis {
         };
         let Some(flow) = self.flows.get_mut(slot) else { return };
         let Some(service) = self.services.get_mut(flow.service) else { return };
-        flow.segment(source == flow.server, tcp, stamp, service, &mut self.shared);
+        flow.segment(source == flow.server, (ip.number, tcp), stamp, service, &mut self.shared);
+        let is_spare = flow.is_spare();
+        self.flows.set_spare(slot, is_spare);
     }
 
     fn udp(&mut self, ip: &Ip<'_>, udp: &Udp<'_>, stamp: Stamp) {
@@ -377,7 +391,7 @@ impl Analysis {
         };
         let Some(flow) = self.flows.get_mut(slot) else { return };
         let Some(service) = self.services.get_mut(flow.service) else { return };
-        flow.datagram(source == flow.server, udp, stamp, service, &mut self.shared);
+        flow.datagram(source == flow.server, (ip.number, udp), stamp, service, &mut self.shared);
     }
 
     /// DNP3 is spoken at this server, whatever its port.
@@ -402,8 +416,39 @@ impl Analysis {
         }
     }
 
+    /// A client makes another connection: those that it has and that its server left without a word are over.
+    fn end_dead(&mut self, client: IpAddr, server: SocketAddr) {
+        let Self { services, flows, shared, .. } = self;
+        let Some(service) = services.find(server).and_then(|index| services.get_mut(index)) else { return };
+        if !(1..=SIDE_BY_SIDE).contains(&service.clients.open(client)) {
+            return;
+        }
+        for place in (0..service.flows.len()).rev().take(LOOKED_AT) {
+            let Some(&slot) = service.flows.get(place) else { return };
+            let Some(flow) = flows.get_mut(slot).filter(|flow| flow.client.ip() == client) else { continue };
+            if flow.end_if_dead(shared.now, service, &shared.limits) {
+                flows.set_spare(slot, true);
+            }
+        }
+    }
+
+    /// Lets go of connections that are over, or were never in use, when nothing has come for long.
+    fn let_go(&mut self) {
+        for _ in 0..LET_GO_AT_ONCE {
+            let Some(slot) = self.flows.oldest_spare() else { return };
+            if !self.flows.get(slot).is_some_and(|flow| flow.is_quiet(self.shared.now, LINGER_NS)) {
+                return;
+            }
+            self.detach(slot);
+            if let Some(flow) = self.flows.remove_slot(slot) {
+                self.retire(flow, true);
+            }
+        }
+    }
+
     /// Remembers a new connection, and forgets the one that was silent longest if there are too many.
     fn open(&mut self, key: FlowKey, client: SocketAddr, server: SocketAddr, from_beginning: bool) -> Slot {
+        self.let_go();
         let service = self.services.of(server, from_beginning);
         if let Some(oldest) = self.flows.oldest_if_full() {
             self.detach(oldest);
@@ -415,8 +460,9 @@ impl Analysis {
         let flow = Flow::new(client, server, service, self.reading(client, server), from_beginning, (client_place, self.recognise));
         let (slot, forgotten) = self.flows.insert(key, flow);
         if let Some(forgotten) = forgotten {
-            self.flows_evicted += 1;
-            self.retire(forgotten, false);
+            let is_spare = forgotten.is_spare();
+            self.flows_evicted += u64::from(!is_spare);
+            self.retire(forgotten, is_spare);
         }
         self.attach(slot, service);
         slot

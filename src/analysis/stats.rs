@@ -12,13 +12,15 @@ pub(super) struct FlowStats {
     pub syn: u64,
     pub syn_retries: u64,
     pub syn_ack: u64,
+    /// Attempts that were accepted.
+    pub accepted: u64,
     /// Resets of the server in answer to a SYN.
     pub refused: u64,
     /// Attempts whose SYN nobody answered in time.
     pub unanswered_attempts: u64,
     pub fin_client: u64,
     pub fin_server: u64,
-    /// Resets of either side, but those in answer to a SYN.
+    /// Connections that this side reset first; a refusal is none, and after an orderly end there is nothing to reset.
     pub reset_client: u64,
     pub reset_server: u64,
     pub client_payload: u64,
@@ -41,6 +43,7 @@ impl FlowStats {
         self.syn += other.syn;
         self.syn_retries += other.syn_retries;
         self.syn_ack += other.syn_ack;
+        self.accepted += other.accepted;
         self.refused += other.refused;
         self.unanswered_attempts += other.unanswered_attempts;
         self.fin_client += other.fin_client;
@@ -78,7 +81,7 @@ impl FlowStats {
         SessionView {
             connections: self.connections,
             attempts: self.syn,
-            accepted: self.syn_ack,
+            accepted: self.accepted,
             refused: self.refused,
             unanswered_attempts: self.unanswered_attempts,
             client_payload_segments: self.client_payload,

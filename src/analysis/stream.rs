@@ -218,6 +218,12 @@ impl Stream {
         }
     }
 
+    /// The segment behind the gap, if there is a gap, and whether the receiver has acknowledged what is missing.
+    pub fn gap(&self) -> Option<(Stamp, bool)> {
+        let first = self.waiting.first()?;
+        Some((first.arrival.stamp, self.acknowledged.is_some_and(|ack| ahead(ack, first.seq) >= 0)))
+    }
+
     /// Gives up the gap when it will not be filled any more: the receiver has acknowledged it and `patience_ns` have passed, or too
     /// much waits, or `must` says so. Then [`Stream::ready`] goes on behind it.
     pub fn give_up_gap(&mut self, now: i64, patience_ns: i64, max_bytes: usize, must: bool) -> bool {

@@ -6,6 +6,7 @@ mod dnp3;
 mod limits;
 mod modbus;
 mod report;
+mod sessions;
 mod tcp;
 
 use super::{Analysis, AnalysisSettings, Evidence, Watch, testing::*};

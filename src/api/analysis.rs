@@ -125,34 +125,54 @@ pub struct TcpReport {
     pub syn_retries: u64,
     /// Round trip of the handshake, in milliseconds.
     pub handshake_ms: Option<ResponseTimes>,
-    /// Resets of open connections by the client.
+    /// Open connections that the client reset.
     pub resets_by_client: u64,
-    /// Resets of open connections by the server.
+    /// Open connections that the server reset.
     pub resets_by_server: u64,
-    /// Accepted connections to which the client never came back.
+    /// Connections that only one side still had: accepted and never used, reset by a side that knew nothing of them any more, or left by a
+    /// side that said nothing more.
     pub half_open: u64,
     /// Connections made anew after an earlier one of the same client had ended.
     pub reconnects: u64,
     /// From the end of the one to the beginning of the next, in milliseconds.
     pub reconnect_gap_ms: Option<ResponseTimes>,
+    /// The latest of them, one by one.
+    pub latest_reconnects: Vec<ReconnectReport>,
     /// Segments with payload that were sent again, ...
     pub retransmissions: u64,
     /// ... of these, because the receiver asked for them ...
     pub fast_retransmissions: u64,
+    /// ... because no acknowledgement came in time ...
+    pub timeout_retransmissions: u64,
     /// ... and of these, those that the receiver had already.
     pub spurious_retransmissions: u64,
     /// Segments that came after later ones.
     pub out_of_order: u64,
     /// Acknowledgements that came again while bytes were under way.
     pub duplicate_acks: u64,
-    /// Gaps in streams that were never filled.
+    /// Gaps in streams that were never filled, although the receiver has the bytes: the capture lost them.
     pub lost_segments: u64,
+    /// Gaps in streams that were never filled, and the receiver never got the bytes: the network lost them.
+    pub lost_on_the_way: u64,
     /// How often a side closed its window.
     pub zero_windows: u64,
     /// For how long, at most, in milliseconds.
     pub zero_window_max_ms: Option<f64>,
     /// Keep-alives.
     pub keep_alives: u64,
+}
+
+/// A connection that was made anew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReconnectReport {
+    /// Who made it.
+    pub client: IpAddr,
+    /// When it was accepted.
+    pub at: UtcTime,
+    /// The packet that accepted it.
+    pub packet: u64,
+    /// Since the end of the one before, in milliseconds; 0 if that ended only then.
+    pub gap_ms: f64,
 }
 
 /// What Modbus shows at a server.

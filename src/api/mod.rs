@@ -24,8 +24,8 @@ mod topology;
 
 pub use analysis::{
     AnalysisReport, AnalysisVerdict, ClientReport, Dnp3Report, ExceptionCount, FunctionCount, HeartbeatCondition, HeartbeatReport,
-    IndicationCount, LinkFunctionCount, ModbusReport, PollReport, ServerReport, TcpReport, Transaction, TransactionOutcome,
-    UnitReport,
+    IndicationCount, LinkFunctionCount, ModbusReport, PollReport, ReconnectReport, ServerReport, TcpReport, Transaction,
+    TransactionOutcome, UnitReport,
 };
 pub use clothing::undress;
 pub use connectivity::{

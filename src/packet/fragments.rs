@@ -181,6 +181,7 @@ mod tests {
         Ip {
             src: IpAddr::from([10, 0, 0, 1]),
             dst: IpAddr::from([10, 0, 0, 2]),
+            number: 7,
             ttl: 64,
             protocol: 17,
             fragment: Some(Fragment { identification: 7, offset, more }),

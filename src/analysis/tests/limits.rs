@@ -20,6 +20,49 @@ fn connections_are_forgotten_but_what_they_came_to_is_not() {
 }
 
 #[test]
+fn connections_that_are_over_are_let_go_and_nothing_is_forgotten() {
+    let mut site = Site::new(Vec::new());
+    let mut most = 0;
+    for number in 0..2_000_u32 {
+        let mut talk = Conversation::new(&format!("10.0.{}.1:{}", number % 4 + 1, 20000 + number), DEVICE);
+        let ms = f64::from(number) * 1000.0;
+        site.all(ms, talk.handshake());
+        match number % 4 {
+            0 => site.at(ms + 10.0, talk.rst(true)),
+            1 => site.at(ms + 10.0, Conversation::new("10.0.9.1:1", &format!("10.0.0.6:{}", 1000 + number)).syn()),
+            _ => {
+                site.all(ms + 10.0, [talk.fin(false), talk.fin(true)]);
+                site.at(ms + 12.0, talk.ack(false))
+            }
+        };
+        most = most.max(site.analysis.counters().flows);
+    }
+    // Those of the last two minutes, attempts without an answer too, and the quarter that never ended.
+    assert!(most < 500 + 200, "{most}");
+    let counters = site.analysis.counters();
+    assert_eq!((counters.flows_evicted, counters.wire.syn), (0, 2_500));
+    assert!(!codes(&site.analysis.findings()).contains(&"capture.forgotten"));
+}
+
+#[test]
+fn connections_that_are_over_make_room_before_those_that_are_open() {
+    let settings = AnalysisSettings { max_flows: 20, ..AnalysisSettings::default() };
+    let mut site = Site::with(settings, Vec::new());
+    let mut open = Conversation::new(CLIENT, DEVICE);
+    site.all(0.0, open.handshake());
+    for number in 0..1_000_u32 {
+        let mut talk = Conversation::new(&format!("10.0.0.2:{}", 20000 + number), DEVICE);
+        let ms = 10.0 + f64::from(number) * 10.0;
+        site.all(ms, talk.handshake());
+        site.all(ms + 5.0, [talk.fin(false), talk.fin(true), talk.ack(false)]);
+    }
+    assert_eq!(site.analysis.counters().flows_evicted, 0);
+    site.at(20_000.0, open.send(false, b"still here"));
+    let report = site.analysis.report();
+    assert_eq!(report.servers[0].clients[0].connections, 1, "it was not forgotten and met again");
+}
+
+#[test]
 fn requests_that_wait_are_bounded_and_the_forgotten_ones_counted() {
     let settings = AnalysisSettings { max_pending_per_flow: 8, ..AnalysisSettings::default() };
     let mut site = Site::with(settings, vec![outbound(ID, Protocol::Modbus, DEVICE)]);

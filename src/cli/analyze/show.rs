@@ -163,6 +163,8 @@ fn server(text: &mut String, server: &ServerReport, paint: Paint, details: bool)
         ("resets", tcp.resets_by_client + tcp.resets_by_server),
         ("sent again", tcp.retransmissions),
         ("reconnects", tcp.reconnects),
+        ("half-open", tcp.half_open),
+        ("gaps never filled", tcp.lost_on_the_way),
     ];
     parts.extend(figures.into_iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what}")));
     let _ = writeln!(text, "  {mark} {place:<22} {protocol:<6} {}", parts.join(", "));
@@ -203,6 +205,11 @@ fn detail(text: &mut String, server: &ServerReport) {
             many(client.reconnects, "reconnect"),
             conversation(client)
         );
+    }
+    for reconnect in &server.tcp.latest_reconnects {
+        let (client, at) = (reconnect.client, reconnect.at.to_millis());
+        let gap_s = reconnect.gap_ms / 1e3;
+        let _ = writeln!(text, "      {client} connected anew at {at}, {gap_s:.3} s after an end (packet {})", reconnect.packet);
     }
     if let Some(times) = &server.tcp.handshake_ms {
         let _ = writeln!(text, "      handshake: mean {:.3}, at most {:.3} ms", times.mean, times.max);

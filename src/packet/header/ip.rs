@@ -40,6 +40,8 @@ pub struct Ip<'a> {
     pub src: IpAddr,
     /// Whom it is for.
     pub dst: IpAddr,
+    /// The number that IPv4 gives a packet, to tell it from others of its sender; 0 where there is none.
+    pub number: u16,
     /// Time to live, or hop limit.
     pub ttl: u8,
     /// The transport's protocol number; for IPv6 the one after the extension headers.
@@ -123,6 +125,7 @@ impl<'a> Ip<'a> {
         let ip = Self {
             src: header.get_source().into(),
             dst: header.get_destination().into(),
+            number: header.get_identification(),
             ttl: header.get_ttl(),
             protocol,
             fragment,
@@ -155,6 +158,7 @@ impl<'a> Ip<'a> {
         let ip = Self {
             src: header.get_source().into(),
             dst: header.get_destination().into(),
+            number: 0,
             ttl: header.get_hop_limit(),
             protocol: inner.protocol,
             fragment: inner.fragment,
