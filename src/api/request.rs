@@ -339,7 +339,14 @@ pub fn parse_object<T: DeserializeOwned>(body: Value) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(body).map_err(|error| {
         let path = error.path().to_string();
         let message = error.inner().to_string();
-        if path == "." { ApiError::bad_request(message) } else { ApiError::bad_field(path, message) }
+        // A field that is missing is named by the message alone: where it should be is the object around it.
+        let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        match (path.as_str(), missing) {
+            (".", None) => ApiError::bad_request(message),
+            (".", Some(field)) => ApiError::bad_field(field.to_owned(), message),
+            (_, Some(field)) => ApiError::bad_field(format!("{path}.{field}"), message),
+            (_, None) => ApiError::bad_field(path, message),
+        }
     })
 }
 
@@ -365,6 +372,15 @@ mod tests {
         let request: ConnectivityRequest = parse_body(body_json(Some(text.as_bytes()))?)?;
         request.validate()?;
         Ok(request)
+    }
+
+    #[test]
+    fn a_field_that_is_missing_is_the_offending_one() {
+        let read = |body| parse_object::<AnalysisRequest>(body).unwrap_err();
+        assert_eq!(read(json!({})).field.as_deref(), Some("file"));
+        assert_eq!(read(json!({"file": 1})).field.as_deref(), Some("file"));
+        let nested = parse_body::<ConnectivityRequest>(json!({"extra": [{"address": "10.0.0.1"}]})).unwrap_err();
+        assert_eq!(nested.field.as_deref(), Some("extra[0].port"), "{nested:?}");
     }
 
     #[test]

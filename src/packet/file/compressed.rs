@@ -1,7 +1,7 @@
 //! Capture files that are compressed with gzip (RFC 1952) or Zstandard (RFC 8878), told by their first bytes.
 
-use flate2::read::MultiGzDecoder;
-use std::io::{self, BufReader, Cursor, Read};
+use flate2::bufread::GzDecoder;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -21,7 +21,7 @@ pub fn decompressed<'r>(mut source: impl Read + Send + 'r) -> io::Result<Box<dyn
     let is_zstd = begin == ZSTD;
     let whole = Cursor::new(begin).chain(source);
     if is_gzip {
-        return Ok(Box::new(MultiGzDecoder::new(BufReader::with_capacity(CHUNK, whole))));
+        return Ok(Box::new(Members::new(BufReader::with_capacity(CHUNK, whole))));
     }
     if is_zstd {
         let mut decoder = zstd::Decoder::with_buffer(BufReader::with_capacity(CHUNK, whole))?;
@@ -29,6 +29,50 @@ pub fn decompressed<'r>(mut source: impl Read + Send + 'r) -> io::Result<Box<dyn
         return Ok(Box::new(decoder));
     }
     Ok(Box::new(whole))
+}
+
+/// The members of a gzip file, one after the other. Zeros behind them are the padding of tapes and blocks, and mean nothing.
+struct Members<R> {
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Members<R> {
+    fn new(source: R) -> Self {
+        Self { member: Some(GzDecoder::new(source)) }
+    }
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let read = member.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let source = self.member.take().map(GzDecoder::into_inner);
+            self.member = match source {
+                Some(mut source) => behind_zeros(&mut source)?.then(|| GzDecoder::new(source)),
+                None => None,
+            };
+        }
+        Ok(0)
+    }
+}
+
+/// Skips zeros. Whether something else follows.
+fn behind_zeros(source: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let bytes = source.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        let all = zeros == bytes.len();
+        source.consume(zeros);
+        if !all {
+            return Ok(true);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -54,6 +98,9 @@ mod tests {
         }
         // Files that were appended to one another are read to the end.
         assert_eq!(read(&[&gzip[..], &gzip].concat()).unwrap(), [&plain[..], &plain].concat());
+        // Tapes and blocks are filled up with zeros.
+        assert_eq!(read(&[&gzip[..], &[0; 512], &gzip, &[0; 300_000]].concat()).unwrap(), [&plain[..], &plain].concat());
+        assert!(read(&[&gzip[..], &[0; 512], b"rest"].concat()).is_err());
         assert_eq!(read(&[&zstd[..], &zstd].concat()).unwrap(), [&plain[..], &plain].concat());
     }
 

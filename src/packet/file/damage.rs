@@ -18,6 +18,9 @@ pub enum DamageKind {
     /// There is not one byte in it: the recorder was stopped before it wrote any.
     #[error("the file is empty")]
     Empty,
+    /// It is shorter than what any capture file begins with.
+    #[error("this is no pcap or pcapng file: it is too short for one")]
+    TooShort,
     /// It begins like no pcap or pcapng file.
     #[error("this is no pcap or pcapng file: it begins with {0:02x?}")]
     NotACapture([u8; 4]),

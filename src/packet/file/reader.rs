@@ -104,7 +104,7 @@ impl<R: Read> Reader<R> {
             return self.fail(DamageKind::Empty);
         }
         if !self.window.fill(4)? {
-            return self.fail(DamageKind::Truncated);
+            return self.fail(DamageKind::TooShort);
         }
         let magic = self.window.bytes().first_chunk::<4>().copied().unwrap_or_default();
         if magic == code::SECTION.to_be_bytes() {
@@ -116,7 +116,7 @@ impl<R: Read> Reader<R> {
             return self.fail(DamageKind::NotACapture(magic));
         }
         if !self.window.fill(pcap::FILE_HEADER)? {
-            return self.fail(DamageKind::Truncated);
+            return self.fail(DamageKind::TooShort);
         }
         if let Some(header) = self.window.bytes().first_chunk().and_then(Pcap::read) {
             self.window.consume(pcap::FILE_HEADER);
