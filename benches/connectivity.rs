@@ -35,6 +35,7 @@ fn input(request: ConnectivityRequest) -> TestInput {
         heartbeats: Vec::new(),
         recording: None,
         analysis: AnalysisSettings::default(),
+        slow_connect_ms: 500,
     }
 }
 

@@ -123,7 +123,7 @@ fn every_verdict_on_a_site_of_real_devices() {
             ("far", "ok", "opens in"),
             ("exceptions", "degraded", "exceptions"),
             ("silent", "degraded", "got no response"),
-            ("slow", "degraded", "on average"),
+            ("slow", "degraded", "took 1 s or more"),
             ("resets", "failed", "reset at once"),
             ("idle_relay", "unknown", "no session to see; the host answers ping"),
             ("absent_relay", "failed", "no ARP answer"),

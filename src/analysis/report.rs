@@ -59,7 +59,7 @@ impl Analysis {
             servers.push(self.server(service, of_service, worst));
             found.extend(of_server);
         }
-        found.extend(self.stalls());
+        found.extend(self.stalls(|_| true));
         found.extend(self.of_hosts());
         found.extend(self.of_capture());
         for (index, watch) in self.watches.iter().enumerate() {
@@ -220,11 +220,14 @@ impl Analysis {
         }
     }
 
-    /// Addresses on which several ports stopped answering at the same time.
-    fn stalls(&self) -> Vec<Finding> {
+    /// Addresses, of those that are asked for, on which several ports stopped answering at the same time.
+    pub(super) fn stalls(&self, asked: impl Fn(IpAddr) -> bool) -> Vec<Finding> {
         let mut by_host: BTreeMap<IpAddr, Vec<(u16, Tally)>> = BTreeMap::new();
         for service in self.services.iter() {
             let (Some(address), Some(modbus)) = (service.address, &service.modbus) else { continue };
+            if !asked(address.ip()) {
+                continue;
+            }
             let mut missing = modbus.unanswered.tally;
             missing.merge(&modbus.late.tally);
             for (_, arrival) in self.flows_of(service).filter_map(Flow::modbus).flat_map(|flow| flow.overdue(&self.shared)) {

@@ -166,6 +166,7 @@ impl Analysis {
             Evidence { wire: sum.wire, attempt: split.own.attempt(), session: split.others.session(), ..Evidence::default() };
         evidence.attempt.icmp = attempt_icmp;
         if let Some(address) = watch.address.filter(|address| !address.is_unspecified()).map(|address| address.to_canonical()) {
+            found.extend(self.stalls(|asked| asked == address));
             let next_hop = watch.gateway.map_or(address, |gateway| gateway.to_canonical());
             if let Some(host) = self.watched_hosts.get(&next_hop) {
                 let unanswered = host.unanswered(&self.shared);

@@ -45,6 +45,8 @@ pub struct TestInput {
     pub recording: Option<RecordingOptions>,
     /// The limits and thresholds of the analysis.
     pub analysis: AnalysisSettings,
+    /// A handshake that takes longer than this is slow, in milliseconds.
+    pub slow_connect_ms: u64,
     /// The registers of these endpoints that must change.
     pub heartbeats: Vec<HeartbeatWatch>,
 }
@@ -297,6 +299,7 @@ impl Test<'_> {
             kernel: kernel.as_ref(),
             evidence: evidence.as_ref(),
             timeout_ms: input.request.timeout_ms,
+            slow_connect_ms: input.slow_connect_ms,
         });
         let decided_at = now();
         let lost = session_lost(&endpoint.endpoint_id, before.as_ref(), kernel.as_ref(), decided_at);

@@ -34,6 +34,7 @@ fn input(request: ConnectivityRequest, endpoints: &[Endpoint]) -> TestInput {
         heartbeats: Vec::new(),
         recording: None,
         analysis: AnalysisSettings::default(),
+        slow_connect_ms: 500,
     }
 }
 

@@ -4,11 +4,9 @@
 //! - What works slowly, with retries, exceptions or unanswered requests is degraded.
 //! - Who says nothing and is not asked is silent, if it used to talk or is expected to; idle, if it is not its time yet.
 
-use crate::api::{TrafficFigures, TrafficHealth, too_many_exceptions, too_many_retransmissions};
+use crate::api::{TrafficFigures, TrafficHealth, too_many_exceptions, too_many_retransmissions, too_many_slow};
 use std::time::Duration;
 
-/// One slow response in so many is too many.
-const SLOW_ONE_IN: u64 = 20;
 /// Who is quiet for so many times as long as is usual is silent.
 const USUAL_TIMES: u32 = 2;
 
@@ -129,7 +127,7 @@ fn worse(figures: &TrafficFigures, expected: &Expected) -> Vec<String> {
         reasons.push(format!("{exceptions} of {} exceptions", are(responses.max(exceptions), "response")));
     }
     let slow = count(figures.slow);
-    if slow > 0 && slow * SLOW_ONE_IN >= responses {
+    if too_many_slow(slow, responses) {
         let limit = expected.slow_response.as_millis();
         reasons.push(format!("{slow} of {} took {limit} ms or longer", times(responses, "response")));
     }

@@ -1,11 +1,8 @@
 //! The first look at a capture file as a job: only files below the allowed directories, with progress, and cancelled at any time.
 
-use super::{
-    replies::Core,
-    runners::{analysis_settings, record},
-};
+use super::{replies::Core, runners::record};
 use crate::{
-    analysis::{Analysis, Expectation, HeartbeatWatch, ReadThrough, Watch},
+    analysis::{Analysis, Expectation, ReadThrough, Watch},
     api::{AnalysisReport, AnalysisRequest, AnalysisVerdict, ApiError, ErrorCode, JobState, JobSummary},
     jobs::{JobContext, Outcome, Runner},
 };
@@ -94,9 +91,9 @@ impl Runner for AnalysisRunner {
         context.progress(0.0, "opening the file");
         let site = core.sites.latest();
         let endpoints = &site.topology.endpoints;
-        let analysis = Analysis::new(analysis_settings(&core.settings), endpoints.iter().map(Watch::of).collect(), Vec::new())
+        let analysis = Analysis::new(core.settings.analysis(), endpoints.iter().map(Watch::of).collect(), Vec::new())
             .with_expectations(site.configured().map(Expectation::of).collect())
-            .with_heartbeats(HeartbeatWatch::of_topology(&site.topology.heartbeats, endpoints));
+            .with_heartbeats(core.heartbeats(&site.topology, endpoints));
         // Read in a thread of its own; the token ends it also when this future is dropped.
         let stop = context.cancel.child_token();
         let _stops_with_us = stop.clone().drop_guard();

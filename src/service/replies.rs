@@ -11,9 +11,10 @@ use super::{
     sites::Sites,
 };
 use crate::{
+    analysis::HeartbeatWatch,
     api::{
-        ApiError, Capabilities, ConnectivityResult, CopsAnswer, EndpointResult, ErrorBody, ErrorCode, Event, Job, JobAccepted,
-        JobKind, Snapshot,
+        ApiError, Capabilities, ConnectivityResult, CopsAnswer, Endpoint, EndpointResult, ErrorBody, ErrorCode, Event, Job,
+        JobAccepted, JobKind, Snapshot, Topology,
     },
     connectivity,
     fims::{Client, Message, SendError},
@@ -42,6 +43,8 @@ const KERNEL_READERS: usize = 4;
 /// What every part of the service shares.
 pub(super) struct Core {
     pub(super) settings: Settings,
+    /// The registers of the settings' definition files.
+    defined_heartbeats: Vec<HeartbeatWatch>,
     pub(super) client: Client,
     pub(super) sites: Sites,
     pub(super) monitor: Monitor,
@@ -70,6 +73,7 @@ enum Reply {
 impl Core {
     pub(super) fn new(
         settings: Settings,
+        defined_heartbeats: Vec<HeartbeatWatch>,
         client: Client,
         capabilities: Capabilities,
         memory: events::Memory,
@@ -78,6 +82,7 @@ impl Core {
         let sites = Sites::new(&settings);
         Self {
             settings,
+            defined_heartbeats,
             client,
             sites,
             monitor,
@@ -92,6 +97,13 @@ impl Core {
             kernel_readers: Arc::new(Semaphore::new(KERNEL_READERS)),
             writes: TaskTracker::new(),
         }
+    }
+
+    /// The registers that must change: those of the configs of these endpoints, and those of the definition files.
+    pub(super) fn heartbeats(&self, site: &Topology, endpoints: &[Endpoint]) -> Vec<HeartbeatWatch> {
+        let mut watches = HeartbeatWatch::of_topology(&site.heartbeats, endpoints);
+        watches.extend(self.defined_heartbeats.iter().cloned());
+        watches
     }
 
     /// The jobs need the core and the core the jobs; the core comes first and gets them here, once.

@@ -1,14 +1,12 @@
 //! The work of each kind of job.
 
 use super::{
-    Settings,
     names::Names,
     replies::Core,
     results::fit_result,
     sites::{Site, routes},
 };
 use crate::{
-    analysis::{AnalysisSettings, HeartbeatWatch},
     api::{
         Capabilities, CaptureReport, CaptureRequest, CaptureSummary, ConnectivityRequest, ConnectivityResult, Endpoint,
         ExtraEndpoint, JobState, JobSummary, Topology,
@@ -89,8 +87,8 @@ async fn prepare(core: &Arc<Core>, context: &JobContext, request: ConnectivityRe
             Err(problem) => plan.problems.push(format!("nothing was captured: {problem}")),
         }
     }
-    let heartbeats = HeartbeatWatch::of_topology(&site.topology.heartbeats, &endpoints().cloned().collect::<Vec<_>>());
-    let analysis = analysis_settings(&core.settings);
+    let heartbeats = core.heartbeats(&site.topology, &endpoints().cloned().collect::<Vec<_>>());
+    let analysis = core.settings.analysis();
     // The interface and the packets that the monitor records already are recorded once.
     let (sharing, recorded) = (Arc::clone(core), endpoints().cloned().collect::<Vec<_>>());
     let record: Record = Arc::new(move |options, sink| match sharing.monitor.record(&recorded, &options, &sink) {
@@ -106,6 +104,7 @@ async fn prepare(core: &Arc<Core>, context: &JobContext, request: ConnectivityRe
         heartbeats,
         recording,
         analysis,
+        slow_connect_ms: core.settings.slow_connect_ms,
     };
     let neighbours: ReadNeighbours = Arc::new(|| Box::pin(async { Network::open().await?.neighbours().await }));
     Ok((input, Edges { prober: Arc::new(prober), sockets: Arc::new(sockets), neighbours: Some(neighbours), record }))
@@ -134,18 +133,6 @@ async fn named_extra(request: &ConnectivityRequest, known: &[Endpoint]) -> Vec<E
         endpoint.address = answer.and_then(|answer| answer.as_ref().ok()).copied();
     }
     named
-}
-
-/// The thresholds of the settings.
-pub(super) fn analysis_settings(settings: &Settings) -> AnalysisSettings {
-    AnalysisSettings {
-        response_timeout: Duration::from_millis(settings.response_timeout_ms),
-        slow_response: Duration::from_millis(settings.slow_response_ms),
-        heartbeat_timeout: Duration::from_millis(settings.heartbeat_timeout_ms),
-        silence: Duration::from_millis(settings.silence_ms),
-        storm_per_s: settings.storm_per_s,
-        ..AnalysisSettings::default()
-    }
 }
 
 /// Endpoints that are in no config have no route yet.

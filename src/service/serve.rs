@@ -67,6 +67,7 @@ pub enum ServeError {
 /// When the settings, the state directory or the key cannot be used, or when a part of the service died.
 pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), ServeError> {
     settings.validate()?;
+    let heartbeats = settings.heartbeat_watches()?;
     let store = Store::open(&settings.state_dir)?;
     let _only_one = lock_state(&settings.state_dir)?;
     let supervisor = Supervisor::from_env();
@@ -84,7 +85,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
     });
     let capabilities = Capabilities { ping: NetworkProber::new().ping_capability(), capture: capture_capability().await };
     let memory = read_memory(&settings.state_dir);
-    let core = Arc::new(Core::new(settings, client, capabilities, memory, monitor));
+    let core = Arc::new(Core::new(settings, heartbeats, client, capabilities, memory, monitor));
     core.set_driver(driver(&core, store).await);
     tracing::info!(
         socket = %core.settings.socket.display(), base_uri = core.settings.base_uri, state_dir = %core.settings.state_dir.display(),

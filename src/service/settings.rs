@@ -2,6 +2,7 @@
 
 use super::series_settings::{InfluxSettings, SeriesSettings};
 use crate::{
+    analysis::{AnalysisSettings, HeartbeatWatch, read_heartbeat_definitions},
     api::{ApiError, ExtraEndpoint, MonitorSettings},
     archive::historian::SinkSettings,
     fims,
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Everything that can be set. A setting that is left out has its default.
@@ -55,8 +57,10 @@ pub struct Settings {
     pub capture_buffer_bytes: u32,
     /// No capture begins with less disk room than this.
     pub min_free_bytes: u64,
-    /// Responses slower than this are slow.
+    /// Responses that take this long are slow; so is an endpoint of which one response in twenty is.
     pub slow_response_ms: u64,
+    /// A connection that takes longer than this to open is slow.
+    pub slow_connect_ms: u64,
     /// A request that waits longer than this is unanswered.
     pub response_timeout_ms: u64,
     /// A heartbeat register that has not changed for this long is frozen, unless its config says another time.
@@ -65,6 +69,12 @@ pub struct Settings {
     pub silence_ms: u64,
     /// So many frames to all within a second are a storm.
     pub storm_per_s: u64,
+    /// Ports on which Modbus TCP is spoken, besides 502 and those of the configs.
+    pub modbus_ports: Vec<u16>,
+    /// Ports on which DNP3 is spoken, besides 20000 and those of the configs.
+    pub dnp3_ports: Vec<u16>,
+    /// Files that define heartbeat registers, besides those of the configs.
+    pub heartbeat_files: Vec<PathBuf>,
     /// Whether the monitor is on when it was never switched by a message.
     pub monitor_enabled: bool,
     /// How the monitor records, when that was never set by a message.
@@ -107,10 +117,14 @@ impl Default for Settings {
             capture_buffer_bytes: 8 << 20,
             min_free_bytes: 256 << 20,
             slow_response_ms: 1000,
+            slow_connect_ms: 500,
             response_timeout_ms: 2000,
             heartbeat_timeout_ms: 10_000,
             silence_ms: 10_000,
             storm_per_s: 1000,
+            modbus_ports: Vec::new(),
+            dnp3_ports: Vec::new(),
+            heartbeat_files: Vec::new(),
             monitor_enabled: false,
             monitor: MonitorSettings::default(),
             series: SeriesSettings::default(),
@@ -138,6 +152,14 @@ pub enum SettingsError {
         path: PathBuf,
         /// What is wrong, and where.
         message: String,
+    },
+    /// A file of heartbeat definitions cannot be used.
+    #[error("the heartbeat definitions {}: {problem}", path.display())]
+    Heartbeats {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
     /// A setting of the monitor cannot be.
     #[error("the settings of the monitor: {0}")]
@@ -204,6 +226,7 @@ impl Settings {
         number("capture_snaplen", self.capture_snaplen.into(), 64, 262_144, "from 64 to 262144")?;
         number("capture_buffer_bytes", self.capture_buffer_bytes.into(), 65_536, 1 << 30, "from 65536 to 1073741824")?;
         number("slow_response_ms", self.slow_response_ms, 1, 600_000, "from 1 to 600000")?;
+        number("slow_connect_ms", self.slow_connect_ms, 1, 600_000, "from 1 to 600000")?;
         number("response_timeout_ms", self.response_timeout_ms, 1, 600_000, "from 1 to 600000")?;
         number("heartbeat_timeout_ms", self.heartbeat_timeout_ms, 100, 86_400_000, "from 100 to 86400000")?;
         number("silence_ms", self.silence_ms, 100, 86_400_000, "from 100 to 86400000")?;
@@ -221,6 +244,34 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    /// The thresholds and ports, as the analysis takes them.
+    pub fn analysis(&self) -> AnalysisSettings {
+        let mut settings = AnalysisSettings {
+            response_timeout: Duration::from_millis(self.response_timeout_ms),
+            slow_response: Duration::from_millis(self.slow_response_ms),
+            heartbeat_timeout: Duration::from_millis(self.heartbeat_timeout_ms),
+            silence: Duration::from_millis(self.silence_ms),
+            storm_per_s: self.storm_per_s,
+            ..AnalysisSettings::default()
+        };
+        settings.modbus_ports.extend(&self.modbus_ports);
+        settings.dnp3_ports.extend(&self.dnp3_ports);
+        settings
+    }
+
+    /// The registers of the definition files. Blocks.
+    ///
+    /// # Errors
+    /// [`SettingsError::Heartbeats`] for the first file that cannot be used.
+    pub fn heartbeat_watches(&self) -> Result<Vec<HeartbeatWatch>, SettingsError> {
+        let read = |path: &PathBuf| {
+            let text = fs::read(path).map_err(|error| error.to_string());
+            let watches = text.and_then(|text| read_heartbeat_definitions(&text));
+            watches.map_err(|problem| SettingsError::Heartbeats { path: path.clone(), problem })
+        };
+        Ok(self.heartbeat_files.iter().map(read).collect::<Result<Vec<_>, _>>()?.concat())
     }
 
     /// The directories whose capture files may be looked at on request.

@@ -6,37 +6,21 @@
 //! - A port that refuses, times out or cannot be reached does not work; the wire says why.
 //! - Where no connect was made, a live session works; a session whose requests stay unanswered is degraded; with nothing to see the
 //!   verdict is unknown.
-//! - A port that this controller listens on is judged by its socket table alone.
-//! - What works slowly, with retries or with many exceptions is degraded.
+//! - Whether a port that this controller listens on works is told by its socket table alone.
+//! - What works slowly, with retries or with many exceptions is degraded; so is what any finding speaks against, but for the warnings
+//!   that [`bearable`] lists.
+
+mod bearable;
 
 use crate::{
-    analysis::{
-        Evidence,
-        catalogue::{self, Entry},
-    },
+    analysis::{Evidence, catalogue},
     api::{
-        ConnectReport, ConnectState, Direction, Endpoint, Greeting, GreetingState, IcmpUnreachable, KernelView, ModbusView,
-        PingReport, PingState, Transport, Verdict, too_many_exceptions, too_many_retransmissions,
+        ConnectReport, ConnectState, Direction, Endpoint, Finding, Greeting, GreetingState, IcmpUnreachable, KernelView,
+        ModbusView, PingReport, PingState, Severity, Transport, Verdict, too_many_exceptions, too_many_retransmissions,
+        too_many_slow,
     },
 };
 use std::net::IpAddr;
-
-/// A handshake that takes longer than this is slow.
-const SLOW_CONNECT_MS: f64 = 500.0;
-/// Responses that take longer than this on average are slow.
-const SLOW_RESPONSE_MS: f64 = 1000.0;
-
-/// Findings that make a working endpoint a degraded one and are not told by its figures.
-const TELLING_FINDINGS: [&Entry; 8] = [
-    catalogue::TCP_ZERO_WINDOW,
-    catalogue::MODBUS_DUPLICATE,
-    catalogue::MODBUS_WRONG_ID,
-    catalogue::MODBUS_WRONG_UNIT,
-    catalogue::DNP3_TWO_MASTERS,
-    catalogue::DNP3_DEVICE_TROUBLE,
-    catalogue::DNP3_CONFIG_CORRUPT,
-    catalogue::HOST_SILENT,
-];
 
 /// All that is known of an endpoint when it is judged.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +39,8 @@ pub struct Facts<'a> {
     pub silent_neighbour: Option<IpAddr>,
     /// How long a connect waited, in milliseconds.
     pub timeout_ms: u64,
+    /// A handshake that takes longer than this is slow, in milliseconds.
+    pub slow_connect_ms: u64,
 }
 
 /// A verdict, and why.
@@ -141,22 +127,53 @@ fn worse(facts: &Facts<'_>) -> Option<String> {
             if dnp3.crc_errors > 0 {
                 reasons.push(format!("{} came with a wrong check sum", times(dnp3.crc_errors, "DNP3 frame")));
             }
-            if let Some(response) = dnp3.response_ms.filter(|response| response.mean > SLOW_RESPONSE_MS) {
-                reasons.push(format!("DNP3 responses take {} on average", milliseconds(response.mean)));
-            }
         }
         // What only the analysis as a whole can tell, in its own words.
-        let told = evidence.findings.iter().filter(|finding| TELLING_FINDINGS.iter().any(|entry| entry.code == finding.code));
+        let told = evidence.findings.iter().filter(|finding| speaks_against(finding, facts, evidence));
         reasons.extend(told.map(|finding| finding.message.clone()));
         if evidence.session.resets > 0 {
             reasons.push(format!("{} of other processes was reset", times(evidence.session.resets, "connection")));
         }
     }
     let handshake_ms = facts.evidence.and_then(|evidence| evidence.attempt.handshake_ms).or(facts.connect.time_ms);
-    if facts.connect.state == ConnectState::Open && handshake_ms.is_some_and(|ms| ms > SLOW_CONNECT_MS) {
+    if facts.connect.state == ConnectState::Open && handshake_ms.is_some_and(|ms| ms > facts.slow_connect_ms as f64) {
         reasons.push("that is slow".to_owned());
     }
     if reasons.is_empty() { None } else { Some(reasons.join(", and ")) }
+}
+
+/// Whether a finding makes a working endpoint a degraded one: an alarm always, and a warning unless there is a reason why not.
+fn speaks_against(finding: &Finding, facts: &Facts<'_>, evidence: &Evidence) -> bool {
+    if is_of_the_test_alone(finding, facts, evidence) {
+        return false;
+    }
+    match finding.severity {
+        Severity::Alarm => true,
+        Severity::Warning if finding.code == catalogue::MODBUS_SLOW.code => {
+            too_many_slow(finding.count, evidence.wire.modbus.as_ref().map_or(0, |modbus| modbus.responses))
+        }
+        Severity::Warning if finding.code == catalogue::DNP3_SLOW.code => {
+            too_many_slow(finding.count, evidence.wire.dnp3.as_ref().map_or(0, |dnp3| dnp3.responses))
+        }
+        Severity::Warning => bearable::why(&finding.code).is_none(),
+        Severity::Info => false,
+    }
+}
+
+/// Whether a finding tells of nothing but the test's own connect that did not open: the judgement of that has told it already, and
+/// what a live session shows outweighs it.
+fn is_of_the_test_alone(finding: &Finding, facts: &Facts<'_>, evidence: &Evidence) -> bool {
+    let messages = |list: &[IcmpUnreachable]| list.iter().map(|message| message.count).sum::<u64>();
+    facts.connect.attempts > 0
+        && facts.connect.state != ConnectState::Open
+        && match finding.code.as_str() {
+            code if code == catalogue::TCP_SYN_UNANSWERED.code => evidence.session.unanswered_attempts == 0,
+            code if code == catalogue::TCP_REFUSED.code => evidence.session.refused == 0,
+            code if code == catalogue::ICMP_UNREACHABLE.code => {
+                messages(&evidence.attempt.icmp) > 0 && messages(&evidence.attempt.icmp) >= messages(&evidence.wire.icmp)
+            }
+            _ => false,
+        }
 }
 
 /// A port that opens with the wrong program behind it, or one that is stuck.
@@ -182,9 +199,6 @@ fn worse_modbus(modbus: &ModbusView) -> Vec<String> {
     }
     if too_many_exceptions(modbus.exceptions, modbus.responses) {
         reasons.push(format!("{} of {} are exceptions", modbus.exceptions, times(modbus.responses, "Modbus response")));
-    }
-    if let Some(response) = modbus.response_ms.filter(|response| response.mean > SLOW_RESPONSE_MS) {
-        reasons.push(format!("Modbus responses take {} on average", milliseconds(response.mean)));
     }
     reasons
 }

@@ -10,7 +10,7 @@ use super::{
     sharing::Offer,
 };
 use crate::{
-    analysis::{Analysis, Expectation, HeartbeatWatch, Watch},
+    analysis::{Analysis, Expectation, Watch},
     api::{Event, Finding, Interface, MonitorInterface, MonitorSettings, MonitorState, Snapshot, UtcTime},
     archive::{Store, may_record},
     capture::{self, Continuous, ContinuousOptions, WindowOptions},
@@ -20,7 +20,7 @@ use crate::{
         free_bytes,
         replies::Core,
         results::body_of,
-        runners::{analysis_settings, local_addresses},
+        runners::local_addresses,
         supervised::Pulse,
     },
 };
@@ -546,9 +546,9 @@ pub(super) fn analysis(core: &Core) -> Analysis {
     let site = core.sites.latest();
     let endpoints = &site.topology.endpoints;
     let watches = endpoints.iter().map(Watch::of).collect();
-    Analysis::new(analysis_settings(&core.settings), watches, local_addresses(&site.topology))
+    Analysis::new(core.settings.analysis(), watches, local_addresses(&site.topology))
         .with_expectations(site.configured().map(Expectation::of).collect())
-        .with_heartbeats(HeartbeatWatch::of_topology(&site.topology.heartbeats, endpoints))
+        .with_heartbeats(core.heartbeats(&site.topology, endpoints))
 }
 
 /// What is or was wrong with an interface is told only while it is so.
