@@ -283,6 +283,10 @@ catalogue! {
         "A router forwarded packets and told the sender of a better next hop.",
         ["Two routers on one network, and a route or gateway set to the wrong one."],
         ["Gateway and routes of the sender."];
+    CAPTURE_EMPTY = "capture.empty", "a capture without a packet",
+        "The file is a capture and holds not one packet, so that nothing can be said of the network.",
+        ["The filter of the capture lets nothing through.", "It was taken on the wrong interface, or on one without a cable.", "The recorder was stopped before anything passed."],
+        ["Filter and interface of the capture.", "Whether the mirror port or the tap is switched on."];
     CAPTURE_LOST_SEGMENTS = "capture.lost_segments", "bytes that the capture does not have",
         "A receiver acknowledged bytes that are not in the capture: they were on the wire, and the capture missed them. Transactions in them were not seen.",
         ["The recording host was too slow, or the mirror port dropped packets."],

@@ -59,4 +59,4 @@ pub use heartbeats::{HeartbeatWatch, read_heartbeat_definitions};
 pub use meter::Meter;
 pub use settings::{AnalysisSettings, Watch};
 pub use sink::Analysis;
-pub use through::ReadThrough;
+pub use through::{ReadThrough, begins_as_capture};

@@ -122,7 +122,9 @@ impl Analysis {
             servers_total,
             servers,
             heartbeats: self.services.iter().flat_map(|service| heartbeats(service, &self.shared)).collect(),
+            findings_total: found.len() as u64,
             findings: found,
+            left_out: None,
         }
     }
 

@@ -1,7 +1,10 @@
 //! A whole capture, read through.
 
-use super::Analysis;
-use crate::packet::{Damage, PacketSink as _, Reader, decompressed};
+use super::{Analysis, catalogue, findings::finding, tally::Tally};
+use crate::{
+    api::{AnalysisReport, AnalysisVerdict, Severity},
+    packet::{Damage, DamageKind, PacketSink as _, Reader, decompressed},
+};
 use std::{
     io::{self, Read},
     ops::ControlFlow,
@@ -21,7 +24,39 @@ pub struct ReadThrough {
     pub broken_off: bool,
 }
 
+/// Whether this begins as a capture file does, compressed or not.
+///
+/// # Errors
+/// When the source cannot be read.
+pub fn begins_as_capture(source: impl Read + Send) -> io::Result<bool> {
+    // What is wrongly compressed is no capture either.
+    let plain = decompressed(source)?;
+    let Ok(reader) = Reader::new(plain) else { return Ok(false) };
+    Ok(!matches!(reader.damage(), Some(Damage { kind: DamageKind::Empty | DamageKind::NotACapture(_) | DamageKind::TooShort, .. })))
+}
+
 impl Analysis {
+    /// The report on a file that was read through, which tells also of the file itself: that it breaks off, or that nothing is in it.
+    pub fn report_of_file(&self, file: String, through: ReadThrough) -> AnalysisReport {
+        let mut report = self.report();
+        report.file = Some(file);
+        if report.packets == 0 && !through.broken_off {
+            let message = "the capture holds no packets, so nothing can be said";
+            report.verdict = AnalysisVerdict::Suspect;
+            report.reasons.insert(0, message.to_owned());
+            let empty = finding(catalogue::CAPTURE_EMPTY, Severity::Warning, &Tally::without_evidence(1), message.to_owned());
+            report.findings.insert(0, empty);
+            report.findings_total += 1;
+        }
+        if let Some(damage) = &through.damage {
+            let breaks_off = format!("the file was read until it breaks off: {damage}");
+            report.text = format!("{}; {breaks_off}", report.text);
+            report.reasons.push(breaks_off);
+        }
+        report.damage = through.damage;
+        report
+    }
+
     /// Takes all packets of a capture file, compressed or not, and finishes. `go_on` is asked every few thousand packets, with their
     /// number so far.
     ///

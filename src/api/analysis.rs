@@ -22,7 +22,7 @@ pub struct AnalysisReport {
     pub verdict: AnalysisVerdict,
     /// The whole in one sentence.
     pub text: String,
-    /// The findings that make it suspect, in words, worst first.
+    /// The findings that make it suspect, in words, worst first; and that the file breaks off, if it does.
     pub reasons: Vec<String>,
     /// The capture file; `null` for a live one.
     pub file: Option<String>,
@@ -50,8 +50,14 @@ pub struct AnalysisReport {
     pub servers: Vec<ServerReport>,
     /// The registers that must change.
     pub heartbeats: Vec<HeartbeatReport>,
+    /// How many findings there are.
+    #[serde(default)]
+    pub findings_total: u64,
     /// What is wrong, with evidence, worst first.
     pub findings: Vec<Finding>,
+    /// What of the lists a message could not hold, and where to get the whole; absent if it is all here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
 }
 
 /// One server: an address and port, and all who talk to it.

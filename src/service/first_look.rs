@@ -141,9 +141,8 @@ fn look(
     if !through.is_capture {
         return Err(format!("{}: {}", path.display(), through.damage.unwrap_or_else(|| "it is no capture file".to_owned())));
     }
-    let mut report = analysis.report();
-    (report.file, report.damage) = (Some(path.display().to_string()), through.damage);
-    Ok((report, !through.broken_off))
+    let complete = !through.broken_off;
+    Ok((analysis.report_of_file(path.display().to_string(), through), complete))
 }
 
 struct Counted {

@@ -116,9 +116,11 @@ pub(super) fn fit_result(base_uri: &str, recorded: &[u8], body_max: usize) -> Ar
     }
 }
 
-/// A report of a capture with so many servers that only the worst fit; `servers_total` still counts all.
+/// A report of a capture with so much to tell that only the worst fits; it says what is left out, and where the whole is.
 fn fit_report(mut report: AnalysisReport, body_max: usize) -> Vec<u8> {
-    let mut most = report.servers.len().max(report.findings.len());
+    let (servers, heartbeats) = (report.servers_total.max(report.servers.len() as u64), report.heartbeats.len());
+    report.findings_total = report.findings_total.max(report.findings.len() as u64);
+    let mut most = report.servers.len().max(report.findings.len()).max(heartbeats);
     loop {
         let body = body_of(&report);
         if body.len() <= body_max || most == 0 {
@@ -128,6 +130,15 @@ fn fit_report(mut report: AnalysisReport, body_max: usize) -> Vec<u8> {
         report.servers.truncate(most);
         report.findings.truncate(most.max(20));
         report.heartbeats.truncate(most.max(20));
+        let file = report.file.as_deref().unwrap_or("FILE");
+        report.left_out = Some(format!(
+            "this message holds {} of {} findings, {} of {servers} servers and {} of {heartbeats} heartbeats, the worst ones; `netdiag \
+             analyze --json {file}` on this host prints all",
+            report.findings.len(),
+            report.findings_total,
+            report.servers.len(),
+            report.heartbeats.len()
+        ));
     }
 }
 
@@ -179,7 +190,38 @@ pub(super) fn cut_list(uris: &mut Vec<String>, bytes_max: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{JobKind, UtcTime};
+    use crate::{
+        analysis::{Analysis, AnalysisSettings},
+        api::{Finding, JobKind, Severity, UtcTime},
+    };
+
+    #[test]
+    fn a_report_too_large_for_a_message_says_how_much_of_it_is_missing_and_where_it_is() {
+        let finding = Finding {
+            code: "modbus.unanswered".to_owned(),
+            severity: Severity::Warning,
+            count: 1,
+            first_at: None,
+            last_at: None,
+            endpoint_id: None,
+            message: "x".repeat(200),
+            packets: Vec::new(),
+        };
+        let mut report = Analysis::new(AnalysisSettings::default(), Vec::new(), Vec::new()).report();
+        report.file = Some("/captures/a.pcap".to_owned());
+        report.findings = vec![finding; 1000];
+        let fit =
+            |body_max| -> AnalysisReport { serde_json::from_slice(&fit_result("/netdiag", &body_of(&report), body_max)).unwrap() };
+        assert_eq!(fit(BODY_MAX).left_out, None);
+        let fitted = fit(100_000);
+        assert_eq!((fitted.findings_total, fitted.findings.len()), (1000, 250));
+        let left_out = fitted.left_out.unwrap();
+        assert!(
+            left_out.contains("250 of 1000 findings") && left_out.contains("netdiag analyze --json /captures/a.pcap"),
+            "{left_out}"
+        );
+        assert!(fit_result("/netdiag", &body_of(&report), 100_000).len() <= 100_000);
+    }
 
     #[test]
     fn a_job_too_large_for_a_message_is_told_without_its_request() {
