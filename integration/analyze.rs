@@ -43,10 +43,15 @@ fn capture(polls: u16, unanswered: u16, dropped: u64) -> Vec<u8> {
         }
     }
     frames.push((f64::from(polls) + 10.0, testing::udp("10.9.9.9:9".parse().unwrap(), "10.9.9.8:9".parse().unwrap(), &[])));
+    written_frames(&frames, dropped)
+}
+
+/// A capture file of these frames at these seconds.
+fn written_frames(frames: &[(f64, Vec<u8>)], dropped: u64) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new(), &SectionDescription::default()).unwrap();
     let interface = InterfaceDescription { name: "eth0".to_owned(), link_type: LinkType::ETHERNET, snaplen: 0, filter: None };
     writer.interface(&interface).unwrap();
-    for (number, (at, frame)) in (1..).zip(&frames) {
+    for (number, (at, frame)) in (1..).zip(frames) {
         let unix_ns = 1_700_000_000_000_000_000 + (at * 1e9) as i64;
         let (link_type, wire_len) = (LinkType::ETHERNET, frame.len() as u32);
         writer.packet(&Packet { number, unix_ns, interface: 0, link_type, wire_len, data: frame }).unwrap();
@@ -58,6 +63,13 @@ fn capture(polls: u16, unanswered: u16, dropped: u64) -> Vec<u8> {
 
 fn analyze(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_netdiag")).arg("analyze").args(arguments).env("COLUMNS", "120").output().unwrap()
+}
+
+/// What is printed on a screen of so many columns and lines.
+fn on_screen(columns: usize, lines: usize, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netdiag"));
+    command.arg("analyze").args(arguments).env("COLUMNS", columns.to_string()).env("LINES", lines.to_string());
+    text(&command.output().unwrap().stdout)
 }
 
 fn analyze_stdin(bytes: &[u8], arguments: &[&str]) -> Output {
@@ -126,6 +138,136 @@ fn compressed_piped_and_many_files_are_read_alike() {
     assert_eq!((&reports[0]["dropped"], &reports[0]["servers"][0]["modbus"]["unanswered_acknowledged"]), (&json!(3), &json!(5)));
     let lines = text(&analyze(&["--jsonl", dir.path().to_str().unwrap()]).stdout);
     assert_eq!(lines.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count(), 3);
+}
+
+/// A capture of many servers, each asked ten times, of which all stop answering for the last polls.
+fn outage(servers: u8) -> Vec<u8> {
+    let mut frames = Vec::new();
+    for server in 1..=servers {
+        let mut talk = Conversation::new("10.0.0.1:40000", &format!("10.0.1.{server}:502"));
+        frames.extend(talk.handshake().into_iter().map(|frame| (0.0, frame)));
+        for round in 0..10_u8 {
+            let at = 1.0 + f64::from(round);
+            frames.push((at, talk.send(false, &[0, round, 0, 0, 0, 6, 1, 3, 0, 100, 0, 1])));
+            let answer =
+                if round < 7 - server % 2 { talk.send(true, &[0, round, 0, 0, 0, 5, 1, 3, 2, 0, round]) } else { talk.ack(true) };
+            frames.push((at + 0.004, answer));
+        }
+    }
+    frames.push((20.0, testing::udp("10.9.9.9:9".parse().unwrap(), "10.9.9.8:9".parse().unwrap(), &[])));
+    frames.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    written_frames(&frames, 0)
+}
+
+#[test]
+fn the_summary_fits_the_screen_and_tells_one_outage_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = written(dir.path(), "outage.pcapng", &outage(40));
+    for (columns, lines) in [(40, 24), (80, 24), (80, 50), (120, 24), (203, 60)] {
+        let shown = on_screen(columns, lines, &[&file]);
+        assert!(shown.lines().count() < lines, "{columns} x {lines}:\n{shown}");
+        let widest = shown.lines().skip(1).map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= columns, "{widest} characters on {columns}:\n{shown}");
+        assert_eq!(shown.matches("modbus.unanswered").count(), 1, "{shown}");
+        assert!(shown.contains("… and") && shown.contains("10.0.1."), "servers are left out, and that is told:\n{shown}");
+    }
+    let shown = on_screen(80, 24, &[&file]);
+    assert!(
+        shown.contains("40 places, 140 times in all") && shown.contains("the worst: 4 of 10 Modbus requests to 10.0.1.1:502"),
+        "{shown}"
+    );
+    let details = on_screen(80, 24, &["--details", &file]);
+    assert_eq!(details.matches("modbus.unanswered").count(), 40, "one by one as a detail");
+    assert!(details.lines().skip(1).all(|line| line.chars().count() <= 80), "{details}");
+}
+
+#[test]
+fn a_directory_is_read_to_its_depths_by_first_bytes_and_told_worst_first_in_a_line_each() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("2026/november")).unwrap();
+    symlink(dir.path(), dir.path().join("2026/around")).unwrap();
+    let (clean, suspect) = (capture(20, 0, 0), capture(20, 5, 0));
+    written(dir.path(), "a.pcapng", &clean);
+    written(dir.path(), "b.pcap0", &clean);
+    written(dir.path(), "c", &gzip(&clean));
+    written(dir.path(), "d.pcapng", &clean[..clean.len() / 2]);
+    written(&dir.path().join("2026/november"), "deep.dump", &suspect);
+    written(dir.path(), "notes.txt", b"no capture");
+    let output = analyze(&[dir.path().to_str().unwrap()]);
+    let (shown, told) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 4, "{shown}");
+    assert!(lines[1].contains("SUSPECT") && lines[1].contains("2026/november/deep.dump"), "{shown}");
+    assert!(lines[2].contains("clean") && lines[2].contains("d.pcapng") && shown.contains("read until it breaks off"), "{shown}");
+    assert!(shown.contains("1 of 5 files suspect, 1 broken off"), "{shown}");
+    assert!(told.contains("1 file is no capture: ") && told.contains("notes.txt"), "{told}");
+    let details = text(&analyze(&["--details", dir.path().to_str().unwrap()]).stdout);
+    assert!(details.contains("a.pcapng: clean") && details.contains("unit 1: 20 requests"), "{details}");
+    let nothing = tempfile::tempdir().unwrap();
+    written(nothing.path(), "notes.txt", b"no capture");
+    let output = analyze(&[nothing.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("there is no capture in it; 1 file is no capture"), "{output:?}");
+}
+
+#[test]
+fn a_capture_without_packets_is_suspect() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = written(dir.path(), "empty.pcapng", &written_frames(&[], 0));
+    let output = analyze(&["--json", &empty]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &report["verdict"], &report["findings"][0]["code"]),
+        (Some(1), &json!("suspect"), &json!("capture.empty"))
+    );
+    assert_eq!(
+        (&report["findings_total"], &report["reasons"]),
+        (&json!(1), &json!(["the capture holds no packets, so nothing can be said"]))
+    );
+    let short = written(dir.path(), "short.pcap", b"hi\n");
+    assert!(text(&analyze(&[&short]).stderr).contains("this is no pcap or pcapng file: it is too short for one"));
+}
+
+#[test]
+fn the_shape_of_json_goes_by_the_arguments_and_output_that_fails_is_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = written(dir.path(), "a.pcapng", &capture(20, 0, 0));
+    let gone = dir.path().join("gone.pcap").to_str().unwrap().to_owned();
+    let json = |arguments: &[&str]| text(&analyze(&[&["--json"], arguments].concat()).stdout);
+    assert!(json(&[&file]).starts_with('{') && json(&[&gone]).is_empty());
+    for (arguments, reports) in
+        [(&[&*file, &gone][..], 1), (&[dir.path().to_str().unwrap()], 1), (&[&*gone, &gone], 0), (&[&*file, &file], 2)]
+    {
+        assert_eq!(serde_json::from_str::<Vec<Value>>(&json(arguments)).unwrap().len(), reports, "{arguments:?}");
+    }
+    for arguments in [&["analyze", &file][..], &["analyze", "--json", &file], &["analyze", "--transactions", &file], &["explain"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_netdiag")).args(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}");
+        assert!(text(&output.stderr).contains("the output cannot be written"), "{output:?}");
+    }
+}
+
+#[test]
+fn the_services_settings_count_at_the_prompt_and_options_override_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = written(dir.path(), "a.pcapng", &capture(30, 0, 0));
+    let life = json!({"life": {"pair_id": "10.0.0.1->10.0.0.5:502", "hb_reg_type": 3, "hb_dev_id": 1, "hb_reg": 100}});
+    let definitions = written(dir.path(), "heartbeats.json", life.to_string().as_bytes());
+    let settings = json!({"slow_response_ms": 3, "heartbeat_files": [definitions]});
+    let settings = written(dir.path(), "settings.json", settings.to_string().as_bytes());
+    let report = |arguments: &[&str]| -> Value {
+        serde_json::from_slice(&analyze(&[&["--json", &*file], arguments].concat()).stdout).unwrap()
+    };
+    assert_eq!(report(&[])["verdict"], "clean");
+    let found = report(&["--settings", &settings]);
+    assert_eq!((&found["findings"][0]["code"], &found["heartbeats"][0]["condition"]), (&json!("modbus.slow"), &json!("changing")));
+    assert_eq!(report(&["--settings", &settings, "--slow-response-ms", "5"])["verdict"], "clean");
+    assert_eq!(report(&["--response-timeout-ms", "3"])["findings"][0]["code"], "modbus.late");
+    let output = analyze(&["--slow-ms", "0", &file]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("`slow_response_ms` is 0; it must be from 1 to 600000"), "{output:?}");
 }
 
 #[test]
@@ -207,7 +349,9 @@ async fn a_look_on_the_bus_gives_what_the_command_prints_and_reads_nothing_else(
     let secret = written(outside.path(), "secret.pcapng", &capture(20, 5, 0));
     symlink(&secret, captures.path().join("link.pcapng")).unwrap();
     written(captures.path(), "noise.pcap", b"this is no capture");
-    let settings = json!({"analysis_dirs": [captures.path()]});
+    let life = json!({"life": {"pair_id": "10.0.0.1->10.0.0.5:502", "hb_reg_type": 3, "hb_dev_id": 1, "hb_reg": 100}});
+    let definitions = written(outside.path(), "heartbeats.json", life.to_string().as_bytes());
+    let settings = json!({"analysis_dirs": [captures.path()], "slow_response_ms": 3, "heartbeat_files": [definitions]});
     let service =
         Service::start(&bus.socket, &[modbus_client("meter", "127.0.0.9", 1502)], &Options { settings, ..Options::default() });
     service.ready().await;
@@ -224,6 +368,11 @@ async fn a_look_on_the_bus_gives_what_the_command_prints_and_reads_nothing_else(
     validate("analysis_report", &result);
     let modbus = &result["servers"].as_array().unwrap().iter().find(|server| server["port"] == 502).unwrap()["modbus"];
     assert_eq!((&modbus["requests"], &modbus["unanswered"], &result["file"]), (&json!(20), &json!(5), &json!(file)));
+    let codes: Vec<&Value> = result["findings"].as_array().unwrap().iter().map(|finding| &finding["code"]).collect();
+    assert!(codes.contains(&&json!("modbus.slow")), "the settings' threshold counts: {codes:?}");
+    assert_eq!(result["heartbeats"][0]["id"], "life", "and so do its heartbeat definitions: {result:#}");
+    let refused = service.ask("set", "/analysis/start", Some("{}")).await;
+    assert_eq!((is_refusal(&refused), &refused["error"]["field"]), (true, &json!("file")), "{refused}");
 
     for forbidden in [secret.as_str(), "/etc/passwd", "a.pcapng", &format!("{}/../x", captures.path().display())] {
         let refused = start(forbidden).await;
@@ -277,13 +426,19 @@ async fn a_long_look_tells_its_progress_and_is_cancelled_at_once() {
 #[test]
 fn the_walk_through_shows_what_the_command_prints() {
     let page = fs::read_to_string(format!("{EXAMPLE}/README.md")).unwrap();
-    let shown: Vec<&str> = page.split("```text\n").nth(1).unwrap().split("```").next().unwrap().lines().collect();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_netdiag"));
-    let output = command.current_dir(EXAMPLE).env("COLUMNS", "120").args(["analyze", "site.pcapng.gz"]).output().unwrap();
-    let printed = text(&output.stdout);
-    let printed: Vec<&str> = printed.lines().map(str::trim_end).collect();
-    assert_eq!(shown, printed, "copy what is printed into the page:\n{}", printed.join("\n"));
-    assert_eq!(output.status.code(), Some(1));
+    let blocks: Vec<&str> = page.split("```text\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let commands: [&[&str]; 2] = [&["site.pcapng.gz"], &["--topology", "config", "site.pcapng.gz"]];
+    assert_eq!(blocks.len(), commands.len());
+    for (block, arguments) in blocks.iter().zip(commands) {
+        assert!(page.contains(&format!("$ netdiag analyze {}", arguments.join(" "))), "{arguments:?} is not on the page");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_netdiag"));
+        let command = command.current_dir(EXAMPLE).env("COLUMNS", "120").env("LINES", "40");
+        let output = command.arg("analyze").args(arguments).output().unwrap();
+        let printed = text(&output.stdout);
+        let (shown, printed): (Vec<&str>, Vec<&str>) = (block.lines().collect(), printed.lines().map(str::trim_end).collect());
+        assert_eq!(shown, printed, "copy what is printed into the page:\n{}", printed.join("\n"));
+        assert_eq!(output.status.code(), Some(1));
+    }
 }
 
 /// Makes the capture of the walk-through anew: `cargo test --test analyze -- --ignored the_capture_of_the_walk_through`.

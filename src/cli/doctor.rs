@@ -3,7 +3,7 @@
 use super::{
     EXIT_OK, EXIT_PROBLEMS, EXIT_USAGE, block_on,
     serve::SettingsArgs,
-    text::{Paint, print},
+    text::{Paint, print_and_exit},
 };
 use crate::{
     api::Severity,
@@ -68,11 +68,7 @@ pub(super) fn run(args: &Args) -> u8 {
     let all_well = checks.iter().all(|check| check.ok);
     let text =
         if args.json { serde_json::to_string(&checks).unwrap_or_default() + "\n" } else { describe(&checks, Paint::stdout()) };
-    if !print(&text) {
-        // The reader has seen enough.
-        return EXIT_OK;
-    }
-    if all_well { EXIT_OK } else { EXIT_PROBLEMS }
+    print_and_exit(&text, if all_well { EXIT_OK } else { EXIT_PROBLEMS })
 }
 
 fn describe(checks: &[Check], paint: Paint) -> String {

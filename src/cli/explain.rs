@@ -2,7 +2,7 @@
 
 use super::{
     EXIT_OK, EXIT_USAGE,
-    text::{Paint, print, width, wrap},
+    text::{Paint, print_and_exit, width, wrap},
 };
 use crate::{analysis::catalogue, topology::ProblemCode};
 use serde::Serialize;
@@ -65,8 +65,7 @@ pub(super) fn run(args: &Args) -> u8 {
         (Some(explanation), false) => describe(explanation),
         (None, false) => list(&all),
     };
-    print(&text);
-    EXIT_OK
+    print_and_exit(&text, EXIT_OK)
 }
 
 fn list(all: &[Explanation]) -> String {

@@ -1,6 +1,9 @@
 //! `netdiag fims broker|send|listen`: the bus for machines without one, and the tools that engineers know.
 
-use super::{EXIT_CANNOT_RUN, EXIT_OK, EXIT_PROBLEMS, EXIT_USAGE, block_on, text::print};
+use super::{
+    EXIT_CANNOT_RUN, EXIT_OK, EXIT_PROBLEMS, EXIT_USAGE, block_on,
+    text::{print, print_and_exit},
+};
 use crate::{
     api::UtcTime,
     fims::{self, Broker, BrokerError, Cipher, ClientOptions, DEFAULT_KEY_FILE, DEFAULT_SOCKET, Message, Subscription},
@@ -8,6 +11,7 @@ use crate::{
 use std::{
     fs,
     io::Read as _,
+    ops::ControlFlow,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
@@ -172,10 +176,7 @@ async fn send(args: &SendArgs, body: Option<Vec<u8>>, cipher: Cipher) -> u8 {
     let answer = tokio::time::timeout(ANSWER_PATIENCE, incoming.recv()).await;
     client.close().await;
     match answer {
-        Ok(Some(answer)) => {
-            print(&format!("{}\n", answer.body_text().unwrap_or_default()));
-            EXIT_OK
-        }
+        Ok(Some(answer)) => print_and_exit(&format!("{}\n", answer.body_text().unwrap_or_default()), EXIT_OK),
         Ok(None) | Err(_) => {
             let waited = ANSWER_PATIENCE.as_secs();
             failed(EXIT_PROBLEMS, &format!("no answer came to {replyto} within {waited} s; does anybody listen to {}?", args.uri))
@@ -203,8 +204,8 @@ async fn listen(args: &ListenArgs, cipher: Cipher) -> u8 {
         }
         left -= 1;
         let now = UtcTime::from(SystemTime::now()).to_millis();
-        if !print(&lines(&message, now)) {
-            break;
+        if let ControlFlow::Break(code) = print(&lines(&message, now)) {
+            return code;
         }
     }
     EXIT_OK

@@ -1,11 +1,28 @@
 //! Output for people: a broken pipe is no failure, and tables line up.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use super::{EXIT_CANNOT_RUN, EXIT_OK};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    ops::ControlFlow,
+};
 
-/// Writes to stdout. `false` when the reader has gone (a broken pipe) or stdout is no more; then nothing is left to do.
-pub(super) fn print(text: &str) -> bool {
+/// Writes to stdout. Breaks with the code to exit with when that is no more: a reader that has gone (a broken pipe) has seen enough,
+/// which is no failure; anything else is one, and told.
+pub(super) fn print(text: &str) -> ControlFlow<u8> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ControlFlow::Break(EXIT_OK),
+        Err(error) => {
+            eprintln!("netdiag: the output cannot be written: {error}");
+            ControlFlow::Break(EXIT_CANNOT_RUN)
+        }
+    }
+}
+
+/// Prints the last that there is to print; the code to exit with.
+pub(super) fn print_and_exit(text: &str, code: u8) -> u8 {
+    print(text).break_value().unwrap_or(code)
 }
 
 /// Colours, on a terminal that may have them.
@@ -16,6 +33,12 @@ impl Paint {
     /// For stdout, unless `NO_COLOR` says otherwise.
     pub(super) fn stdout() -> Self {
         Self(io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+    }
+
+    /// No colours.
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        Self(false)
     }
 
     pub(super) fn good(self, text: &str) -> String {
@@ -59,9 +82,29 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The width of the terminal, or a usual one.
+/// A text in one line of at most `width` characters; what does not fit is cut off, and that is shown.
+pub(super) fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(2)).collect();
+    format!("{} …", kept.trim_end())
+}
+
+/// The width to print in: that of the terminal unless `$COLUMNS` says otherwise, and a usual one without either.
 pub(super) fn width() -> usize {
-    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|width| *width >= 60).unwrap_or(120)
+    let terminal = || terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
+    number_of("COLUMNS").or_else(terminal).filter(|width| *width > 0).unwrap_or(120).max(20)
+}
+
+/// How many lines a screen has, by `$LINES` or the terminal.
+pub(super) fn height() -> usize {
+    let terminal = || terminal_size::terminal_size_of(io::stdout()).map(|(_, height)| usize::from(height.0));
+    number_of("LINES").or_else(terminal).filter(|height| *height > 0).unwrap_or(24)
+}
+
+fn number_of(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -73,5 +116,10 @@ mod tests {
         assert_eq!(wrap("a bb ccc dddd", 5), ["a bb", "ccc", "dddd"]);
         assert_eq!(wrap("unbreakable", 3), ["unbreakable"]);
         assert_eq!(wrap("", 3), [""]);
+    }
+
+    #[test]
+    fn what_does_not_fit_a_line_is_cut_off_and_that_is_shown() {
+        assert_eq!((cut("abcdef", 6).as_str(), cut("abcdef", 5).as_str(), cut("ab cdef", 5).as_str()), ("abcdef", "abc …", "ab …"));
     }
 }

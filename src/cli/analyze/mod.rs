@@ -1,19 +1,27 @@
 //! `netdiag analyze`.
 
+mod overview;
+mod servers;
 mod show;
 mod sources;
+mod told;
 
 use super::{
     EXIT_OK, EXIT_PROBLEMS, EXIT_USAGE, block_on,
-    text::{Paint, print, width},
+    text::{print, print_and_exit},
 };
 use crate::{
-    analysis::{Analysis, AnalysisSettings, Expectation, HeartbeatWatch, Watch, read_heartbeat_definitions},
+    analysis::{Analysis, AnalysisSettings, Expectation, HeartbeatWatch, Watch},
     api::{AnalysisReport, AnalysisVerdict, Topology, Transaction},
-    service::read_topology,
+    service::{Settings, read_topology},
 };
+use overview::Line;
+use show::Screen;
 use sources::{Meter, Source};
-use std::{io::IsTerminal as _, ops::ControlFlow, path::PathBuf, time::Duration};
+use std::{io::IsTerminal as _, ops::ControlFlow, path::PathBuf};
+
+/// So many files are shown one by one; of more, the overview alone.
+const FEW: usize = 3;
 
 const EXAMPLES: &str = "Examples:
   netdiag analyze site.pcapng
@@ -25,43 +33,56 @@ const EXAMPLES: &str = "Examples:
 /// Take a first look at capture files: should an expert look further, and where?
 ///
 /// Reads pcap and pcapng, plain or compressed with gzip or zstd, and prints what is suspicious, worst first, with the packets that show it
-/// as Wireshark numbers them; then each server's figures. `netdiag explain CODE` says what a finding means and what to check first.
+/// as Wireshark numbers them; then each server's figures. It fits the screen; --details prints all. Of a directory, or of more than three
+/// files, each is a line. `netdiag explain CODE` says what a finding means and what to check first.
 ///
-/// Exit code 0: clean. 1: suspect. 2: something could not be read.
+/// Exit code 0: clean. 1: suspect. 2: something could not be read. 3: the output could not be written.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Capture files, directories of them, or - for standard input.
+    /// Capture files, directories of them (read recursively, captures known by their first bytes), or - for standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Directories of config files: what they name is told by its name, and what they do not name is told.
     #[arg(long, value_name = "DIR", num_args = 1)]
     topology: Vec<PathBuf>,
+    /// The service's settings file, whose thresholds, ports and heartbeats count here too; the options below override it.
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
     /// A file of heartbeat definitions: {"name": {"pair_id": "client->server:port", "hb_reg_type": 3, "hb_dev_id": 1, "hb_reg": 768}}.
     #[arg(long, value_name = "FILE")]
-    heartbeats: Option<PathBuf>,
+    heartbeats: Vec<PathBuf>,
     /// A further port on which Modbus TCP is spoken.
     #[arg(long, value_name = "PORT")]
     modbus_port: Vec<u16>,
     /// A further port on which DNP3 is spoken.
     #[arg(long, value_name = "PORT")]
     dnp3_port: Vec<u16>,
-    /// A request that waits longer than this is unanswered.
-    #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
-    timeout_ms: u64,
-    /// An answer that takes this long is slow.
-    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
-    slow_ms: u64,
-    /// Print the report that the bus would carry; of several files a list of them.
+    /// A request that waits longer than this is unanswered [default: 2000].
+    #[arg(long, value_name = "MS", alias = "timeout-ms")]
+    response_timeout_ms: Option<u64>,
+    /// An answer that takes this long is slow [default: 1000].
+    #[arg(long, value_name = "MS", alias = "slow-ms")]
+    slow_response_ms: Option<u64>,
+    /// A heartbeat register that has not changed for this long is frozen [default: 10000].
+    #[arg(long, value_name = "MS")]
+    heartbeat_timeout_ms: Option<u64>,
+    /// A server that talked and says nothing for this long, while it is asked, has gone silent [default: 10000].
+    #[arg(long, value_name = "MS")]
+    silence_ms: Option<u64>,
+    /// So many frames to all within a second are a storm [default: 1000].
+    #[arg(long, value_name = "FRAMES")]
+    storm_per_s: Option<u64>,
+    /// Print the report that the bus would carry, whole; of several files or a directory a list of them.
     #[arg(long, conflicts_with = "jsonl")]
     json: bool,
     /// Print each file's report, or each transaction, as one line of JSON.
     #[arg(long)]
     jsonl: bool,
-    /// Print one line for each Modbus or DNP3 request and what came of it, in place of the report.
+    /// Print one line for each Modbus or DNP3 request and what came of it, in place of the report; in the order in which that was known.
     #[arg(long, conflicts_with = "json")]
     transactions: bool,
-    /// Print clients, units, functions and polls of each server too.
+    /// Print everything: each finding by itself, and clients, units, functions and polls of each server.
     #[arg(long)]
     details: bool,
 }
@@ -75,65 +96,97 @@ struct Look {
 }
 
 pub(super) fn run(args: &Args) -> u8 {
-    let fail = |message: &dyn std::fmt::Display| {
-        eprintln!("netdiag analyze: {message}");
-        EXIT_USAGE
-    };
+    match look_at_all(args) {
+        ControlFlow::Continue(code) | ControlFlow::Break(code) => code,
+    }
+}
+
+fn fail(message: &dyn std::fmt::Display) -> u8 {
+    eprintln!("netdiag analyze: {message}");
+    EXIT_USAGE
+}
+
+/// Breaks off with the code to exit with when nobody takes the output any more.
+fn look_at_all(args: &Args) -> ControlFlow<u8, u8> {
     let look = match look(args) {
         Ok(look) => look,
-        Err(error) => return fail(&error),
+        Err(error) => return ControlFlow::Break(fail(&error)),
     };
-    let (sources, problems) = sources::all(&args.files);
+    let found = sources::all(&args.files);
     let mut code = EXIT_OK;
-    for problem in &problems {
+    for problem in &found.problems {
         code = fail(problem);
     }
-    let mut reports = Vec::new();
-    for source in &sources {
-        match first_look(source, &look, args) {
-            Ok(Some(report)) => {
-                if report.verdict == AnalysisVerdict::Suspect {
-                    code = code.max(EXIT_PROBLEMS);
-                }
-                let printed = match (args.transactions, args.jsonl, args.json) {
-                    (true, ..) => true,
-                    (_, true, _) => print(&(serde_json::to_string(&report).unwrap_or_default() + "\n")),
-                    (.., true) => true,
-                    _ => print(&show::report(&report, Paint::stdout(), width(), args.details)),
-                };
-                if !printed {
-                    return EXIT_OK;
-                }
-                reports.push(report);
-            }
-            // The reader of the output has gone.
-            Ok(None) => return EXIT_OK,
-            Err(error) => code = fail(&error),
-        }
+    for note in &found.notes {
+        eprintln!("netdiag analyze: {note}");
     }
-    let last = match &reports[..] {
-        [report] if args.json => serde_json::to_string(report).unwrap_or_default() + "\n",
-        reports if args.json => serde_json::to_string(reports).unwrap_or_default() + "\n",
-        reports if reports.len() > 1 && !args.jsonl && !args.transactions => show::overall(reports, Paint::stdout()),
-        _ => String::new(),
+    // What was asked for decides on the shape, not what could be read.
+    let is_list = args.files.len() > 1 || args.files.iter().any(|file| file.is_dir());
+    let for_people = !args.json && !args.jsonl && !args.transactions;
+    let screen = Screen::of_stdout(args.details);
+    let one_by_one = args.details || found.sources.len() <= FEW;
+    let mut files = Vec::new();
+    let mut comma = "";
+    if args.json && is_list {
+        print("[")?;
+    }
+    for source in &found.sources {
+        let report = match first_look(source, &look, args) {
+            Ok(report) => report?,
+            Err(error) => {
+                code = fail(&error);
+                continue;
+            }
+        };
+        if report.verdict == AnalysisVerdict::Suspect {
+            code = code.max(EXIT_PROBLEMS);
+        }
+        let json = || serde_json::to_string(&report).unwrap_or_default();
+        if args.json && is_list {
+            print(&format!("{comma}{}", json()))?;
+            comma = ",";
+        } else if args.json || (args.jsonl && !args.transactions) {
+            print(&(json() + "\n"))?;
+        } else if for_people && one_by_one {
+            print(&show::report(&report, &screen))?;
+        }
+        files.push(Line::of(&report));
+    }
+    if args.json && is_list {
+        print("]\n")?;
+    }
+    if for_people && (files.len() > 1 || !one_by_one) {
+        return ControlFlow::Continue(print_and_exit(&overview::overview(files, FEW, &screen), code));
+    }
+    ControlFlow::Continue(code)
+}
+
+/// The settings file, if there is one, and the options that override it.
+fn settings(args: &Args) -> Result<Settings, String> {
+    let mut settings = match &args.settings {
+        Some(path) => Settings::from_file(path).map_err(|error| error.to_string())?,
+        None => Settings::default(),
     };
-    if print(&last) { code } else { EXIT_OK }
+    for (setting, option) in [
+        (&mut settings.response_timeout_ms, args.response_timeout_ms),
+        (&mut settings.slow_response_ms, args.slow_response_ms),
+        (&mut settings.heartbeat_timeout_ms, args.heartbeat_timeout_ms),
+        (&mut settings.silence_ms, args.silence_ms),
+        (&mut settings.storm_per_s, args.storm_per_s),
+    ] {
+        *setting = option.unwrap_or(*setting);
+    }
+    settings.modbus_ports.extend(&args.modbus_port);
+    settings.dnp3_ports.extend(&args.dnp3_port);
+    settings.heartbeat_files.extend(args.heartbeats.iter().cloned());
+    settings.validate().map_err(|error| error.to_string())?;
+    Ok(settings)
 }
 
 fn look(args: &Args) -> Result<Look, String> {
-    let mut settings = AnalysisSettings {
-        response_timeout: Duration::from_millis(args.timeout_ms),
-        slow_response: Duration::from_millis(args.slow_ms),
-        ..AnalysisSettings::default()
-    };
-    settings.modbus_ports.extend(&args.modbus_port);
-    settings.dnp3_ports.extend(&args.dnp3_port);
-    let mut heartbeats = Vec::new();
-    if let Some(path) = &args.heartbeats {
-        let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        heartbeats = read_heartbeat_definitions(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    let mut look = Look { settings, watches: Vec::new(), expectations: Vec::new(), heartbeats };
+    let settings = settings(args)?;
+    let heartbeats = settings.heartbeat_watches().map_err(|error| error.to_string())?;
+    let mut look = Look { settings: settings.analysis(), watches: Vec::new(), expectations: Vec::new(), heartbeats };
     if !args.topology.is_empty() {
         for dir in &args.topology {
             std::fs::read_dir(dir).map_err(|error| format!("{}: {error}; name a directory of config files", dir.display()))?;
@@ -146,8 +199,8 @@ fn look(args: &Args) -> Result<Look, String> {
     Ok(look)
 }
 
-/// Looks at one file; `None` when nobody reads the output any more.
-fn first_look(source: &Source, look: &Look, args: &Args) -> Result<Option<AnalysisReport>, String> {
+/// Looks at one file; breaks off when nobody takes the output any more.
+fn first_look(source: &Source, look: &Look, args: &Args) -> Result<ControlFlow<u8, AnalysisReport>, String> {
     let mut analysis = Analysis::new(look.settings.clone(), look.watches.clone(), Vec::new())
         .with_expectations(look.expectations.clone())
         .with_heartbeats(look.heartbeats.clone());
@@ -155,25 +208,30 @@ fn first_look(source: &Source, look: &Look, args: &Args) -> Result<Option<Analys
         analysis.record_transactions();
     }
     let mut meter = Meter::new(source, std::io::stderr().is_terminal());
-    let mut is_read = true;
+    let mut printed = ControlFlow::Continue(());
     let opened = source.open(&meter).map_err(|error| format!("{source}: {error}"))?;
     let through = analysis.read_through(opened, &mut |analysis, packets| {
+        let rows = lines(&analysis.take_transactions(false), args.jsonl);
+        if !rows.is_empty() {
+            // Both may be the same terminal.
+            meter.clear();
+            printed = print(&rows);
+        }
         meter.tell(packets);
-        is_read = print(&lines(&analysis.take_transactions(false), args.jsonl));
-        if is_read { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if printed.is_continue() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
-    meter.end();
+    meter.clear();
     let through = through.map_err(|error| format!("{source}: {error}"))?;
     if !through.is_capture {
         return Err(format!("{source}: {}", through.damage.unwrap_or_else(|| "it is no capture file".to_owned())));
     }
-    if !is_read || !print(&lines(&analysis.take_transactions(true), args.jsonl)) {
-        return Ok(None);
+    if let ControlFlow::Break(code) = printed {
+        return Ok(ControlFlow::Break(code));
     }
-    let mut report = analysis.report();
-    report.file = Some(source.to_string());
-    report.damage = through.damage;
-    Ok(Some(report))
+    if let ControlFlow::Break(code) = print(&lines(&analysis.take_transactions(true), args.jsonl)) {
+        return Ok(ControlFlow::Break(code));
+    }
+    Ok(ControlFlow::Continue(analysis.report_of_file(source.to_string(), through)))
 }
 
 fn lines(transactions: &[Transaction], as_json: bool) -> String {

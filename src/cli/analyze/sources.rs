@@ -1,5 +1,6 @@
 //! Where captures are read from, and how far the reading has come.
 
+use crate::analysis::begins_as_capture;
 use std::{
     fmt, fs,
     io::{self, Read, Write as _},
@@ -11,8 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Of a directory, the files with one of these endings are captures; each may be followed by `.gz` or `.zst`.
+/// Files with one of these endings are meant to be captures, whatever they begin with; each may be followed by `.gz` or `.zst`.
 const ENDINGS: [&str; 4] = ["pcap", "pcapng", "cap", "ntar"];
+/// Of files that are left out, so many are named.
+const NAMED: usize = 3;
 /// Progress is told of files that take longer than this, ...
 const QUIET: Duration = Duration::from_millis(500);
 /// ... this often.
@@ -46,41 +49,65 @@ impl Source {
     }
 }
 
-/// The captures that the arguments name, directories by their files in the order of their names; and what could not be found.
-pub(super) fn all(arguments: &[PathBuf]) -> (Vec<Source>, Vec<String>) {
-    let (mut sources, mut problems) = (Vec::new(), Vec::new());
-    for argument in arguments {
-        if argument == Path::new("-") {
-            sources.push(Source::Stdin);
-        } else if argument.is_dir() {
-            match captures_in(argument) {
-                Ok(paths) if paths.is_empty() => {
-                    problems.push(format!(
-                        "{}: there is no file with the ending of a capture ({})",
-                        argument.display(),
-                        ENDINGS.join(", ")
-                    ));
-                }
-                Ok(paths) => sources.extend(paths.into_iter().map(Source::File)),
-                Err(error) => problems.push(format!("{}: {error}", argument.display())),
-            }
-        } else {
-            sources.push(Source::File(argument.clone()));
-        }
-    }
-    (sources, problems)
+/// What the arguments come to.
+#[derive(Default)]
+pub(super) struct Found {
+    /// The captures, those of a directory in the order of their names.
+    pub sources: Vec<Source>,
+    /// What could not be found or read.
+    pub problems: Vec<String>,
+    /// What was left out, which is no problem.
+    pub notes: Vec<String>,
 }
 
-fn captures_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if is_capture_name(&path) && path.is_file() {
-            paths.push(path);
+/// The captures that the arguments name. Of a directory and all in it, captures are what begins as one or is named as one.
+pub(super) fn all(arguments: &[PathBuf]) -> Found {
+    let mut found = Found::default();
+    for argument in arguments {
+        if argument == Path::new("-") {
+            found.sources.push(Source::Stdin);
+        } else if argument.is_dir() {
+            let (before, mut left_out) = (found.sources.len() + found.problems.len(), Vec::new());
+            below(argument, &mut found, &mut left_out);
+            let others = match left_out.len() {
+                0 => String::new(),
+                count => {
+                    let mut names: Vec<String> = left_out.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+                    names.extend((count > NAMED).then(|| "…".to_owned()));
+                    format!("{count} {} no capture: {}", if count == 1 { "file is" } else { "files are" }, names.join(", "))
+                }
+            };
+            if found.sources.len() + found.problems.len() == before {
+                let why = if others.is_empty() { String::new() } else { format!("; {others}") };
+                found.problems.push(format!("{}: there is no capture in it{why}", argument.display()));
+            } else if !others.is_empty() {
+                found.notes.push(format!("{}: {others}", argument.display()));
+            }
+        } else {
+            found.sources.push(Source::File(argument.clone()));
         }
     }
+    found
+}
+
+/// Links to directories are not followed, so that this ends.
+fn below(dir: &Path, found: &mut Found, left_out: &mut Vec<PathBuf>) {
+    let listed = fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
+    let mut paths = match listed {
+        Ok(paths) => paths,
+        Err(error) => return found.problems.push(format!("{}: {error}", dir.display())),
+    };
     paths.sort();
-    Ok(paths)
+    for path in paths {
+        if path.is_dir() {
+            if !path.is_symlink() {
+                below(&path, found, left_out);
+            }
+        } else if path.is_file() {
+            let is_capture = is_capture_name(&path) || fs::File::open(&path).and_then(begins_as_capture).unwrap_or(false);
+            if is_capture { found.sources.push(Source::File(path)) } else { left_out.push(path) }
+        }
+    }
 }
 
 fn is_capture_name(path: &Path) -> bool {
@@ -132,8 +159,9 @@ impl Meter {
         let _ = write!(io::stderr(), "\r{}: {part}{packets} packets\x1b[K", self.name);
     }
 
-    pub fn end(&mut self) {
-        if self.was_shown {
+    /// Takes the line away, for what is printed next.
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.was_shown) {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }

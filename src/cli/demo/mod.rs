@@ -116,7 +116,7 @@ fn demo(placement: Placement, json: bool) -> Result<bool, DemoError> {
     })?;
     let verdicts = cast::compare(&cast, &site, &result);
     if json {
-        print(&(serde_json::to_string(&result).unwrap_or_default() + "\n"));
+        let _ = print(&(serde_json::to_string(&result).unwrap_or_default() + "\n"));
     } else {
         show::result(&result, &site, &verdicts);
     }

@@ -37,7 +37,7 @@ pub(super) fn introduction(placement: Placement, site: &Site, cast: &[Role]) {
         };
         let _ = writeln!(text, "  {:<14} {speaks:<7} {place:<18} {}", role.name(), role.story);
     }
-    print(&text);
+    let _ = print(&text);
 }
 
 /// The progress of the test: a line that moves on a terminal, a line for each step elsewhere.
@@ -56,7 +56,7 @@ impl Progress {
     pub(super) fn asked(&self) {
         if !self.quiet {
             let command = Paint::stdout().bold("netdiag fims send -m set -u /netdiag/connectivity/start -r /reply/demo true");
-            print(&format!("\nAsked over the bus, as by\n\n  {command}\n\n"));
+            let _ = print(&format!("\nAsked over the bus, as by\n\n  {command}\n\n"));
         }
     }
 
@@ -150,7 +150,7 @@ pub(super) fn result(result: &ConnectivityResult, site: &Site, compared: &[Compa
         let mismatch = compared.mismatch.as_deref().unwrap_or_default();
         let _ = writeln!(text, "{}", paint.bad(&format!("{} ({}): {mismatch}", compared.name, compared.story)));
     }
-    print(&text);
+    let _ = print(&text);
 }
 
 fn word(verdict: Verdict) -> &'static str {

@@ -6,7 +6,7 @@ mod site;
 
 use super::{
     EXIT_OK, EXIT_PROBLEMS, EXIT_USAGE, block_on,
-    text::{Paint, print, width},
+    text::{Paint, print_and_exit, width},
 };
 use crate::{
     api::{Severity, Topology, UtcTime},
@@ -115,7 +115,7 @@ pub(super) fn run(args: &Args) -> u8 {
             (text, topology.problems.iter().all(|problem| problem.severity < Severity::Warning))
         }
     };
-    if !print(&text) || is_sound { EXIT_OK } else { EXIT_PROBLEMS }
+    print_and_exit(&text, if is_sound { EXIT_OK } else { EXIT_PROBLEMS })
 }
 
 /// What to do where there is no file at all.
