@@ -163,7 +163,7 @@ fn outage(servers: u8) -> Vec<u8> {
 fn the_summary_fits_the_screen_and_tells_one_outage_once() {
     let dir = tempfile::tempdir().unwrap();
     let file = written(dir.path(), "outage.pcapng", &outage(40));
-    for (columns, lines) in [(40, 24), (80, 24), (80, 50), (120, 24), (203, 60)] {
+    for (columns, lines) in [(40, 24), (80, 24), (80, 50), (120, 24), (203, 40)] {
         let shown = on_screen(columns, lines, &[&file]);
         assert!(shown.lines().count() < lines, "{columns} x {lines}:\n{shown}");
         let widest = shown.lines().skip(1).map(|line| line.chars().count()).max().unwrap();
@@ -173,7 +173,7 @@ fn the_summary_fits_the_screen_and_tells_one_outage_once() {
     }
     let shown = on_screen(80, 24, &[&file]);
     assert!(
-        shown.contains("40 places, 140 times in all") && shown.contains("the worst: 4 of 10 Modbus requests to 10.0.1.1:502"),
+        shown.contains("40 servers, 140 times in all") && shown.contains("the worst: 4 of 10 Modbus requests to 10.0.1.1:502"),
         "{shown}"
     );
     let details = on_screen(80, 24, &["--details", &file]);

@@ -87,7 +87,10 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
-    let kept: String = text.chars().take(width.saturating_sub(2)).collect();
+    if width < 3 {
+        return text.chars().take(width).collect();
+    }
+    let kept: String = text.chars().take(width - 2).collect();
     format!("{} …", kept.trim_end())
 }
 

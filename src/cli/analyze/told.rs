@@ -38,9 +38,10 @@ fn entry(group: &[&Finding], message_lines: usize, screen: &Screen) -> Vec<Strin
             let mut places: Vec<Place> = group.iter().filter_map(|finding| place(&finding.message)).collect();
             places.sort();
             places.dedup();
+            let what = if places.iter().all(|(_, port)| port.is_some()) { "server" } else { "host" };
             let of = match places.len() {
-                servers if servers == several => many(servers as u64, "place"),
-                servers if servers > 1 => format!("{several} findings at {servers} places"),
+                count if count == several => many(count as u64, what),
+                count if count > 1 => format!("{several} findings at {}", many(count as u64, what)),
                 _ => format!("{several} findings"),
             };
             let all: u64 = group.iter().map(|finding| finding.count).sum();
@@ -136,7 +137,7 @@ mod tests {
             .collect();
         assert_eq!(
             shown(&found, 100, false),
-            "  warning  modbus.unanswered  6 places, 69 times in all\n           \
+            "  warning  modbus.unanswered  6 servers, 69 times in all\n           \
              the worst: 13 of 80 requests to 10.0.0.3:502 had no answer within 2 s\n           \
              2023-11-14T22:13:21.000Z to 22:13:36.000Z\n  \
              warning  modbus.slow\n           3 of 80 requests to 10.0.0.1:502 had no answer within 2 s\n           \
