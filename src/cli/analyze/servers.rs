@@ -184,6 +184,8 @@ fn figures(text: &mut String, server: &ServerReport) {
         (tcp.resets_by_client + tcp.resets_by_server, "reset"),
         (tcp.retransmissions, "sent again"),
         (tcp.reconnects, "reconnect"),
+        (tcp.half_open, "half-open"),
+        (tcp.lost_on_the_way, "gaps never filled"),
     ];
     parts.extend(counted(&figures));
     let _ = writeln!(text, "{}", parts.join(", "));
@@ -217,6 +219,11 @@ fn conversation(text: &mut String, client: &ClientReport) {
 }
 
 fn details(text: &mut String, server: &ServerReport) {
+    for reconnect in &server.tcp.latest_reconnects {
+        let (client, at) = (reconnect.client, reconnect.at.to_millis());
+        let gap_s = reconnect.gap_ms / 1e3;
+        let _ = writeln!(text, "{client} connected anew at {at}, {gap_s:.3} s after an end (packet {})", reconnect.packet);
+    }
     if let Some(times) = &server.tcp.handshake_ms {
         let _ = writeln!(text, "handshake: mean {:.3}, at most {:.3} ms", times.mean, times.max);
     }

@@ -16,13 +16,7 @@ use crate::{
     capture::{self, Continuous, ContinuousOptions, WindowOptions},
     connectivity::capture_interfaces,
     monitor::{FindingPattern, Keep, OpenSnapshot, Outages, Recurrence, Schedule, Silences, Ways},
-    service::{
-        free_bytes,
-        replies::Core,
-        results::body_of,
-        runners::local_addresses,
-        supervised::Pulse,
-    },
+    service::{free_bytes, replies::Core, results::body_of, runners::local_addresses, supervised::Pulse},
 };
 use open::{Closing, Ends, Open, newly_opened};
 use std::{
