@@ -252,15 +252,19 @@ catalogue! {
         ["The master started, or connected again."],
         ["Whether it happens again and again: then the connection does not stay."];
     SITE_UNKNOWN_SERVER = "site.unknown_server", "a server that no config names",
-        "Modbus or DNP3 is spoken with a server that is in none of the configs that were given.",
+        "Modbus or DNP3 is spoken, or tried in vain, with a server that is in none of the configs that were given. When a config listens on all addresses of its host, and it is not known which these are, the server may be that host.",
         ["A config is missing, or lies in a directory that was not given.", "A test tool or another program is at work.", "The capture is of another site."],
         ["Who the client is.", "The config directories that were given."];
+    SITE_UNKNOWN_CLIENT = "site.unknown_client", "a client that no config names",
+        "A configured device is asked by an address that is none of those that the configs are for, or by more clients than there are configs of it.",
+        ["A test tool or another program is at work.", "A second controller whose configs were not given, or whose stand-by asks too.", "A program of another firm has access to the device."],
+        ["Who the client is.", "How many connections the device can take: each client takes one."];
     SITE_NEVER_SEEN = "site.never_seen", "a configured endpoint that was not seen",
-        "A config names this endpoint and not one packet to or from it is in the capture. The monitor makes it a warning when a process runs with that config.",
+        "A config names this endpoint and not one packet to or from it is in the capture. It is a warning when the capture is a minute long or more, and in the monitor when a process runs with that config; a shorter one need not show every endpoint.",
         ["Its process does not run.", "The capture was taken on another interface, or with a filter that leaves it out."],
         ["Whether the process runs (`netdiag topology`).", "Interface and filter of the capture."];
-    SITE_DEVICE_ELSEWHERE = "site.device_elsewhere", "a configured outstation speaks at another address",
-        "Nobody answers at the address that a config names for a DNP3 outstation, and its link address speaks at an address that no config names.",
+    SITE_DEVICE_ELSEWHERE = "site.device_elsewhere", "a configured device speaks at another address",
+        "Nobody answers at the address that a config names for a DNP3 outstation, and its link address speaks at an address that no config names. Of a Modbus device: the only server that no config names answers on the same port for its unit ids.",
         ["The device was given another address, or was replaced, and the config was not changed.", "Two outstations have the same link address."],
         ["The address in the device against the config.", "Who the client of the other address is, and by which config."];
     SITE_UNIT_UNKNOWN = "site.unit_unknown", "requests for a unit id that no config names",

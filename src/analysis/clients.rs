@@ -33,7 +33,7 @@ pub(super) struct End {
 }
 
 /// One client of a server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Client {
     pub packets: u64,
     /// Connections that were accepted, or seen in the middle.
@@ -50,14 +50,35 @@ pub(super) struct Client {
     pub reconnects: Tally,
     /// From the end of the one to the beginning of the next.
     pub gaps: Times,
-    pub first_at: i64,
-    pub last_at: i64,
+    /// Its first packet and its latest.
+    pub first: Stamp,
+    pub latest: Stamp,
     /// Resets of open connections, by either side.
     pub resets: u64,
     /// Segments with payload that either side sent again.
     pub retransmissions: u64,
     /// What came of the requests on connections that are over.
     pub asked: Asked,
+}
+
+impl Client {
+    fn new(first: Stamp) -> Self {
+        Self {
+            packets: 0,
+            connections: 0,
+            open: 0,
+            ended_at: None,
+            ended_itself: false,
+            forced: 0,
+            reconnects: Tally::default(),
+            gaps: Times::default(),
+            first,
+            latest: first,
+            resets: 0,
+            retransmissions: 0,
+            asked: Asked::default(),
+        }
+    }
 }
 
 /// What came of requests.
@@ -103,11 +124,11 @@ pub(super) struct Clients {
 
 impl Clients {
     /// The place of a client; those beyond the limit share the last one.
-    pub fn place(&mut self, address: IpAddr, at: i64) -> ClientPlace {
+    pub fn place(&mut self, address: IpAddr, stamp: Stamp) -> ClientPlace {
         let known = self.addresses.iter().position(|known| *known == address);
         let place = known.unwrap_or_else(|| {
             if self.list.len() <= MAX_CLIENTS {
-                self.list.push(Client { first_at: at, last_at: at, ..Client::default() });
+                self.list.push(Client::new(stamp));
             }
             if self.addresses.len() < MAX_CLIENTS {
                 self.addresses.push(address);
@@ -122,10 +143,12 @@ impl Clients {
     }
 
     /// A packet of one of its connections.
-    pub fn packet(&mut self, place: ClientPlace, at: i64) {
+    pub fn packet(&mut self, place: ClientPlace, stamp: Stamp) {
         if let Some(client) = self.get(place) {
             client.packets += 1;
-            client.last_at = client.last_at.max(at);
+            if stamp.at >= client.latest.at {
+                client.latest = stamp;
+            }
         }
     }
 
@@ -239,7 +262,7 @@ mod tests {
     #[test]
     fn a_connection_after_the_end_of_the_last_is_a_reconnect_and_a_parallel_one_is_none() {
         let mut clients = Clients::default();
-        let place = clients.place(IpAddr::from([10, 0, 0, 1]), 0);
+        let place = clients.place(IpAddr::from([10, 0, 0, 1]), at(0));
         clients.opened(place, true, at(0));
         clients.opened(place, true, at(1));
         clients.ended(place, close(true, at(2)));
@@ -286,8 +309,8 @@ mod tests {
     #[test]
     fn clients_beyond_the_limit_share_a_place() {
         let mut clients = Clients::default();
-        let places: Vec<_> = (0..100).map(|host| clients.place(IpAddr::from([10, 0, 0, host]), 0)).collect();
+        let places: Vec<_> = (0..100).map(|host| clients.place(IpAddr::from([10, 0, 0, host]), at(0))).collect();
         assert_eq!((places[31], places[32], places[99], clients.list.len()), (31, 32, 32, 33));
-        assert_eq!(clients.place(IpAddr::from([10, 0, 0, 5]), 0), 5);
+        assert_eq!(clients.place(IpAddr::from([10, 0, 0, 5]), at(0)), 5);
     }
 }

@@ -467,7 +467,7 @@ impl Messages {
             service.indicate(indications, arrival.stamp);
         }
         if from_outstation {
-            service.links.answered((master, outstation));
+            service.links.answered((master, outstation), arrival.stamp);
         } else {
             service.links.asked((master, outstation), asker, arrival.stamp);
         }

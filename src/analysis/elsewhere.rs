@@ -19,12 +19,21 @@ const MAX_PAIRS: usize = 32;
 pub(super) struct Elsewhere {
     /// Server and initial sequence number of the latest attempt from each client's address and port.
     attempts: Lru<SocketAddr, (SocketAddr, u32)>,
+    /// The same of datagrams: the server that was asked, by the client's address and the link addresses of master and outstation.
+    datagrams: Lru<(SocketAddr, (u16, u16)), SocketAddr>,
     pairs: Vec<((SocketAddr, SocketAddr), Tally)>,
+    /// Those of the pairs that are about datagrams.
+    of_datagrams: Vec<(SocketAddr, SocketAddr)>,
 }
 
 impl Default for Elsewhere {
     fn default() -> Self {
-        Self { attempts: Lru::new(MAX_ATTEMPTS), pairs: Vec::new() }
+        Self {
+            attempts: Lru::new(MAX_ATTEMPTS),
+            datagrams: Lru::new(MAX_ATTEMPTS),
+            pairs: Vec::new(),
+            of_datagrams: Vec::new(),
+        }
     }
 }
 
@@ -41,7 +50,29 @@ impl Elsewhere {
         if asked == server || asked.port() != server.port() || seq.wrapping_add(1) != ack {
             return;
         }
-        let pair = (asked, server);
+        self.add((asked, server), stamp);
+    }
+
+    /// A master's first datagram to a server.
+    pub fn datagram(&mut self, client: SocketAddr, server: SocketAddr, link: (u16, u16)) {
+        let key = (client, link);
+        self.datagrams.remove(&key);
+        self.datagrams.insert(key, server);
+    }
+
+    /// An outstation's first datagram, where no master had asked. It answers a request to another address if the link addresses fit.
+    pub fn datagram_from(&mut self, server: SocketAddr, client: SocketAddr, link: (u16, u16), stamp: Stamp) {
+        let Some(&asked) = self.datagrams.peek(&(client, link)) else { return };
+        if asked == server || asked.port() != server.port() {
+            return;
+        }
+        self.add((asked, server), stamp);
+        if !self.of_datagrams.contains(&(asked, server)) && self.of_datagrams.len() < MAX_PAIRS {
+            self.of_datagrams.push((asked, server));
+        }
+    }
+
+    fn add(&mut self, pair: (SocketAddr, SocketAddr), stamp: Stamp) {
         if let Some((_, tally)) = self.pairs.iter_mut().find(|(known, _)| *known == pair) {
             tally.add(stamp);
         } else if self.pairs.len() < MAX_PAIRS {
@@ -56,7 +87,8 @@ impl Elsewhere {
         let pairs = self.pairs.iter().filter(|((asked, _), _)| is_asked(*asked));
         pairs
             .map(|((asked, answered), tally)| {
-                let message = format!("{asked} was asked to connect, and {answered} answered in its place");
+                let what = if self.of_datagrams.contains(&(*asked, *answered)) { "for DNP3 by UDP" } else { "to connect" };
+                let message = format!("{asked} was asked {what}, and {answered} answered in its place");
                 finding(catalogue::TCP_ANSWER_FROM_ELSEWHERE, Severity::Alarm, tally, message)
             })
             .collect()

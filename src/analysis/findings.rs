@@ -60,12 +60,25 @@ fn were(count: u64) -> &'static str {
     if count == 1 { "was" } else { "were" }
 }
 
-/// The findings about one server. `flows` are its connections that are remembered.
-pub(super) fn of_service<'a>(service: &Service, flows: impl Iterator<Item = &'a Flow> + Clone, shared: &Shared) -> Vec<Finding> {
+/// How messages name a server: by its address, and by what its config calls it.
+pub(super) fn label(service: &Service, name: Option<&str>) -> String {
+    match (service.address, name) {
+        (None, _) => "other servers".to_owned(),
+        (Some(address), None) => address.to_string(),
+        (Some(address), Some(name)) => format!("{address} ({name})"),
+    }
+}
+
+/// The findings about one server, which messages name as `server`. `flows` are its connections that are remembered.
+pub(super) fn of_service<'a>(
+    service: &Service,
+    server: &str,
+    flows: impl Iterator<Item = &'a Flow> + Clone,
+    shared: &Shared,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let server = service.address.map_or_else(|| "other servers".to_owned(), |address| address.to_string());
-    tcp(service, flows.clone(), shared, &server, &mut findings);
-    icmp(&service.icmp.list(|_| true), &service.icmp.tally, &server, &mut findings);
+    tcp(service, flows.clone(), shared, server, &mut findings);
+    icmp(&service.icmp.list(|_| true), &service.icmp.tally, server, &mut findings);
     if let Some(modbus) = service.modbus.as_ref().filter(|modbus| modbus.is_seen()) {
         let (mut unanswered, mut acknowledged) = (modbus.unanswered.clone(), modbus.unanswered_acknowledged);
         for (flow, reader) in flows.clone().filter_map(|flow| Some((flow, flow.modbus()?))) {
@@ -74,10 +87,10 @@ pub(super) fn of_service<'a>(service: &Service, flows: impl Iterator<Item = &'a 
                 acknowledged += u64::from(is_acknowledged(&arrival, flow.acknowledged()));
             }
         }
-        of_modbus(modbus, &unanswered, acknowledged, shared, &server, &mut findings);
-        heartbeats(modbus, shared, &server, &mut findings);
+        of_modbus(modbus, &unanswered, acknowledged, shared, server, &mut findings);
+        heartbeats(modbus, shared, server, &mut findings);
     }
-    silence(service, shared, &server, &mut findings);
+    silence(service, shared, server, &mut findings);
     if let Some(dnp3) = &service.dnp3 {
         let (mut unanswered, mut unconfirmed) = (dnp3.unanswered.clone(), dnp3.unconfirmed.clone());
         let mut link_unacknowledged = dnp3.link_unacknowledged;
@@ -100,7 +113,7 @@ pub(super) fn of_service<'a>(service: &Service, flows: impl Iterator<Item = &'a 
                 format!("{frames} to or from {server} asked to be acknowledged and {} not", were(link_unacknowledged.count));
             findings.push(finding(catalogue::DNP3_LINK_UNACKNOWLEDGED, Severity::Warning, &link_unacknowledged, message));
         }
-        of_dnp3(dnp3, shared, &server, &mut findings);
+        of_dnp3(dnp3, shared, server, &mut findings);
         // Of servers that are not told apart each may have its own pair of these addresses.
         if let Some(((master, outstation), masters, turns)) = dnp3.links.shared().filter(|_| service.address.is_some()) {
             let message =

@@ -182,7 +182,7 @@ impl Flow {
         }
         service.packets += 1;
         service.payload_bytes += u64::from(tcp.payload_len);
-        service.clients.packet(self.client_place, stamp.at);
+        service.clients.packet(self.client_place, stamp);
         if from_server {
             service.server_packets += 1;
             service.server_last = Some(stamp);
@@ -627,7 +627,7 @@ impl Flow {
         service.packets += 1;
         let payload = udp.payload;
         service.payload_bytes += payload.len() as u64;
-        service.clients.packet(self.client_place, stamp.at);
+        service.clients.packet(self.client_place, stamp);
         if from_server {
             service.server_packets += 1;
             service.server_last = Some(stamp);

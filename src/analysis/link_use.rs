@@ -19,6 +19,10 @@ const TURNS_AT_LEAST: u64 = 2;
 struct Pair {
     /// Master, outstation.
     link: (u16, u16),
+    /// Its messages, the first and the latest of them.
+    messages: u64,
+    first: Stamp,
+    latest: Stamp,
     /// Who spoke as its master, and when last; the latest comes last.
     masters: Vec<(SocketAddr, i64)>,
     /// How often one spoke again after another had.
@@ -34,27 +38,31 @@ pub(super) struct LinkUse {
 }
 
 impl LinkUse {
-    fn pair(&mut self, link: (u16, u16)) -> Option<&mut Pair> {
+    fn pair(&mut self, link: (u16, u16), stamp: Stamp) -> Option<&mut Pair> {
         let at = match self.pairs.iter().position(|pair| pair.link == link) {
             Some(at) => at,
             None if self.pairs.len() < MAX_PAIRS => {
-                self.pairs.push(Pair { link, masters: Vec::new(), turns: Tally::default(), named: Vec::new() });
+                let (masters, named) = (Vec::new(), Vec::new());
+                self.pairs.push(Pair { link, messages: 0, first: stamp, latest: stamp, masters, turns: Tally::default(), named });
                 self.pairs.len() - 1
             }
             None => return None,
         };
-        self.pairs.get_mut(at)
+        let pair = self.pairs.get_mut(at)?;
+        pair.messages += 1;
+        pair.latest = stamp;
+        Some(pair)
     }
 
     /// An outstation speaks.
-    pub fn answered(&mut self, link: (u16, u16)) {
-        self.pair(link);
+    pub fn answered(&mut self, link: (u16, u16), stamp: Stamp) {
+        self.pair(link, stamp);
     }
 
     /// A master speaks. Another host is another master; another connection of the same host is one only when the earlier one speaks
     /// again: else it has taken its place.
     pub fn asked(&mut self, link: (u16, u16), master: SocketAddr, stamp: Stamp) {
-        let Some(pair) = self.pair(link) else { return };
+        let Some(pair) = self.pair(link, stamp) else { return };
         let (latest, spoke_at) = match pair.masters.last_mut() {
             Some((latest, spoke_at)) if *latest == master => {
                 *spoke_at = stamp.at;
@@ -89,6 +97,14 @@ impl LinkUse {
     /// The pairs that were seen: master, outstation.
     pub fn links(&self) -> impl Iterator<Item = (u16, u16)> {
         self.pairs.iter().map(|pair| pair.link)
+    }
+
+    /// The messages of the pairs that `which` holds for.
+    pub fn messages(&self, which: impl Fn(&(u16, u16)) -> bool) -> Tally {
+        let mut all = Tally::default();
+        let pairs = self.pairs.iter().filter(|pair| which(&pair.link));
+        pairs.for_each(|pair| all.merge(&Tally::between(pair.messages, [pair.first, pair.latest])));
+        all
     }
 
     /// A pair that several masters use at the same time: who they are, and how often they took turns.
@@ -151,7 +167,7 @@ mod tests {
     fn memory_is_bounded() {
         let mut links = LinkUse::default();
         for number in 0..1_000_u16 {
-            links.answered((number, 10));
+            links.answered((number, 10), Stamp { number: 1, at: 0 });
             links.asked((0, 10), SocketAddr::from(([10, 0, 0, 1], number)), Stamp { number: 1, at: 0 });
         }
         assert_eq!((links.links().count(), links.pairs[0].masters.len()), (MAX_PAIRS, MAX_MASTERS));

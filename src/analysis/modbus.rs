@@ -10,7 +10,7 @@ use super::{
     spread::Durations,
     strays::{Stray, Strays},
     stream::{Arrival, ahead},
-    tally::Tally,
+    tally::{Stamp, Tally},
     transactions::{ANSWER_IS_CUT, Fate, Matched, Pending, Transactions},
 };
 use crate::{
@@ -92,6 +92,8 @@ const MAX_UNITS: usize = 256;
 #[derive(Debug, Clone, Default)]
 pub(super) struct UnitStats {
     pub requests: u64,
+    /// The first request and the latest.
+    pub asked: Option<(Stamp, Stamp)>,
     pub responses: u64,
     pub exceptions: u64,
     pub unanswered: u64,
@@ -116,7 +118,7 @@ impl ModbusService {
         self.units.get_mut(place).map(|(_, stats)| stats)
     }
 
-    fn requested(&mut self, query: Query) {
+    fn requested(&mut self, query: Query, stamp: Stamp) {
         self.requests += 1;
         if let Some((_, count)) = self.functions.iter_mut().find(|(known, _)| *known == query.function) {
             *count += 1;
@@ -126,6 +128,7 @@ impl ModbusService {
         }
         if let Some(unit) = self.unit(query.unit_id) {
             unit.requests += 1;
+            unit.asked = Some((unit.asked.map_or(stamp, |(first, _)| first), stamp));
         }
     }
 
@@ -370,7 +373,7 @@ fn request(
     while let Some(left) = transactions.make_room(arrival.stamp.at, shared) {
         service.left(&left, acknowledged, asked, shared);
     }
-    service.requested(query);
+    service.requested(query, arrival.stamp);
     service.heartbeats.iter_mut().for_each(|heartbeat| heartbeat.written(&query, adu.pdu, arrival.stamp));
     match transactions.request(Key::of(adu), query, arrival, !service.is_for_all(&query)) {
         Some(matched) => {

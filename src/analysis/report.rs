@@ -4,6 +4,7 @@ use super::{
     Analysis, catalogue,
     clients::Asked,
     dnp3::Dnp3Service,
+    expected::{Ours, listens_on_all},
     findings::{self, finding, many},
     flow::{Flow, unanswered_attempts},
     modbus::{ModbusService, is_acknowledged},
@@ -18,9 +19,9 @@ use super::{
 };
 use crate::{
     api::{
-        AnalysisReport, AnalysisVerdict, ClientReport, Dnp3Report, ExceptionCount, Finding, FunctionCount, HeartbeatCondition,
-        HeartbeatReport, IndicationCount, LinkFunctionCount, ModbusReport, PollReport, ReconnectReport, ResponseTimes,
-        ServerReport, Severity, TcpReport, UnitReport, UtcTime,
+        AnalysisReport, AnalysisVerdict, ClientReport, Direction, Dnp3Report, ExceptionCount, Finding, FunctionCount,
+        HeartbeatCondition, HeartbeatReport, IndicationCount, LinkFunctionCount, ModbusReport, PollReport, ReconnectReport,
+        ResponseTimes, ServerReport, Severity, TcpReport, UnitReport, UtcTime,
     },
     protocol::modbus,
 };
@@ -41,17 +42,19 @@ const TOGETHER_NS: i64 = 2_000_000_000;
 impl Analysis {
     /// All that was found so far, of watched endpoints and of others.
     pub fn report(&self) -> AnalysisReport {
-        let mut watches: HashMap<SocketAddr, Vec<&Watch>> = HashMap::new();
-        for (index, watch) in self.watches.iter().enumerate() {
-            for address in self.services.of_watch(index).filter_map(|service| service.address) {
-                watches.entry(address).or_default().push(watch);
-            }
-        }
+        let ours = self.ours();
+        let watches = self.watches_of(&ours);
+        let listeners = self.listeners(&watches, &ours);
         let (mut servers, mut found) = (Vec::new(), Vec::new());
         for service in self.services.iter().filter(|service| service.packets > 0 || service.icmp.tally.count > 0) {
             let of_service = service.address.and_then(|address| watches.get(&address)).map(Vec::as_slice).unwrap_or_default();
-            let mut of_server = findings::of_service(service, self.flows_of(service), &self.shared);
-            of_server.extend(self.expectations.of_server(service, of_service));
+            let may_be_ours = service.address.filter(|_| !of_service.is_empty() && may_listen(of_service));
+            let listeners = may_be_ours.and_then(|address| listeners.get(&address.port())).copied().unwrap_or(0);
+            // Of several that may be the one that is configured, none is called so.
+            let of_service = if listeners > 1 { &[] } else { of_service };
+            let server = findings::label(service, of_service.iter().find_map(|watch| self.expectations.name(&watch.endpoint_id)));
+            let mut of_server = findings::of_service(service, &server, self.flows_of(service), &self.shared);
+            of_server.extend(self.expectations.of_server(service, of_service, &server, &ours, listeners));
             of_server.extend(service.address.into_iter().flat_map(|address| self.elsewhere.findings(|asked| asked == address)));
             let endpoint_id = of_service.first().map(|watch| watch.endpoint_id.clone());
             of_server.iter_mut().for_each(|finding| finding.endpoint_id.clone_from(&endpoint_id));
@@ -62,11 +65,18 @@ impl Analysis {
         found.extend(self.stalls(|_| true));
         found.extend(self.of_hosts());
         found.extend(self.of_capture());
+        let is_stranger =
+            |service: &Service| service.address.is_none_or(|address| watches.get(&address).is_none_or(|watches| may_listen(watches)));
         for (index, watch) in self.watches.iter().enumerate() {
-            let of_watch = || self.services.of_watch(index);
-            found.extend(self.expectations.moved(watch, of_watch(), self.services.iter()));
-            if !of_watch().any(|service| service.packets > 0) {
-                found.extend(self.expectations.never_seen(watch));
+            // Those of a listener on all addresses that are known to be of another host are not its own.
+            let is_its_own = |service: &&Service| {
+                let of_service = service.address.and_then(|address| watches.get(&address));
+                of_service.is_some_and(|of_service| of_service.iter().any(|known| std::ptr::eq(*known, watch)))
+            };
+            let of_watch = || self.services.of_watch(index).filter(is_its_own);
+            found.extend(self.expectations.moved(watch, of_watch(), self.services.iter(), is_stranger));
+            if let Some(span) = self.around.span.filter(|_| !of_watch().any(|service| service.packets > 0)) {
+                found.extend(self.expectations.never_seen(watch, span));
             }
         }
         let is_remarked = |found: &Finding| {
@@ -79,6 +89,40 @@ impl Analysis {
         servers.sort_by_key(|server| std::cmp::Reverse((server.worst, server.packets)));
         servers.truncate(MAX_SERVERS);
         self.assembled(worst_first(found), servers, servers_total)
+    }
+
+    /// Which addresses the configs are for.
+    fn ours(&self) -> Ours {
+        let watches = self.watches.iter().enumerate().filter(|(_, watch)| watch.direction == Direction::Outbound);
+        let asks = watches.flat_map(|(index, watch)| self.services.of_watch(index).map(move |service| (watch, service)));
+        Ours::new(
+            self.services.local(),
+            asks.map(|(watch, service)| (watch, service.clients.iter().filter_map(|(address, _)| address).collect())),
+        )
+    }
+
+    /// The watches on each server. A watch on all addresses is on those only that are not known to be of another host.
+    fn watches_of(&self, ours: &Ours) -> HashMap<SocketAddr, Vec<&Watch>> {
+        let mut watches: HashMap<SocketAddr, Vec<&Watch>> = HashMap::new();
+        for (index, watch) in self.watches.iter().enumerate() {
+            for address in self.services.of_watch(index).filter_map(|service| service.address) {
+                if !listens_on_all(watch) || ours.has(address.ip()) != Some(false) {
+                    watches.entry(address).or_default().push(watch);
+                }
+            }
+        }
+        watches
+    }
+
+    /// How many servers of a port a watch on all addresses may mean, where it is not known which of them is ours.
+    fn listeners(&self, watches: &HashMap<SocketAddr, Vec<&Watch>>, ours: &Ours) -> HashMap<u16, usize> {
+        let mut listeners: HashMap<u16, usize> = HashMap::new();
+        for (address, of_service) in watches {
+            if may_listen(of_service) && ours.has(address.ip()).is_none() {
+                *listeners.entry(address.port()).or_default() += 1;
+            }
+        }
+        listeners
     }
 
     fn assembled(&self, found: Vec<Finding>, servers: Vec<ServerReport>, servers_total: u64) -> AnalysisReport {
@@ -155,8 +199,8 @@ impl Analysis {
             exceptions: asked.exceptions,
             unanswered: asked.unanswered,
             response_ms: spread.or_else(|| times(&asked.times)),
-            first_at: time(client.first_at),
-            last_at: time(client.last_at),
+            first_at: time(client.first.at),
+            last_at: time(client.latest.at),
         });
         ServerReport {
             address: service.address.map(|address| address.ip()),
@@ -274,6 +318,11 @@ impl Analysis {
         found.sort_by(|a, b| a.message.cmp(&b.message));
         found
     }
+}
+
+/// Whether these watches are on no address that a config names.
+fn may_listen(watches: &[&Watch]) -> bool {
+    watches.iter().all(|watch| listens_on_all(watch))
 }
 
 fn times(times: &Times) -> Option<ResponseTimes> {

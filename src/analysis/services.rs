@@ -80,6 +80,16 @@ impl Services {
         self.list.len() - 1
     }
 
+    /// This host's own addresses.
+    pub fn listen_at(&mut self, local_addresses: &[IpAddr]) {
+        self.local.extend(local_addresses.iter().map(IpAddr::to_canonical));
+    }
+
+    /// This host's own addresses; none where they are not known.
+    pub fn local(&self) -> &HashSet<IpAddr> {
+        &self.local
+    }
+
     /// What is read on a port without a watch that says so.
     pub fn protocol_of_port(&self, port: u16) -> Option<Protocol> {
         if self.modbus_ports.contains(&port) {

@@ -24,7 +24,10 @@ use crate::{
         self, Arp, ArpOperation, Decoded, Fragments, Icmp, IcmpBody, Ip, MacAddr, Net, Packet, PacketSink, Quoted, Tcp, Transport,
         Udp,
     },
-    protocol::{Step, dnp3},
+    protocol::{
+        Step,
+        dnp3::{self, LinkHeader},
+    },
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -128,6 +131,14 @@ impl Analysis {
         self
     }
 
+    /// Whose endpoints that listen on all addresses are: this host's, which has these. What ARP says is left as it is, so this is for a
+    /// file that need not have been recorded here.
+    #[must_use]
+    pub fn with_listeners_at(mut self, local_addresses: &[IpAddr]) -> Self {
+        self.services.listen_at(local_addresses);
+        self
+    }
+
     /// Compares what is seen with what a topology lets expect of the watched endpoints.
     #[must_use]
     pub fn with_expectations(mut self, expectations: Vec<Expectation>) -> Self {
@@ -160,7 +171,8 @@ impl Analysis {
             sum.wire.icmp.extend(service.icmp.list(|_| true));
             found.extend(service.address.into_iter().flat_map(|address| self.elsewhere.findings(|asked| asked == address)));
             attempt_icmp.extend(service.icmp.list(|client| client.is_some_and(|client| own.contains(&client))));
-            found.extend(findings::of_service(service, self.flows_of(service), &self.shared));
+            let server = findings::label(service, self.expectations.name(endpoint_id));
+            found.extend(findings::of_service(service, &server, self.flows_of(service), &self.shared));
         }
         let mut evidence =
             Evidence { wire: sum.wire, attempt: split.own.attempt(), session: split.others.session(), ..Evidence::default() };
@@ -189,7 +201,8 @@ impl Analysis {
     pub fn findings(&self) -> Vec<Finding> {
         let mut found = Vec::new();
         for service in self.services.iter().filter(|service| !service.watched) {
-            found.extend(findings::of_service(service, self.flows_of(service), &self.shared));
+            let server = findings::label(service, None);
+            found.extend(findings::of_service(service, &server, self.flows_of(service), &self.shared));
             found.extend(service.address.into_iter().flat_map(|address| self.elsewhere.findings(|asked| asked == address)));
         }
         let mut silent = Vec::new();
@@ -357,7 +370,7 @@ impl Analysis {
                 }
                 let to_server = if tcp.flags.syn() { begins } else { self.services.second_is_server(source, destination) };
                 let (client, server) = if to_server { (source, destination) } else { (destination, source) };
-                self.open(key, client, server, tcp.flags.syn())
+                self.open(key, client, server, tcp.flags.syn(), stamp)
             }
         };
         let Some(flow) = self.flows.get_mut(slot) else { return };
@@ -376,18 +389,24 @@ impl Analysis {
             None => {
                 let to_server = self.services.second_is_server(source, destination);
                 let (client, server) = if to_server { (source, destination) } else { (destination, source) };
-                let (client, server) = match self.protocol_of(server) {
-                    Some(Protocol::Dnp3) => (client, server),
-                    // A whole frame with right check sums leaves no doubt, and its direction bit tells who asks.
-                    None if self.recognise => match dnp3_sender(udp.payload) {
-                        Some(true) => (source, destination),
-                        Some(false) => (destination, source),
-                        None => return,
+                // A whole frame with right check sums leaves no doubt, and its direction bit tells who asks.
+                let frame = dnp3_header(udp.payload);
+                let (client, server) = match (self.protocol_of(server), frame) {
+                    (None | Some(Protocol::Dnp3), Some(header)) if self.recognise => match header.control.from_master {
+                        true => (source, destination),
+                        false => (destination, source),
                     },
+                    (Some(Protocol::Dnp3), _) => (client, server),
                     _ => return,
                 };
+                if let Some(header) = frame {
+                    match header.control.from_master {
+                        true => self.elsewhere.datagram(client, server, (header.source, header.destination)),
+                        false => self.elsewhere.datagram_from(server, client, (header.destination, header.source), stamp),
+                    }
+                }
                 self.speaks_dnp3(server);
-                self.open(key, client, server, false)
+                self.open(key, client, server, false, stamp)
             }
         };
         let Some(flow) = self.flows.get_mut(slot) else { return };
@@ -448,14 +467,14 @@ impl Analysis {
     }
 
     /// Remembers a new connection, and forgets the one that was silent longest if there are too many.
-    fn open(&mut self, key: FlowKey, client: SocketAddr, server: SocketAddr, from_beginning: bool) -> Slot {
+    fn open(&mut self, key: FlowKey, client: SocketAddr, server: SocketAddr, from_beginning: bool, stamp: Stamp) -> Slot {
         self.let_go();
         let service = self.services.of(server, from_beginning);
         if let Some(oldest) = self.flows.oldest_if_full() {
             self.detach(oldest);
         }
         let client_place = match self.services.get_mut(service) {
-            Some(service) => service.clients.place(client.ip(), self.shared.now),
+            Some(service) => service.clients.place(client.ip(), stamp),
             None => 0,
         };
         let flow = Flow::new(client, server, service, self.reading(client, server), from_beginning, (client_place, self.recognise));
@@ -631,12 +650,12 @@ impl PacketSink for Analysis {
     }
 }
 
-/// Whether a master sent these bytes, if they begin with a whole DNP3 frame.
-fn dnp3_sender(bytes: &[u8]) -> Option<bool> {
+/// The header of the DNP3 frame that these bytes begin with, if it is whole.
+fn dnp3_header(bytes: &[u8]) -> Option<LinkHeader> {
     if !bytes.starts_with(&dnp3::START) {
         return None;
     }
-    if let Step::Frame { frame, .. } = dnp3::step(bytes) { Some(frame.header.control.from_master) } else { None }
+    if let Step::Frame { frame, .. } = dnp3::step(bytes) { Some(frame.header) } else { None }
 }
 
 pub(super) fn worst_first(mut findings: Vec<Finding>) -> Vec<Finding> {

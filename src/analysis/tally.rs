@@ -62,6 +62,13 @@ impl Tally {
         Self { count, first_ns: i64::MAX, last_ns: i64::MIN, packets: Packets::default() }
     }
 
+    /// A count of which some packets are known, the first and the last among them.
+    pub fn between(count: u64, stamps: impl IntoIterator<Item = Stamp>) -> Self {
+        let mut tally = Self::default();
+        stamps.into_iter().for_each(|stamp| tally.add(stamp));
+        Self { count, ..tally }
+    }
+
     pub fn add(&mut self, stamp: Stamp) {
         if self.count == 0 {
             (self.first_ns, self.last_ns) = (stamp.at, stamp.at);

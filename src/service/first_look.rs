@@ -1,6 +1,9 @@
 //! The first look at a capture file as a job: only files below the allowed directories, with progress, and cancelled at any time.
 
-use super::{replies::Core, runners::record};
+use super::{
+    replies::Core,
+    runners::{local_addresses, record},
+};
 use crate::{
     analysis::{Analysis, Expectation, ReadThrough, Watch},
     api::{AnalysisReport, AnalysisRequest, AnalysisVerdict, ApiError, ErrorCode, JobState, JobSummary},
@@ -92,6 +95,7 @@ impl Runner for AnalysisRunner {
         let site = core.sites.latest();
         let endpoints = &site.topology.endpoints;
         let analysis = Analysis::new(core.settings.analysis(), endpoints.iter().map(Watch::of).collect(), Vec::new())
+            .with_listeners_at(&local_addresses(&site.topology))
             .with_expectations(site.configured().map(Expectation::of).collect())
             .with_heartbeats(core.heartbeats(&site.topology, endpoints));
         // Read in a thread of its own; the token ends it also when this future is dropped.

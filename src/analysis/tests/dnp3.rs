@@ -195,9 +195,30 @@ fn datagrams_on_any_port_are_recognised_and_the_direction_bit_tells_the_outstati
 }
 
 #[test]
+fn a_datagram_that_another_address_answers_is_told() {
+    let (master, outstation, other) = (socket("10.0.0.1:20000"), socket("10.0.0.6:20000"), socket("10.0.0.7:20000"));
+    for answers in [outstation, other] {
+        let mut site = Site::new(Vec::new());
+        for round in 0..3_u8 {
+            let ms = f64::from(round) * 5000.0;
+            site.at(ms, udp(master, outstation, &poll(round)));
+            site.at(ms + 20.0, udp(answers, master, &answer(round, Indications::default())));
+        }
+        site.wait_until(30_000.0);
+        let report = site.analysis.report();
+        let told: Vec<_> = report.findings.iter().filter(|finding| finding.code == "tcp.answer_from_elsewhere").collect();
+        assert_eq!(told.len(), usize::from(answers == other), "{:#?}", report.findings);
+        assert!(report.servers.iter().all(|server| server.address != Some(master.ip())), "{:#?}", report.servers);
+        if let [told] = told[..] {
+            assert_eq!(told.message, "10.0.0.6:20000 was asked for DNP3 by UDP, and 10.0.0.7:20000 answered in its place");
+        }
+    }
+}
+
+#[test]
 fn an_outstation_that_speaks_at_another_address_than_its_config_says_is_told() {
     use crate::analysis::Expectation;
-    let expected = Expectation { endpoint_id: DNP3_ID.into(), unit_ids: Vec::new(), links: vec![(1, 10)] };
+    let expected = Expectation { endpoint_id: DNP3_ID.into(), links: vec![(1, 10)], ..Expectation::default() };
     for (at, is_told) in [("10.0.0.9:20000", true), (OUTSTATION, false)] {
         let mut site = Site::new(Vec::new());
         site.analysis = Analysis::new(AnalysisSettings::default(), vec![outbound(DNP3_ID, Protocol::Dnp3, OUTSTATION)], Vec::new())
@@ -369,7 +390,7 @@ fn masters_that_share_a_pair_of_link_addresses_are_told_and_one_that_takes_over_
 #[test]
 fn an_outstation_that_answers_from_another_link_address_is_told() {
     use crate::analysis::Expectation;
-    let expected = Expectation { endpoint_id: DNP3_ID.into(), unit_ids: Vec::new(), links: vec![(1, 10)] };
+    let expected = Expectation { endpoint_id: DNP3_ID.into(), links: vec![(1, 10)], ..Expectation::default() };
     let elsewhere = |application: Application| {
         dnp3::frames(LinkHeader::from_outstation(LinkFunction::UnconfirmedUserData, 1, 11), 0, &application.bytes(&[]))
     };

@@ -242,7 +242,7 @@ fn heartbeats_change_freeze_or_are_not_asked_for() {
 fn what_no_config_says_is_told_when_configs_are_known() {
     let watches = vec![outbound(ID, Protocol::Modbus, DEVICE), outbound("quiet", Protocol::Modbus, "10.0.0.6:502")];
     let expected =
-        |id: &str, unit_ids: &[u8]| Expectation { endpoint_id: id.to_owned(), unit_ids: unit_ids.to_vec(), links: Vec::new() };
+        |id: &str, unit_ids: &[u8]| Expectation { endpoint_id: id.to_owned(), unit_ids: unit_ids.to_vec(), ..Expectation::default() };
     let mut site = Site::new(Vec::new());
     site.analysis = Analysis::new(AnalysisSettings::default(), watches, Vec::new())
         .with_expectations(vec![expected(ID, &[1, 255]), expected("quiet", &[1])]);
@@ -252,10 +252,146 @@ fn what_no_config_says_is_told_when_configs_are_known() {
         site.at(11.0, talk.send(true, &adu(1, unit, &[4, 2, 0, 1])));
     }
     let report = site.analysis.report();
-    assert_eq!(found(&report), ["site.unit_unknown", "site.unknown_server", "site.never_seen"]);
+    assert_eq!(found(&report), ["site.unit_unknown", "site.unknown_server", "site.device_elsewhere", "site.never_seen"]);
     assert!(find(&report.findings, "site.unit_unknown").message.contains("for unit 9"));
     assert!(find(&report.findings, "site.unknown_server").message.contains("10.0.0.7:502 is asked by modbus from 10.0.0.1"));
     assert_eq!(find(&report.findings, "site.never_seen").endpoint_id.as_deref(), Some("quiet"));
+}
+
+/// The same with configs: what they are called, whom they are for, and where they listen.
+fn configured(endpoints: &[(Watch, Expectation)], local: &[&str]) -> Site {
+    let (watches, expectations): (Vec<_>, Vec<_>) = endpoints.iter().cloned().unzip();
+    let mut site = Site::new(Vec::new());
+    let local: Vec<IpAddr> = local.iter().map(|address| ip_of(address)).collect();
+    site.analysis = Analysis::new(AnalysisSettings::default(), watches, Vec::new())
+        .with_listeners_at(&local)
+        .with_expectations(expectations);
+    site
+}
+
+fn device(id: &str, address: &str, units: &[u8]) -> (Watch, Expectation) {
+    let expected = Expectation {
+        endpoint_id: id.to_owned(),
+        name: Some(format!("{id}_component")),
+        unit_ids: units.to_vec(),
+        ..Expectation::default()
+    };
+    (outbound(id, Protocol::Modbus, address), expected)
+}
+
+fn listener(id: &str, port: u16) -> (Watch, Expectation) {
+    let (watch, expected) = device(id, &format!("0.0.0.0:{port}"), &[]);
+    (Watch { direction: Direction::Inbound, address: None, ..watch }, expected)
+}
+
+/// Some polls that are answered. Gives the number of the packet that opens the connection.
+fn polled(site: &mut Site, client: &str, server: &str, unit: u8) -> u64 {
+    let (first, mut talk) = (site.number + 1, opened(site, client, server));
+    for round in 0..3_u16 {
+        let ms = 10.0 + f64::from(round) * 1000.0;
+        site.at(ms, talk.send(false, &adu(round, unit, &[4, 0, 0, 0, 1])));
+        site.at(ms + 1.0, talk.send(true, &adu(round, unit, &[4, 2, 0, 1])));
+    }
+    first
+}
+
+#[test]
+fn a_config_that_listens_on_all_addresses_hides_no_stranger() {
+    let strangers = ["10.0.0.7:502", "10.0.0.8:502"];
+    for (local, devices, told) in [
+        (vec!["10.0.0.1"], 0, vec![Severity::Warning; 2]),
+        (vec!["10.0.0.1", "10.0.0.7"], 0, vec![Severity::Warning]),
+        // The controller is the one that asks several of the configured devices.
+        (vec![], 2, vec![Severity::Warning; 2]),
+        // Nothing tells who the controller is: of two that may be it, one is not; one alone may well be.
+        (vec![], 0, vec![Severity::Warning; 2]),
+    ] {
+        let endpoints = [listener("all", 502), device("a", "10.0.1.1:502", &[1]), device("b", "10.0.1.2:502", &[1])];
+        let mut site = configured(&endpoints[..=devices], &local);
+        strangers.iter().for_each(|stranger| _ = polled(&mut site, "10.0.0.1:40000", stranger, 1));
+        endpoints.iter().skip(1).take(devices).for_each(|(watch, _)| {
+            _ = polled(&mut site, "10.0.0.1:41000", &format!("{}:502", watch.address.unwrap()), 1);
+        });
+        let report = site.analysis.report();
+        let unknown: Vec<_> = report.findings.iter().filter(|finding| finding.code == "site.unknown_server").collect();
+        assert_eq!(unknown.iter().map(|finding| finding.severity).collect::<Vec<_>>(), told, "{local:?}: {unknown:#?}");
+        assert!(unknown.iter().all(|finding| finding.endpoint_id.is_none() && finding.first_at < finding.last_at));
+        assert!(unknown.iter().all(|finding| !finding.message.contains("all_component")), "{unknown:#?}");
+    }
+    let mut site = configured(&[listener("all", 502)], &[]);
+    polled(&mut site, "10.0.0.9:40000", "10.0.0.1:502", 1);
+    let report = site.analysis.report();
+    let unknown = find(&report.findings, "site.unknown_server");
+    assert_eq!((report.verdict, unknown.severity), (AnalysisVerdict::Clean, Severity::Info));
+    assert!(unknown.message.contains("unless it is the host with a config that listens on port 502"), "{}", unknown.message);
+}
+
+#[test]
+fn clients_that_no_config_is_for_are_told() {
+    // By what this host's addresses are, by who asks the other devices, and by there being more clients than configs.
+    for (local, others) in [(vec!["10.0.0.1"], 0), (vec![], 1), (vec![], 0)] {
+        let endpoints = [device("a", DEVICE, &[1]), device("b", "10.0.0.6:502", &[1])];
+        let mut site = configured(&endpoints[..=others], &local);
+        polled(&mut site, "10.0.0.1:40000", DEVICE, 1);
+        if others > 0 {
+            polled(&mut site, "10.0.0.1:40001", "10.0.0.6:502", 1);
+        }
+        assert_eq!(found(&site.analysis.report()), Vec::<&str>::new());
+        let first = polled(&mut site, "10.0.0.66:40000", DEVICE, 1);
+        let report = site.analysis.report();
+        let told = find(&report.findings, "site.unknown_client");
+        assert!(told.message.starts_with("10.0.0.5:502 (a_component) is asked by ") && told.message.contains("10.0.0.66"));
+        assert_eq!((told.severity, told.endpoint_id.as_deref()), (Severity::Warning, Some("a")));
+        assert!(told.packets.contains(&first) && told.first_at < told.last_at, "{told:#?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_asked_in_vain_and_in_no_config_is_told() {
+    let mut site = configured(&[device("a", DEVICE, &[1])], &["10.0.0.1"]);
+    polled(&mut site, "10.0.0.1:40000", DEVICE, 1);
+    let number = site.at(5000.0, Conversation::new("10.0.0.1:40001", "10.0.0.77:502").syn());
+    site.wait_until(20_000.0);
+    let report = site.analysis.report();
+    let unknown = find(&report.findings, "site.unknown_server");
+    assert_eq!(unknown.packets, [number]);
+    assert_eq!(unknown.message, "10.0.0.77:502 is asked in vain for modbus by 10.0.0.1, and no config names it");
+}
+
+#[test]
+fn an_endpoint_that_a_minute_does_not_show_is_a_warning() {
+    let (watch, dnp3) = listener("outstation", 20_000);
+    let dnp3 = Expectation { links: vec![(1, 10)], ..dnp3 };
+    let endpoints = [device("a", DEVICE, &[1]), (Watch { protocol: Protocol::Dnp3, ..watch }, dnp3), listener("all", 1502)];
+    for (ms, severity) in [(30_000.0, Severity::Info), (60_000.0, Severity::Warning)] {
+        let mut site = configured(&endpoints, &["10.0.0.1"]);
+        site.wait_until(0.0);
+        site.wait_until(ms);
+        let report = site.analysis.report();
+        let severities: Vec<_> =
+            report.findings.iter().map(|finding| (finding.endpoint_id.as_deref().unwrap_or_default(), finding.severity)).collect();
+        let mut expected = vec![("a", severity), ("outstation", severity), ("all", Severity::Info)];
+        expected.sort_by_key(|(_, severity)| std::cmp::Reverse(*severity));
+        assert_eq!(severities, expected, "{:#?}", report.findings);
+        assert!(report.findings.iter().all(|finding| finding.first_at < finding.last_at));
+        assert!(report.findings[0].message.contains("10.0.0.5:502 (a_component)"), "{}", report.findings[0].message);
+    }
+}
+
+#[test]
+fn a_modbus_device_that_answers_at_another_address_is_told_when_only_one_fits() {
+    for (strangers, is_told) in [(vec!["10.0.0.9:502"], true), (vec!["10.0.0.9:502", "10.0.0.10:502"], false), (vec!["10.0.0.9:503"], false)]
+    {
+        let mut site = configured(&[device("a", DEVICE, &[7])], &["10.0.0.1"]);
+        strangers.iter().for_each(|stranger| _ = polled(&mut site, "10.0.0.1:40000", stranger, 7));
+        let report = site.analysis.report();
+        let told = report.findings.iter().find(|finding| finding.code == "site.device_elsewhere");
+        assert_eq!(told.is_some(), is_told, "{strangers:?}: {:#?}", report.findings);
+        if let Some(told) = told {
+            assert!(told.message.ends_with("one that fits answers at 10.0.0.9:502"), "{}", told.message);
+            assert!(told.packets.contains(&1) && told.first_at < told.last_at);
+        }
+    }
 }
 
 #[test]
