@@ -333,7 +333,7 @@ fn heartbeats_and_configs_are_held_against_the_wire() {
     let output = analyze(&["--json", "--topology", dir.path().to_str().unwrap(), &file]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let codes: Vec<&str> = report["findings"].as_array().unwrap().iter().map(|finding| finding["code"].as_str().unwrap()).collect();
-    assert_eq!(codes, ["site.unknown_server", "site.never_seen"]);
+    assert_eq!(codes, ["site.unknown_server", "site.device_elsewhere", "site.never_seen"]);
     let bad = written(dir.path(), "bad.json", br#"{"life": {"pair_id": "nowhere", "hb_reg_type": 3, "hb_reg": 1}}"#);
     let output = analyze(&["--heartbeats", &bad, &file]);
     assert_eq!(output.status.code(), Some(2));

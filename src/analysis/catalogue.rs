@@ -107,11 +107,11 @@ catalogue! {
         ["The program hangs or is overloaded.", "More is asked than the device can work off."],
         ["Which side it was: the packets named here are its own.", "The load of the device or process at that time."];
     HOST_SILENT = "host.silent", "a server that talked has gone silent",
-        "A server answered and then nothing came from it any more, not even acknowledgements, while clients went on sending to it. Between one snapshot of the monitor and the next also: it talked before, and in this whole snapshot it says nothing, whether it is asked or not.",
+        "A server answered and then nothing came from it any more, not even acknowledgements, while clients went on sending to it; or it used to speak by itself, as an outstation with unsolicited reports does, and stopped. It is a warning when the server came back in the same capture. Between one snapshot of the monitor and the next also: it talked before, and in this whole snapshot it says nothing, whether it is asked or not.",
         ["The device lost power, hangs, or restarts.", "A cable, a switch port or a radio link on the way failed.", "Nobody asks it any more: the process that did has ended, or waits long before it connects again."],
         ["Whether other ports and addresses behind the same switch went silent at the same time.", "The device's own log at the time given."];
     HOST_STALLED = "host.stalled", "several ports of one host stopped answering together",
-        "Requests to two or more ports of one address stayed unanswered, or were answered late, at the same time: the host or the network stalled, not one service.",
+        "For longer than the response time-out, two or more ports of one address answered nothing at the same time, although they were asked: the host or the network stalled, not one service. What follows from it (late answers, resets, connections made anew) is told with it and listed as information only.",
         ["The host was overloaded or paused, as a virtual machine may be.", "The network between was interrupted for a moment."],
         ["Other conversations on the same way at that time.", "The host's own log: load, backups, snapshots, restarts."];
     TCP_RETRANSMISSIONS = "tcp.retransmissions", "payload was sent again",
@@ -172,7 +172,7 @@ catalogue! {
         ["The program in the device that counts it has stopped, although its Modbus server still answers.", "The register is the wrong one.", "The other side does not write its own heartbeat, and the device stops in answer."],
         ["The device's state and log.", "The register in the device's manual against the config."];
     HEARTBEAT_NOT_SEEN = "heartbeat.not_seen", "a heartbeat that nobody reads or writes",
-        "The config names a heartbeat register, and no request in the capture covers it.",
+        "The config names a heartbeat register, and no request in the capture covers it, or none does any more; or nobody speaks Modbus with its server at all.",
         ["The process has its heartbeat switched off, or could not resolve it.", "The capture is shorter than the period of the heartbeat.", "Offset or unit id of the config differ from what is asked."],
         ["`netdiag topology` on the config: is the heartbeat enabled and resolved?", "The queries that are on the wire."];
     MODBUS_MALFORMED = "modbus.malformed", "bytes that are no Modbus TCP frame",
@@ -304,7 +304,7 @@ catalogue! {
         ["A cable was pulled, or the switch at its other end restarted.", "Somebody switched the interface off, or the system renamed or removed it.", "The settings name an interface that this host does not have."],
         ["The link: cable, switch port, link lights.", "The system's log at that time.", "The names in the monitor's `interfaces`."];
     CAPTURE_ONE_SIDED = "capture.one_sided", "only one direction was captured",
-        "Of some connections only one side's packets are in the capture, so that answers, or requests, are missing from it and not from the wire.",
+        "Of some connections only one side's packets are in the capture, so that answers, or requests, are missing from it and not from the wire: the side that is there acknowledges bytes of the other, or goes on after its SYN. What came of requests on them is not judged.",
         ["A mirror port that copies one direction only.", "The two directions take different ways."],
         ["The settings of the mirror port.", "Where the capture was taken."];
     CAPTURE_CLOCK = "capture.clock_set_back", "the clock of the capture was set back",

@@ -5,6 +5,7 @@ use super::{
     lane::Lane,
     link_use::LinkUse,
     queries::QueryTally,
+    quiet::Quiet,
     shared::Shared,
     spread::Durations,
     strays::{Stray, Strays},
@@ -96,6 +97,8 @@ pub(super) struct Dnp3Service {
     pub link_unacknowledged: Tally,
     /// Who speaks to whom.
     pub links: LinkUse,
+    /// When it answered nothing.
+    pub quiet: Quiet,
 }
 
 impl Dnp3Service {
@@ -240,6 +243,12 @@ impl Dnp3Flow {
         &self.messages.asked
     }
 
+    /// The capture has one direction of the connection only, or turns out to have both.
+    pub fn set_one_sided(&mut self, one_sided: bool) {
+        self.messages.requests.set_one_sided(one_sided);
+        self.messages.confirms.set_one_sided(one_sided);
+    }
+
     pub fn lost(&mut self, from_server: bool) {
         self.lanes[usize::from(from_server)].lost();
     }
@@ -333,6 +342,9 @@ impl Dnp3Flow {
 
     /// The link frames that nobody acknowledged, within the time-out or before the next one.
     pub fn link_unacknowledged(&self, shared: &Shared) -> Tally {
+        if self.messages.requests.is_one_sided() {
+            return Tally::default();
+        }
         let mut tally = self.never_acknowledged;
         let overdue = |stamp: &&Stamp| shared.now.saturating_sub(stamp.at) > shared.limits.response_timeout;
         self.unacknowledged.iter().map(|(_, stamp)| stamp).filter(overdue).for_each(|stamp| tally.add(*stamp));
@@ -468,6 +480,7 @@ impl Messages {
         }
         if from_outstation {
             service.links.answered((master, outstation), arrival.stamp);
+            service.quiet.answered(arrival.stamp, timeout);
         } else {
             service.links.asked((master, outstation), asker, arrival.stamp);
         }
@@ -489,6 +502,9 @@ impl Messages {
             if function.expects_response() && outstation < FIRST_BROADCAST_ADDRESS {
                 while let Some(left) = self.requests.make_room(arrival.stamp.at, shared) {
                     service.left(&left, &mut self.asked, shared);
+                }
+                if !self.requests.is_one_sided() {
+                    service.quiet.asked(arrival.stamp);
                 }
                 match self.requests.request(key, query, arrival, true) {
                     Some(matched) => {

@@ -28,12 +28,7 @@ pub(super) struct Elsewhere {
 
 impl Default for Elsewhere {
     fn default() -> Self {
-        Self {
-            attempts: Lru::new(MAX_ATTEMPTS),
-            datagrams: Lru::new(MAX_ATTEMPTS),
-            pairs: Vec::new(),
-            of_datagrams: Vec::new(),
-        }
+        Self { attempts: Lru::new(MAX_ATTEMPTS), datagrams: Lru::new(MAX_ATTEMPTS), pairs: Vec::new(), of_datagrams: Vec::new() }
     }
 }
 

@@ -215,7 +215,9 @@ impl Expectations {
                 format!("no packet to or from {at}{name} is in the capture, although a config names it")
             }
             None if watch.direction == Direction::Outbound => return None,
-            None => format!("nobody talks to port {port}{name} of this host in the capture, although a config has a process listen there"),
+            None => format!(
+                "nobody talks to port {port}{name} of this host in the capture, although a config has a process listen there"
+            ),
         };
         let tally = Tally::between(1, [span.0, span.1].map(|at| Stamp { number: 0, at }));
         let mut never = finding(catalogue::SITE_NEVER_SEEN, severity, &tally, message);
@@ -258,9 +260,10 @@ fn unknown_server(service: &Service, server: &str, listeners: usize) -> Option<F
     let (severity, message) = match listeners {
         0 => (Severity::Warning, format!("{asked}, and no config names it")),
         1 => (Severity::Info, format!("{asked}; no config names it, unless it is the host with {listens}")),
-        several => {
-            (Severity::Warning, format!("{asked}; no config names it, unless it is, of {several} such servers, the host with {listens}"))
-        }
+        several => (
+            Severity::Warning,
+            format!("{asked}; no config names it, unless it is, of {several} such servers, the host with {listens}"),
+        ),
     };
     let tally = Tally::between(service.packets, seen(service));
     Some(finding(catalogue::SITE_UNKNOWN_SERVER, severity, &tally, message))
@@ -300,7 +303,9 @@ fn units(modbus: &ModbusService, expected: &[&Expectation], server: &str) -> Opt
         .units
         .iter()
         .filter(|(unit, _)| is_unknown(*unit))
-        .filter_map(|(unit, stats)| Some((*unit, Tally::between(stats.requests, stats.asked.map(|(first, latest)| [first, latest])?))))
+        .filter_map(|(unit, stats)| {
+            Some((*unit, Tally::between(stats.requests, stats.asked.map(|(first, latest)| [first, latest])?)))
+        })
         .collect();
     unknown.sort_unstable_by_key(|(unit, _)| *unit);
     let mut requests = Tally::default();

@@ -26,6 +26,8 @@ const RETRANSMISSIONS_AT_LEAST: u64 = 3;
 const RECONNECTS_AT_LEAST: u64 = 3;
 /// A server that sent fewer packets never talked.
 const TALKED_AT_LEAST: u64 = 4;
+/// Heartbeats that a message names.
+const NAMED_HEARTBEATS: usize = 5;
 /// Addresses that a message names.
 const NAMED_ADDRESSES: usize = 5;
 
@@ -90,7 +92,7 @@ pub(super) fn of_service<'a>(
         of_modbus(modbus, &unanswered, acknowledged, shared, server, &mut findings);
         heartbeats(modbus, shared, server, &mut findings);
     }
-    silence(service, shared, server, &mut findings);
+    silence(service, flows.clone(), shared, server, &mut findings);
     if let Some(dnp3) = &service.dnp3 {
         let (mut unanswered, mut unconfirmed) = (dnp3.unanswered.clone(), dnp3.unconfirmed.clone());
         let mut link_unacknowledged = dnp3.link_unacknowledged;
@@ -331,6 +333,7 @@ fn heartbeats(service: &ModbusService, shared: &Shared, server: &str, findings: 
     for state in &service.heartbeats {
         let watch = &state.watch;
         let what = format!("the heartbeat {} of {} (offset {} at {server})", watch.id, watch.component, watch.wire_offset);
+        let what_not = if watch.kind == HeartbeatKind::Write { "written" } else { "read" };
         if let (Some(since), Some(latest)) = (state.frozen_since(shared.limits.heartbeat_timeout), state.latest) {
             let seconds = latest.at.saturating_sub(since.at) as f64 / 1e9;
             let mut tally = Tally::default();
@@ -339,26 +342,88 @@ fn heartbeats(service: &ModbusService, shared: &Shared, server: &str, findings: 
             let message = format!("{what} stays at {value} since {} ({seconds:.1} s)", UtcTime::from_unix_ns(since.at).to_millis());
             findings.push(finding(catalogue::HEARTBEAT_FROZEN, Severity::Alarm, &tally, message));
         } else if state.seen == 0 {
-            let what_not = if watch.kind == HeartbeatKind::Write { "written" } else { "read" };
-            let message = format!("{what} is never {what_not}, although its server is asked {}", many(service.requests, "time"));
-            findings.push(finding(catalogue::HEARTBEAT_NOT_SEEN, Severity::Warning, &Tally::without_evidence(1), message));
+            // What nobody answers is told of the requests.
+            if watch.kind == HeartbeatKind::Write || service.responses > 0 {
+                let message =
+                    format!("{what} is never {what_not}, although its server is asked {}", many(service.requests, "time"));
+                findings.push(finding(catalogue::HEARTBEAT_NOT_SEEN, Severity::Warning, &Tally::without_evidence(1), message));
+            }
+        } else if let Some(latest) = state.stopped_at(shared.now, shared.limits.heartbeat_timeout) {
+            let seconds = shared.now.saturating_sub(latest.at) as f64 / 1e9;
+            let message =
+                format!("{what} is {what_not} no more since {} ({seconds:.1} s)", UtcTime::from_unix_ns(latest.at).to_millis());
+            findings.push(finding(catalogue::HEARTBEAT_NOT_SEEN, Severity::Warning, &Tally::between(1, [latest]), message));
         }
     }
 }
 
-/// A server that talked and says nothing any more, although it is still asked.
-fn silence(service: &Service, shared: &Shared, server: &str, findings: &mut Vec<Finding>) {
-    let (Some(server_last), Some(client_last)) = (service.server_last, service.client_last) else { return };
-    let waited = client_last.at.saturating_sub(server_last.at);
-    if service.server_packets >= TALKED_AT_LEAST && waited > shared.limits.silence {
-        let mut tally = Tally::default();
-        [server_last, client_last].into_iter().for_each(|stamp| tally.add(stamp));
+/// One finding for all the heartbeats of a server with which nobody speaks Modbus.
+pub(super) fn heartbeats_of_nobody(service: &Service, server: &str, shared: &Shared, span: (i64, i64)) -> Option<Finding> {
+    let modbus = service.modbus.as_ref().filter(|modbus| !modbus.is_seen())?;
+    // The address of a listener on all addresses is that of no server.
+    service.address.filter(|address| !address.ip().is_unspecified())?;
+    let count = modbus.heartbeats.len() as u64;
+    let is_long = span.1.saturating_sub(span.0) > shared.limits.heartbeat_timeout;
+    let ids: Vec<&str> = modbus.heartbeats.iter().take(NAMED_HEARTBEATS).map(|state| state.watch.id.as_str()).collect();
+    let more = match count.saturating_sub(NAMED_HEARTBEATS as u64) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let heartbeats = if count == 1 { "the heartbeat" } else { "the heartbeats" };
+    let message = format!(
+        "nobody asks {server} by Modbus, so that {heartbeats} {}{more} {} not polled",
+        ids.join(", "),
+        if count == 1 { "is" } else { "are" }
+    );
+    (count > 0 && is_long)
+        .then(|| finding(catalogue::HEARTBEAT_NOT_SEEN, Severity::Warning, &Tally::without_evidence(count), message))
+}
+
+/// A server that talked and says nothing any more, although it is asked or used to speak by itself.
+fn silence<'a>(
+    service: &Service,
+    mut flows: impl Iterator<Item = &'a Flow>,
+    shared: &Shared,
+    server: &str,
+    findings: &mut Vec<Finding>,
+) {
+    // Of servers that are not told apart, one may be silent while another talks.
+    if service.address.is_none() || service.server_packets < TALKED_AT_LEAST {
+        return;
+    }
+    let (now, limit) = (shared.now, shared.limits.silence);
+    let time = |at: i64| UtcTime::from_unix_ns(at).to_millis();
+    if let Some(spell) = service.silence.lasting(service.server_last, now, limit) {
+        let seconds = now.saturating_sub(spell.from.at) as f64 / 1e9;
+        let asked = many(spell.asked, "time");
         let message = format!(
-            "{server} talked until {} and has said nothing since, for {:.1} s of being asked",
-            UtcTime::from_unix_ns(server_last.at).to_millis(),
-            waited as f64 / 1e9
+            "{server} talked until {} and has said nothing since, for {seconds:.1} s, although it was asked {asked}",
+            time(spell.from.at)
         );
+        let tally = Tally::between(spell.asked, [spell.from, spell.to]);
         findings.push(finding(catalogue::HOST_SILENT, Severity::Alarm, &tally, message));
+    } else if let Some((latest, pause)) = service.silence.fell_silent(now, limit).filter(|_| flows.any(Flow::is_open)) {
+        let seconds = now.saturating_sub(latest.at) as f64 / 1e9;
+        let pause = pause as f64 / 1e9;
+        let message = format!(
+            "{server} spoke by itself every {pause:.1} s at the latest until {}, and has said nothing since, for {seconds:.1} s",
+            time(latest.at)
+        );
+        findings.push(finding(catalogue::HOST_SILENT, Severity::Alarm, &Tally::between(1, [latest]), message));
+    } else if let Some(spell) = service.silence.longest() {
+        let seconds = spell.to.at.saturating_sub(spell.from.at) as f64 / 1e9;
+        let more = match service.silence.spells {
+            1 => String::new(),
+            spells => format!("; it was silent for so long {} more", many(spells - 1, "time")),
+        };
+        let message = format!(
+            "{server} said nothing from {} to {}, for {seconds:.1} s, although it was asked {}{more}",
+            time(spell.from.at),
+            time(spell.to.at),
+            many(spell.asked, "time")
+        );
+        let tally = Tally::between(service.silence.spells, [spell.from, spell.to]);
+        findings.push(finding(catalogue::HOST_SILENT, Severity::Warning, &tally, message));
     }
 }
 

@@ -95,6 +95,8 @@ pub(super) struct Flow {
     reset: bool,
     /// Whether segments of this connection were captured twice.
     copied: bool,
+    /// Whether one side goes on as if the other did, too, of which nothing was seen.
+    one_sided: bool,
     /// Whether the server, by its port, is the side that connects.
     turned: bool,
     /// The client's place in the service's list, ...
@@ -138,10 +140,14 @@ impl Flow {
             seen: [false; 2],
             reset: false,
             copied: false,
+            one_sided: false,
             turned,
             sides: Default::default(),
             reader: match protocol {
-                Some(Protocol::Modbus) => Reader::Modbus(Box::new(ModbusFlow::new(from_beginning))),
+                Some(Protocol::Modbus) => {
+                    let asker = if turned { server.ip() } else { client.ip() };
+                    Reader::Modbus(Box::new(ModbusFlow::new(from_beginning, asker)))
+                }
                 Some(Protocol::Dnp3) => Reader::Dnp3(Box::new(Dnp3Flow::new(from_beginning))),
                 None if recognise => Reader::Guess(Box::default()),
                 _ => Reader::None,
@@ -183,11 +189,9 @@ impl Flow {
         service.packets += 1;
         service.payload_bytes += u64::from(tcp.payload_len);
         service.clients.packet(self.client_place, stamp);
-        if from_server {
-            service.server_packets += 1;
-            service.server_last = Some(stamp);
-        } else {
-            service.client_last = Some(stamp);
+        service.heard(from_server, tcp.payload_len > 0 && !flags.rst(), flags.syn(), stamp, shared.limits.silence);
+        if self.one_sided || self.seen != [true; 2] {
+            self.look_for_the_other_side(from_server, tcp);
         }
         if special {
             self.stats.packets.add(stamp.number);
@@ -231,6 +235,26 @@ impl Flow {
         side.keeps_alive = true;
         side.unheard.sent(stamp);
         side.unheard.again();
+    }
+
+    /// A side that acknowledges more and more, or that goes on after its SYN, hears another that is not in the capture.
+    fn look_for_the_other_side(&mut self, from_server: bool, tcp: &Tcp<'_>) {
+        let is_seen = match from_server {
+            true => self.seen[0] || self.attempt.is_some(),
+            false => self.seen[1] || self.stats.syn_ack > 0,
+        };
+        let known = self.sides[usize::from(from_server)].acknowledges;
+        let hears = known.is_some_and(|(before, ..)| ahead(tcp.ack, before) > 0) || (!from_server && self.attempt.is_some());
+        let one_sided = !is_seen && (self.one_sided || (hears && tcp.flags.ack() && !tcp.flags.rst()));
+        if one_sided == self.one_sided {
+            return;
+        }
+        self.one_sided = one_sided;
+        match &mut self.reader {
+            Reader::None | Reader::Guess(_) => {}
+            Reader::Modbus(flow) => flow.set_one_sided(one_sided),
+            Reader::Dnp3(flow) => flow.set_one_sided(one_sided),
+        }
     }
 
     fn handshake_or_end(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service, shared: &mut Shared) {
@@ -563,7 +587,7 @@ impl Flow {
                     service.protocol.get_or_insert(Protocol::Modbus);
                 }
                 self.turned = server_asks;
-                self.reader = Reader::Modbus(Box::new(ModbusFlow::new(true)));
+                self.reader = Reader::Modbus(Box::new(ModbusFlow::new(true, self.asker())));
                 self.read(server_asks, &request, arrival, service, shared);
             }
             Recognised::Dnp3 => {
@@ -628,12 +652,7 @@ impl Flow {
         let payload = udp.payload;
         service.payload_bytes += payload.len() as u64;
         service.clients.packet(self.client_place, stamp);
-        if from_server {
-            service.server_packets += 1;
-            service.server_last = Some(stamp);
-        } else {
-            service.client_last = Some(stamp);
-        }
+        service.heard(from_server, true, false, stamp, shared.limits.silence);
         service.payload_segments += 1;
         self.seen[usize::from(from_server)] = true;
         let segments = if from_server { &mut self.stats.server_payload } else { &mut self.stats.client_payload };
@@ -647,7 +666,8 @@ impl Flow {
     /// The attempt, if its SYN has waited too long for any answer.
     pub fn unanswered_attempt(&self, shared: &Shared) -> Option<Stamp> {
         // A server that sends something has answered, and the capture missed how.
-        let attempt = self.attempt.filter(|attempt| !attempt.answered && self.stats.syn_ack == 0 && !self.seen[1])?;
+        let attempt =
+            self.attempt.filter(|attempt| !attempt.answered && self.stats.syn_ack == 0 && !self.seen[1] && !self.one_sided)?;
         let waited = shared.now.saturating_sub(attempt.latest_at);
         (waited > shared.limits.attempt_timeout || self.stats.syn_retries > 0).then_some(attempt.first)
     }
@@ -711,7 +731,12 @@ impl Flow {
     /// Whether packets of only one side were seen, and several of them with bytes.
     pub fn is_one_sided(&self) -> bool {
         let (client, server) = (self.stats.client_payload, self.stats.server_payload);
-        self.seen[0] != self.seen[1] && client.max(server) >= 5 && self.stats.syn == 0
+        self.one_sided || (self.seen[0] != self.seen[1] && client.max(server) >= 5 && self.stats.syn == 0)
+    }
+
+    /// Whether it may still be used, as far as was seen.
+    pub fn is_open(&self) -> bool {
+        self.is_open && !self.is_over
     }
 
     /// What waits for an answer on a Modbus connection.

@@ -6,10 +6,19 @@ use crate::{
     protocol::modbus::Query,
 };
 use serde::Deserialize;
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// The largest value that is looked at: eight registers.
 const MAX_SIZE: u16 = 8;
+
+/// The function that writes registers and reads others.
+const READ_AND_WRITE: u8 = 23;
+/// A register that was seen in a pace is missed after so many times that pace.
+const PACES: i64 = 3;
 
 /// A register that is to be watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +29,8 @@ pub struct HeartbeatWatch {
     pub component: String,
     /// Read from the device, or written to it.
     pub kind: HeartbeatKind,
+    /// Who reads or writes it; `None` for anybody.
+    pub client: Option<IpAddr>,
     /// The server that holds the register.
     pub server: SocketAddr,
     /// The unit id; `None` for any.
@@ -43,6 +54,7 @@ impl HeartbeatWatch {
                 id: heartbeat.id.clone(),
                 component: heartbeat.component.clone(),
                 kind: heartbeat.kind,
+                client: None,
                 server: SocketAddr::new(endpoint.address?.to_canonical(), endpoint.port?),
                 unit_id: heartbeat.unit_id,
                 register_type: heartbeat.register_type?,
@@ -80,6 +92,11 @@ pub fn read_heartbeat_definitions(text: &[u8]) -> Result<Vec<HeartbeatWatch>, St
         let server = server
             .parse()
             .map_err(|_| format!("`pair_id` of {id} is `{}`; it should be like 10.0.0.1->10.0.0.2:502", definition.pair_id))?;
+        // Some write a name there, or nothing: then it is anybody.
+        let client = definition.pair_id.split_once("->").and_then(|(client, _)| {
+            let client = client.trim();
+            client.parse().ok().or_else(|| Some(client.parse::<SocketAddr>().ok()?.ip()))
+        });
         let register_type = match definition.hb_reg_type {
             3 => RegisterType::Holding,
             4 => RegisterType::Input,
@@ -89,6 +106,7 @@ pub fn read_heartbeat_definitions(text: &[u8]) -> Result<Vec<HeartbeatWatch>, St
             id,
             component: definition.pair_id,
             kind: HeartbeatKind::Read,
+            client,
             server,
             unit_id: definition.hb_dev_id,
             register_type,
@@ -119,25 +137,38 @@ impl HeartbeatState {
         Self { watch, value: None, seen: 0, changes: 0, first: None, latest: None, since: None }
     }
 
-    /// An answer to a read.
-    pub fn answered(&mut self, query: &Query, pdu: &[u8], stamp: Stamp) {
+    fn is_asked_by(&self, client: IpAddr) -> bool {
+        self.watch.client.is_none_or(|watched| watched.to_canonical() == client)
+    }
+
+    /// An answer to a read of this client.
+    pub fn answered(&mut self, client: IpAddr, query: &Query, pdu: &[u8], stamp: Stamp) {
         let function = match self.watch.register_type {
             RegisterType::Holding => 3,
             RegisterType::Input => 4,
             RegisterType::Coil | RegisterType::DiscreteInput => return,
         };
-        if self.watch.kind != HeartbeatKind::Write && query.function == function {
+        let is_read = query.function == function || (query.function == READ_AND_WRITE && function == 3);
+        if self.watch.kind != HeartbeatKind::Write && is_read && self.is_asked_by(client) {
             // Function and number of bytes come before the values.
             self.take(query, pdu.get(2..), stamp);
         }
     }
 
-    /// A write.
-    pub fn written(&mut self, query: &Query, pdu: &[u8], stamp: Stamp) {
+    /// A write of this client.
+    pub fn written(&mut self, client: IpAddr, query: &Query, pdu: &[u8], stamp: Stamp) {
+        if !self.is_asked_by(client) {
+            return;
+        }
         if self.watch.kind == HeartbeatKind::Write && self.watch.register_type == RegisterType::Holding {
             match query.function {
                 6 => self.take(query, pdu.get(3..), stamp),
                 16 => self.take(query, pdu.get(6..), stamp),
+                READ_AND_WRITE => {
+                    // What is to be read stands before what is written: offset, count, number of bytes, values.
+                    let word = |at: usize| Some(u16::from_be_bytes([*pdu.get(at)?, *pdu.get(at + 1)?]));
+                    self.take(&Query { offset: word(5), count: word(7), ..*query }, pdu.get(10..), stamp);
+                }
                 _ => {}
             }
         }
@@ -171,6 +202,16 @@ impl HeartbeatState {
         Some(bytes.iter().rev().take(8).rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
     }
 
+    /// When it was seen last, if nobody has asked for it any more for too long: longer than it may stay the same, and than was usual.
+    pub fn stopped_at(&self, now: i64, default_timeout_ns: i64) -> Option<Stamp> {
+        let (first, latest) = (self.first?, self.latest?);
+        let timeout = self.watch.timeout.map_or(default_timeout_ns, super::settings::ns);
+        let pace = latest.at.saturating_sub(first.at) / i64::try_from(self.seen.saturating_sub(1).max(1)).unwrap_or(i64::MAX);
+        let is_missed = now.saturating_sub(latest.at) > timeout.max(pace.saturating_mul(PACES));
+        // Once seen tells no pace.
+        (self.seen >= 2 && is_missed).then_some(latest)
+    }
+
     /// Since when the value has not changed, if that is longer than it may be. `now` is the time of the latest packet.
     pub fn frozen_since(&self, default_timeout_ns: i64) -> Option<Stamp> {
         let (since, latest) = (self.since?, self.latest?);
@@ -185,12 +226,14 @@ mod tests {
     use super::*;
 
     const SECOND: i64 = 1_000_000_000;
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 
     fn state(kind: HeartbeatKind, size: u16) -> HeartbeatState {
         HeartbeatState::new(HeartbeatWatch {
             id: "life".to_owned(),
             component: "bms".to_owned(),
             kind,
+            client: None,
             server: "10.0.0.2:502".parse().unwrap(),
             unit_id: Some(1),
             register_type: RegisterType::Holding,
@@ -212,7 +255,7 @@ mod tests {
     fn a_value_is_read_out_of_the_block_that_covers_it() {
         let mut life = state(HeartbeatKind::Read, 2);
         let pdu = [3, 10, 0, 0, 0, 0, 0x12, 0x34, 0x56, 0x78, 9, 9];
-        life.answered(&read(100, 5), &pdu, stamp(0));
+        life.answered(CLIENT, &read(100, 5), &pdu, stamp(0));
         assert_eq!((life.value(), life.seen), (Some(0x1234_5678), 1));
         for (query, pdu) in [
             (read(103, 5), &pdu[..]),
@@ -221,7 +264,7 @@ mod tests {
             (Query { unit_id: 2, ..read(100, 5) }, &pdu),
             (Query { function: 4, ..read(100, 5) }, &pdu),
         ] {
-            life.answered(&query, pdu, stamp(1));
+            life.answered(CLIENT, &query, pdu, stamp(1));
         }
         assert_eq!(life.seen, 1, "what does not cover it says nothing");
     }
@@ -229,12 +272,12 @@ mod tests {
     #[test]
     fn writes_count_for_a_value_that_is_written() {
         let mut life = state(HeartbeatKind::Write, 1);
-        life.written(&Query { unit_id: 1, function: 6, offset: Some(102), count: Some(1) }, &[6, 0, 102, 0, 7], stamp(0));
+        life.written(CLIENT, &Query { unit_id: 1, function: 6, offset: Some(102), count: Some(1) }, &[6, 0, 102, 0, 7], stamp(0));
         assert_eq!(life.value(), Some(7));
         let several = Query { unit_id: 1, function: 16, offset: Some(101), count: Some(2) };
-        life.written(&several, &[16, 0, 101, 0, 2, 4, 0, 1, 0, 8], stamp(1));
+        life.written(CLIENT, &several, &[16, 0, 101, 0, 2, 4, 0, 1, 0, 8], stamp(1));
         assert_eq!((life.value(), life.changes), (Some(8), 1));
-        life.answered(&read(100, 5), &[3, 10, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0], stamp(2));
+        life.answered(CLIENT, &read(100, 5), &[3, 10, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0], stamp(2));
         assert_eq!(life.seen, 2);
     }
 
@@ -242,11 +285,44 @@ mod tests {
     fn frozen_is_what_is_seen_and_stays_the_same_for_too_long() {
         let mut life = state(HeartbeatKind::Read, 1);
         let mut see = |value: u8, at: i64| {
-            life.answered(&read(102, 1), &[3, 2, 0, value], stamp(at));
+            life.answered(CLIENT, &read(102, 1), &[3, 2, 0, value], stamp(at));
             life.frozen_since(5 * SECOND).map(|since| since.at / SECOND)
         };
         assert_eq!([see(1, 0), see(2, 1), see(3, 2)], [None; 3]);
         assert_eq!([see(3, 4), see(3, 7), see(3, 8)], [None, None, Some(2)]);
         assert_eq!(see(4, 9), None, "it changes again");
+    }
+
+    #[test]
+    fn one_function_writes_and_reads() {
+        let query = Query { unit_id: 1, function: 23, offset: Some(100), count: Some(3) };
+        let mut life = state(HeartbeatKind::Write, 1);
+        life.written(CLIENT, &query, &[23, 0, 100, 0, 3, 0, 101, 0, 2, 4, 0, 9, 0, 8], stamp(0));
+        assert_eq!(life.value(), Some(8));
+        let mut life = state(HeartbeatKind::Read, 1);
+        life.answered(CLIENT, &query, &[23, 6, 0, 1, 0, 2, 0, 3], stamp(0));
+        assert_eq!(life.value(), Some(3));
+    }
+
+    #[test]
+    fn a_pair_is_a_client_too() {
+        let definitions = |client: &str| {
+            let pair = format!("{client}->10.0.0.2:502");
+            let text = format!(r#"{{"life": {{"pair_id": "{pair}", "hb_reg_type": 3, "hb_dev_id": 1, "hb_reg": 102}}}}"#);
+            read_heartbeat_definitions(text.as_bytes()).unwrap().remove(0)
+        };
+        for (client, counts) in [("10.0.0.1", true), ("10.0.0.1:4000", true), ("10.0.0.9", false), ("any", true)] {
+            let mut life = HeartbeatState::new(definitions(client));
+            life.answered(CLIENT, &read(102, 1), &[3, 2, 0, 7], stamp(0));
+            assert_eq!(life.seen, u64::from(counts), "{client}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_asks_for_any_more_has_stopped() {
+        let mut life = state(HeartbeatKind::Read, 1);
+        (0..5).for_each(|round| life.answered(CLIENT, &read(102, 1), &[3, 2, 0, round], stamp(i64::from(round) * 20)));
+        assert_eq!(life.stopped_at(140 * SECOND, 10 * SECOND), None, "a slow pace is one");
+        assert_eq!(life.stopped_at(141 * SECOND, 10 * SECOND), life.latest);
     }
 }

@@ -6,6 +6,7 @@ use super::{
     lane::Lane,
     polls::{AllPolls, Polls},
     queries::QueryTally,
+    quiet::Quiet,
     shared::Shared,
     spread::Durations,
     strays::{Stray, Strays},
@@ -79,6 +80,8 @@ pub(super) struct ModbusService {
     pub units: Vec<(u8, UnitStats)>,
     /// The polls of connections that are over.
     pub polls: AllPolls,
+    /// When it answered nothing.
+    pub quiet: Quiet,
     /// The registers that are watched here.
     pub heartbeats: Vec<HeartbeatState>,
 }
@@ -222,6 +225,8 @@ pub(super) fn is_acknowledged(request: &Arrival, acknowledged: Option<u32>) -> b
 /// One connection's Modbus.
 #[derive(Debug)]
 pub(super) struct ModbusFlow {
+    /// Who asks.
+    asker: IpAddr,
     /// From the client, and from the server.
     lanes: [Lane; 2],
     transactions: Transactions<Key, Query, Reply>,
@@ -231,14 +236,20 @@ pub(super) struct ModbusFlow {
 }
 
 impl ModbusFlow {
-    /// A connection seen from its beginning, or not.
-    pub fn new(from_beginning: bool) -> Self {
+    /// A connection of this client, seen from its beginning, or not.
+    pub fn new(from_beginning: bool, asker: IpAddr) -> Self {
         Self {
+            asker,
             lanes: [Lane::new(from_beginning), Lane::new(from_beginning)],
             transactions: Transactions::new(from_beginning),
             asked: Asked::default(),
             polls: Polls::default(),
         }
+    }
+
+    /// The capture has one direction of the connection only, or turns out to have both.
+    pub fn set_one_sided(&mut self, one_sided: bool) {
+        self.transactions.set_one_sided(one_sided);
     }
 
     pub fn lost(&mut self, from_server: bool) {
@@ -260,7 +271,7 @@ impl ModbusFlow {
         service: &mut ModbusService,
         shared: &mut Shared,
     ) {
-        let Self { lanes, transactions, asked, polls } = self;
+        let Self { asker, lanes, transactions, asked, polls } = self;
         lanes[usize::from(from_server)].feed(bytes, |bytes, in_step| {
             if !in_step && !modbus::looks_like_adu(bytes) {
                 return Step::Skip { length: modbus::next_start(bytes), error: () };
@@ -271,7 +282,7 @@ impl ModbusFlow {
                     if !is_whole(frame.pdu) {
                         service.wrong_length.add(arrival.stamp);
                     }
-                    adu(&frame, from_server, (arrival, acknowledged), transactions, (service, asked, polls), shared);
+                    adu(&frame, from_server, (arrival, acknowledged, *asker), transactions, (service, asked, polls), shared);
                     Step::Frame { frame: (), length }
                 }
                 Step::Skip { length, .. } => {
@@ -292,10 +303,10 @@ impl ModbusFlow {
         service: &mut ModbusService,
         shared: &mut Shared,
     ) {
-        let Self { lanes, transactions, asked, polls } = self;
+        let Self { asker, lanes, transactions, asked, polls } = self;
         let is_told = lanes[usize::from(from_server)].cut(missing, |bytes| {
             let (frame, length) = modbus::head(bytes)?;
-            adu(&frame, from_server, (arrival, acknowledged), transactions, (service, asked, polls), shared);
+            adu(&frame, from_server, (arrival, acknowledged, *asker), transactions, (service, asked, polls), shared);
             Some(length)
         });
         if from_server && !is_told {
@@ -346,17 +357,17 @@ impl ModbusFlow {
 fn adu(
     adu: &Adu<'_>,
     from_server: bool,
-    (arrival, acknowledged): (Arrival, Option<u32>),
+    (arrival, acknowledged, asker): (Arrival, Option<u32>, IpAddr),
     transactions: &mut Transactions<Key, Query, Reply>,
     (service, asked, polls): (&mut ModbusService, &mut Asked, &mut Polls),
     shared: &mut Shared,
 ) {
     if from_server {
-        response(adu, arrival, transactions, (service, asked), shared);
+        response(adu, (arrival, asker), transactions, (service, asked), shared);
     } else {
         let query = Query::of_request(adu.unit_id, adu.pdu);
         polls.ask(query, arrival.stamp.at);
-        request(adu, query, (arrival, acknowledged), transactions, (service, asked), shared);
+        request(adu, query, (arrival, acknowledged, asker), transactions, (service, asked), shared);
     }
 }
 
@@ -364,7 +375,7 @@ fn adu(
 fn request(
     adu: &Adu<'_>,
     query: Query,
-    (arrival, acknowledged): (Arrival, Option<u32>),
+    (arrival, acknowledged, asker): (Arrival, Option<u32>, IpAddr),
     transactions: &mut Transactions<Key, Query, Reply>,
     (service, asked): (&mut ModbusService, &mut Asked),
     shared: &mut Shared,
@@ -374,8 +385,12 @@ fn request(
         service.left(&left, acknowledged, asked, shared);
     }
     service.requested(query, arrival.stamp);
-    service.heartbeats.iter_mut().for_each(|heartbeat| heartbeat.written(&query, adu.pdu, arrival.stamp));
-    match transactions.request(Key::of(adu), query, arrival, !service.is_for_all(&query)) {
+    service.heartbeats.iter_mut().for_each(|heartbeat| heartbeat.written(asker, &query, adu.pdu, arrival.stamp));
+    let is_due = !service.is_for_all(&query);
+    if is_due && !transactions.is_one_sided() {
+        service.quiet.asked(arrival.stamp);
+    }
+    match transactions.request(Key::of(adu), query, arrival, is_due) {
         Some(matched) => {
             service.strays.take_back(matched.answer.stray);
             service.exception_count -= u64::from(matched.answer.exception.is_some()).min(service.exception_count);
@@ -387,19 +402,20 @@ fn request(
 
 fn response(
     adu: &Adu<'_>,
-    arrival: Arrival,
+    (arrival, asker): (Arrival, IpAddr),
     transactions: &mut Transactions<Key, Query, Reply>,
     (service, asked): (&mut ModbusService, &mut Asked),
     shared: &mut Shared,
 ) {
     let (key, timeout) = (Key::of(adu), shared.limits.response_timeout);
+    service.quiet.answered(arrival.stamp, timeout);
     let mut reply = Reply { exception: adu.exception(), echo: Echo::of_response(adu.pdu), stray: Stray::Unexpected };
     match transactions.answer(key, reply, arrival, timeout, |query, reply| reply.echo.fits(query)) {
         Some(matched) => {
             shared.pending -= 1;
             if reply.exception.is_none() && reply.echo.fits(&matched.detail) {
                 let heartbeats = service.heartbeats.iter_mut();
-                heartbeats.for_each(|heartbeat| heartbeat.answered(&matched.detail, adu.pdu, arrival.stamp));
+                heartbeats.for_each(|heartbeat| heartbeat.answered(asker, &matched.detail, adu.pdu, arrival.stamp));
             }
             service.matched(matched, asked, shared);
         }

@@ -1,21 +1,21 @@
 //! The whole first look: one verdict, the findings, and the figures of each server.
 
 use super::{
-    Analysis, catalogue,
+    Analysis,
     clients::Asked,
     dnp3::Dnp3Service,
     expected::{Ours, listens_on_all},
-    findings::{self, finding, many},
+    findings::{self, many},
     flow::{Flow, unanswered_attempts},
     modbus::{ModbusService, is_acknowledged},
     polls,
+    rank::{lines, worst_first},
     service::Service,
     settings::Watch,
     shared::Shared,
-    sink::worst_first,
     spread::{Durations, ms_of},
     stats::FlowStats,
-    tally::{Tally, Times},
+    tally::Times,
 };
 use crate::{
     api::{
@@ -34,10 +34,10 @@ use std::{
 const MAX_SERVERS: usize = 1_000;
 /// Reasons that a report names at most.
 const MAX_REASONS: usize = 20;
+/// Things that its text tells at most.
+const MAX_TOLD: usize = 5;
 /// Polls that a report names for each server.
 const MAX_POLLS: usize = 32;
-/// Unanswered requests at two ports that are no further apart are one event.
-const TOGETHER_NS: i64 = 2_000_000_000;
 
 impl Analysis {
     /// All that was found so far, of watched endpoints and of others.
@@ -45,6 +45,7 @@ impl Analysis {
         let ours = self.ours();
         let watches = self.watches_of(&ours);
         let listeners = self.listeners(&watches, &ours);
+        let stalls = self.stalls(|_| true);
         let (mut servers, mut found) = (Vec::new(), Vec::new());
         for service in self.services.iter().filter(|service| service.packets > 0 || service.icmp.tally.count > 0) {
             let of_service = service.address.and_then(|address| watches.get(&address)).map(Vec::as_slice).unwrap_or_default();
@@ -52,21 +53,31 @@ impl Analysis {
             let listeners = may_be_ours.and_then(|address| listeners.get(&address.port())).copied().unwrap_or(0);
             // Of several that may be the one that is configured, none is called so.
             let of_service = if listeners > 1 { &[] } else { of_service };
-            let server = findings::label(service, of_service.iter().find_map(|watch| self.expectations.name(&watch.endpoint_id)));
+            let server = findings::label(service, self.name_of(of_service));
             let mut of_server = findings::of_service(service, &server, self.flows_of(service), &self.shared);
             of_server.extend(self.expectations.of_server(service, of_service, &server, &ours, listeners));
             of_server.extend(service.address.into_iter().flat_map(|address| self.elsewhere.findings(|asked| asked == address)));
-            let endpoint_id = of_service.first().map(|watch| watch.endpoint_id.clone());
-            of_server.iter_mut().for_each(|finding| finding.endpoint_id.clone_from(&endpoint_id));
+            for finding in &mut of_server {
+                finding.endpoint_id = id_of(of_service);
+                let of_host = |address: SocketAddr| stalls.iter().for_each(|stall| stall.takes(address.ip(), finding));
+                service.address.into_iter().for_each(of_host);
+            }
             let worst = of_server.iter().map(|finding| finding.severity).max();
             servers.push(self.server(service, of_service, worst));
             found.extend(of_server);
         }
-        found.extend(self.stalls(|_| true));
+        for service in self.services.iter() {
+            let of_service = service.address.and_then(|address| watches.get(&address)).map(Vec::as_slice).unwrap_or_default();
+            let server = findings::label(service, self.name_of(of_service));
+            let of_nobody = self.around.span.and_then(|span| findings::heartbeats_of_nobody(service, &server, &self.shared, span));
+            found.extend(of_nobody.map(|of_nobody| Finding { endpoint_id: id_of(of_service), ..of_nobody }));
+        }
+        found.extend(stalls.into_iter().map(|stall| stall.finding));
         found.extend(self.of_hosts());
         found.extend(self.of_capture());
-        let is_stranger =
-            |service: &Service| service.address.is_none_or(|address| watches.get(&address).is_none_or(|watches| may_listen(watches)));
+        let is_stranger = |service: &Service| {
+            service.address.is_none_or(|address| watches.get(&address).is_none_or(|watches| may_listen(watches)))
+        };
         for (index, watch) in self.watches.iter().enumerate() {
             // Those of a listener on all addresses that are known to be of another host are not its own.
             let is_its_own = |service: &&Service| {
@@ -89,6 +100,11 @@ impl Analysis {
         servers.sort_by_key(|server| std::cmp::Reverse((server.worst, server.packets)));
         servers.truncate(MAX_SERVERS);
         self.assembled(worst_first(found), servers, servers_total)
+    }
+
+    /// What the config calls the endpoint of these watches.
+    fn name_of(&self, watches: &[&Watch]) -> Option<&str> {
+        watches.iter().find_map(|watch| self.expectations.name(&watch.endpoint_id))
     }
 
     /// Which addresses the configs are for.
@@ -138,15 +154,18 @@ impl Analysis {
             many(servers_total, "server"),
             duration_s.map_or_else(String::new, |seconds| format!(" in {seconds:.1} s"))
         );
-        let text = match suspicious().count() {
+        let entries = lines(suspicious());
+        let text = match entries.len() {
             0 if counters.packets == 0 => "the capture holds no packets, so nothing can be said".to_owned(),
             0 => format!("nothing suspicious in {what}"),
-            1 => format!("one thing to look at in {what}: {}", reasons.first().map(String::as_str).unwrap_or_default()),
+            1 => format!("one thing to look at in {what}: {}", entries.join("")),
             several => {
-                format!(
-                    "{several} things to look at in {what}, the worst: {}",
-                    reasons.first().map(String::as_str).unwrap_or_default()
-                )
+                let told: Vec<_> = entries.iter().take(MAX_TOLD).map(String::as_str).collect();
+                let more = match several.saturating_sub(MAX_TOLD) {
+                    0 => String::new(),
+                    more => format!(". And {more} more"),
+                };
+                format!("{several} things to look at in {what}, the worst first: {}{more}", told.join(". "))
             }
         };
         AnalysisReport {
@@ -266,43 +285,6 @@ impl Analysis {
         }
     }
 
-    /// Addresses, of those that are asked for, on which several ports stopped answering at the same time.
-    pub(super) fn stalls(&self, asked: impl Fn(IpAddr) -> bool) -> Vec<Finding> {
-        let mut by_host: BTreeMap<IpAddr, Vec<(u16, Tally)>> = BTreeMap::new();
-        for service in self.services.iter() {
-            let (Some(address), Some(modbus)) = (service.address, &service.modbus) else { continue };
-            if !asked(address.ip()) {
-                continue;
-            }
-            let mut missing = modbus.unanswered.tally;
-            missing.merge(&modbus.late.tally);
-            for (_, arrival) in self.flows_of(service).filter_map(Flow::modbus).flat_map(|flow| flow.overdue(&self.shared)) {
-                missing.add(arrival.stamp);
-            }
-            if missing.count > 0 {
-                by_host.entry(address.ip()).or_default().push((address.port(), missing));
-            }
-        }
-        let together = |(address, mut ports): (IpAddr, Vec<(u16, Tally)>)| {
-            ports.sort_by_key(|(_, missing)| missing.first_ns());
-            let (begin, end) = (ports.iter().map(|(_, missing)| missing.first_ns()).max()?, ports.first()?.1.last_ns());
-            if ports.len() < 2 || begin.saturating_sub(end) > TOGETHER_NS {
-                return None;
-            }
-            let mut all = Tally::default();
-            ports.iter().for_each(|(_, missing)| all.merge(missing));
-            let mut numbers: Vec<String> = ports.iter().map(|(port, _)| port.to_string()).collect();
-            numbers.sort();
-            let message = format!(
-                "{address} stopped answering on ports {} at the same time, at {}: the host or the network stalled, not one service",
-                numbers.join(" and "),
-                UtcTime::from_unix_ns(begin).to_millis()
-            );
-            Some(finding(catalogue::HOST_STALLED, Severity::Alarm, &all, message))
-        };
-        by_host.into_iter().filter_map(together).collect()
-    }
-
     /// What ARP and ICMP say of addresses, those of watched endpoints included.
     fn of_hosts(&self) -> Vec<Finding> {
         let (mut found, mut silent) = (Vec::new(), Vec::new());
@@ -318,6 +300,10 @@ impl Analysis {
         found.sort_by(|a, b| a.message.cmp(&b.message));
         found
     }
+}
+
+fn id_of(watches: &[&Watch]) -> Option<String> {
+    watches.first().map(|watch| watch.endpoint_id.clone())
 }
 
 /// Whether these watches are on no address that a config names.
@@ -468,6 +454,7 @@ fn heartbeats<'a>(service: &'a Service, shared: &'a Shared) -> impl Iterator<Ite
         condition: match state.seen {
             0 => HeartbeatCondition::NotPolled,
             _ if state.frozen_since(shared.limits.heartbeat_timeout).is_some() => HeartbeatCondition::Frozen,
+            _ if state.stopped_at(shared.now, shared.limits.heartbeat_timeout).is_some() => HeartbeatCondition::NotPolled,
             _ if state.changes > 0 => HeartbeatCondition::Changing,
             _ => HeartbeatCondition::Unknown,
         },

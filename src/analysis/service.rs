@@ -7,6 +7,7 @@ use super::{
     icmp::IcmpLog,
     lru::Slot,
     modbus::ModbusService,
+    silence::Silence,
     stats::FlowStats,
     tally::{Stamp, Tally, Times},
 };
@@ -75,8 +76,7 @@ pub(super) struct Service {
     /// Packets of the server, and when the latest came.
     pub server_packets: u64,
     pub server_last: Option<Stamp>,
-    /// When a client sent last.
-    pub client_last: Option<Stamp>,
+    pub silence: Silence,
     pub icmp: IcmpLog,
     pub modbus: Option<Box<ModbusService>>,
     pub dnp3: Option<Box<Dnp3Service>>,
@@ -91,6 +91,17 @@ impl Service {
     /// Of the segments that were sent again, those that their sender repeated because no acknowledgement came in time.
     pub fn timeout_retransmissions(&self) -> u64 {
         self.retransmissions.count.saturating_sub(self.fast_retransmissions + self.spurious_retransmissions)
+    }
+
+    /// A packet of the server, or of a client, with payload or not. A SYN asks, too.
+    pub fn heard(&mut self, from_server: bool, payload: bool, syn: bool, stamp: Stamp, silence_ns: i64) {
+        if from_server {
+            self.silence.ended(self.server_last, payload, stamp, silence_ns);
+            self.server_packets += 1;
+            self.server_last = Some(stamp);
+        } else if payload || syn {
+            self.silence.asked(stamp);
+        }
     }
 
     /// Remembers a connection that the table has forgotten.

@@ -12,6 +12,7 @@ use super::{
     host::{EchoKey, Host},
     icmp::{IcmpLog, is_time_exceeded, is_unreachable},
     lru::{Lru, Slot},
+    rank::worst_first,
     service::{Service, ServiceIndex},
     services::Services,
     settings::{AnalysisSettings, Watch},
@@ -178,7 +179,7 @@ impl Analysis {
             Evidence { wire: sum.wire, attempt: split.own.attempt(), session: split.others.session(), ..Evidence::default() };
         evidence.attempt.icmp = attempt_icmp;
         if let Some(address) = watch.address.filter(|address| !address.is_unspecified()).map(|address| address.to_canonical()) {
-            found.extend(self.stalls(|asked| asked == address));
+            found.extend(self.stalls(|asked| asked == address).into_iter().map(|stall| stall.finding));
             let next_hop = watch.gateway.map_or(address, |gateway| gateway.to_canonical());
             if let Some(host) = self.watched_hosts.get(&next_hop) {
                 let unanswered = host.unanswered(&self.shared);
@@ -656,9 +657,4 @@ fn dnp3_header(bytes: &[u8]) -> Option<LinkHeader> {
         return None;
     }
     if let Step::Frame { frame, .. } = dnp3::step(bytes) { Some(frame.header) } else { None }
-}
-
-pub(super) fn worst_first(mut findings: Vec<Finding>) -> Vec<Finding> {
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    findings
 }

@@ -97,10 +97,6 @@ impl Tally {
         self.first_ns
     }
 
-    pub fn last_ns(&self) -> i64 {
-        self.last_ns
-    }
-
     pub fn first_at(&self) -> Option<UtcTime> {
         (self.count > 0 && self.first_ns <= self.last_ns).then_some(UtcTime::from_unix_ns(self.first_ns))
     }

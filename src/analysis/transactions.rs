@@ -21,6 +21,8 @@ pub(super) const IS_FOR_ALL: &str = "it is for all units, and nobody answers suc
 const TOO_MANY_WAIT: &str = "too many requests wait for an answer to follow this one any further";
 /// The capture has the answer, if there is one, only in part.
 pub(super) const ANSWER_IS_CUT: &str = "the snap length cut what came in answer";
+/// The capture has the one direction only.
+const ONE_SIDED: &str = "the capture has one direction of this connection only";
 /// Its time is not over.
 const STILL_OPEN: &str = "still within the time-out when it was last seen";
 
@@ -33,6 +35,8 @@ pub(super) struct Pending<K, D> {
     pub arrival: Arrival,
     /// Whether an answer is due; else one is welcome.
     due: bool,
+    /// Whether the side that it goes to cannot be seen.
+    unseen: bool,
     /// Whether a later request of the same key was answered.
     passed: bool,
 }
@@ -51,6 +55,7 @@ impl<K, D> Pending<K, D> {
     pub fn fate(&self, now: i64, timeout_ns: i64, over: bool) -> Fate {
         match self.due {
             false => Fate::Unknown(IS_FOR_ALL),
+            true if self.unseen => Fate::Unknown(ONE_SIDED),
             true if over || now.saturating_sub(self.arrival.stamp.at) > timeout_ns => Fate::Unanswered,
             true => Fate::Unknown(STILL_OPEN),
         }
@@ -82,6 +87,8 @@ pub(super) struct Transactions<K, D, A> {
     first_at: Option<i64>,
     /// Whether any request was seen.
     was_asked: bool,
+    /// Whether the capture has one direction of the connection only.
+    one_sided: bool,
 }
 
 /// A request and its answer.
@@ -113,7 +120,19 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
             at_edge: !from_beginning,
             first_at: None,
             was_asked: false,
+            one_sided: false,
         }
+    }
+
+    /// The capture has one direction of the connection only: nothing can be said of answers; or it turns out that it has both.
+    pub fn set_one_sided(&mut self, one_sided: bool) {
+        self.one_sided = one_sided;
+        self.pending.iter_mut().for_each(|pending| pending.unseen |= one_sided);
+    }
+
+    /// Whether the capture has one direction of the connection only.
+    pub fn is_one_sided(&self) -> bool {
+        self.one_sided
     }
 
     /// Takes a request, to which an answer is `due` or not; gives the transaction if its answer was there before it.
@@ -126,7 +145,7 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
             let early = self.early.remove(at)?;
             return Some(Matched { detail, answer: early.answer, request: arrival, response: early.arrival });
         }
-        self.pending.push_back(Pending { key, detail, arrival, due, passed: false });
+        self.pending.push_back(Pending { key, detail, arrival, due, unseen: self.one_sided, passed: false });
         None
     }
 
@@ -189,7 +208,8 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
 
     /// Whether an answer that no request waits for may belong to one that was sent before the capture began.
     pub fn may_be_from_before(&self, at: i64, timeout_ns: i64) -> bool {
-        self.at_edge && (!self.was_asked || self.first_at.is_none_or(|first| at.saturating_sub(first) <= timeout_ns))
+        self.one_sided
+            || self.at_edge && (!self.was_asked || self.first_at.is_none_or(|first| at.saturating_sub(first) <= timeout_ns))
     }
 
     /// Whether a request of this key was answered within the time-out before `at`: then another answer is a duplicate.
@@ -232,7 +252,7 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
     /// The requests that have waited for a due answer longer than the time-out.
     pub fn overdue(&self, now: i64, timeout_ns: i64) -> impl Iterator<Item = &Pending<K, D>> {
         let is_over = move |pending: &&Pending<K, D>| now.saturating_sub(pending.arrival.stamp.at) > timeout_ns;
-        self.pending.iter().filter(|pending| pending.due).filter(is_over)
+        self.pending.iter().filter(|pending| pending.due && !pending.unseen).filter(is_over)
     }
 
     /// Whether a request is overdue and nothing was answered since it was sent.

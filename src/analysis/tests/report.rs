@@ -44,16 +44,56 @@ fn a_remark_takes_the_place_of_what_was_found_and_counts_for_the_verdict() {
     assert_eq!(report.text, "one thing to look at in 0 packets to and from 0 servers: it is in use");
 }
 
+fn two_ports() -> Site {
+    Site::with(AnalysisSettings { modbus_ports: vec![502, 1502], ..AnalysisSettings::default() }, Vec::new())
+}
+
+/// Polls two ports of one host each second, of which those at `lost` (port, second) are not answered.
+fn polled_but_for(lost: &[(usize, u16)]) -> AnalysisReport {
+    let mut site = two_ports();
+    let mut talks = [opened(&mut site, "10.0.0.1:40000", "10.0.0.5:502"), opened(&mut site, "10.0.0.1:40001", "10.0.0.5:1502")];
+    for second in 0..300_u16 {
+        for (port, talk) in talks.iter_mut().enumerate() {
+            let ms = 1000.0 * f64::from(second + 1) + port as f64;
+            site.at(ms, talk.send(false, &read(second, 0)));
+            if !lost.contains(&(port, second)) {
+                site.at(ms + 0.5, talk.send(true, &value(second, 1)));
+            }
+        }
+    }
+    site.wait_until(400_000.0);
+    site.analysis.report()
+}
+
+#[test]
+fn losses_that_are_not_at_the_same_time_are_no_stall_and_two_that_are_one_are() {
+    // Two single losses on one port, and one on the other between them in time.
+    let report = polled_but_for(&[(0, 10), (0, 290), (1, 150)]);
+    assert_eq!(found(&report), ["modbus.unanswered", "modbus.unanswered"]);
+    // Single losses at the same time are losses: each port went on to answer.
+    assert_eq!(found(&polled_but_for(&[(0, 10), (1, 10)])), ["modbus.unanswered", "modbus.unanswered"]);
+    let stalled: Vec<_> = (0..2).flat_map(|port| (10..14).map(move |second| (port, second))).collect();
+    let report = polled_but_for(&stalled);
+    assert_eq!(found(&report)[0], "host.stalled");
+    assert!(report.reasons.len() == 1 && report.reasons[0].contains("for 4.0 s; 10 requests"), "{:#?}", report.reasons);
+    // One port alone is not the host.
+    assert!(!found(&polled_but_for(&stalled[..4])).contains(&"host.stalled"));
+}
+
 /// Five minutes between a management system and two ports of one host: one read is refused every two seconds, always; and once, for a
 /// few seconds, nothing is answered on either port.
 #[test]
 fn the_chronic_and_the_acute_in_one_capture_are_told_apart() {
-    let mut site = Site::with(AnalysisSettings { modbus_ports: vec![502, 1502], ..AnalysisSettings::default() }, Vec::new());
+    let mut site = two_ports();
     let mut talks = [opened(&mut site, "10.0.0.1:40000", "10.0.0.5:502"), opened(&mut site, "10.0.0.1:40001", "10.0.0.5:1502")];
+    // The host asks as well as it answers, on the same port.
+    let mut back = opened(&mut site, "10.0.0.5:41000", "10.0.0.1:502");
     let mut events = Vec::new();
     for second in 0..300_u16 {
         let ms = 1000.0 + f64::from(second) * 1000.0;
-        let answered_after = if (100..103).contains(&second) { 2700.0 } else { 4.0 };
+        let stalls = (100..103).contains(&second);
+        // What was asked while it stalled is answered when it goes on.
+        let answered_after = if stalls { 103_700.0 - 1000.0 - f64::from(second) * 1000.0 } else { 4.0 };
         for talk in 0..talks.len() {
             let at = ms + talk as f64;
             events.push((at, talk, false, read(second, 9)));
@@ -61,18 +101,40 @@ fn the_chronic_and_the_acute_in_one_capture_are_told_apart() {
         }
         if second % 2 == 0 {
             events.push((ms + 500.0, 0, false, read(second + 1000, 0)));
-            events.push((ms + 503.0, 0, true, adu(second + 1000, 255, &[0x84, 2])));
+            events.push((ms + if stalls { answered_after + 1.0 } else { 503.0 }, 0, true, adu(second + 1000, 255, &[0x84, 2])));
         }
+        events.push((ms + 200.0, 2, false, read(second, 3)));
+        events.push((ms + 203.0, 2, true, value(second, 1)));
     }
     events.sort_by(|(one, ..), (other, ..)| one.total_cmp(other));
     for (at, talk, from_server, bytes) in events {
-        site.at(at, talks[talk].send(from_server, &bytes));
+        // Afterwards both connections are reset and made anew.
+        if at > 114_300.0 && talks[0].client.port() == 40_000 {
+            for (number, talk) in talks.iter_mut().enumerate() {
+                site.at(114_300.0, talk.rst(false));
+                *talk = Conversation::new(&format!("10.0.0.1:{}", 40_002 + number), &talk.server.to_string());
+                site.all(114_310.0, talk.handshake());
+            }
+        }
+        let talk = talks.get_mut(talk).unwrap_or(&mut back);
+        site.at(at, talk.send(from_server, &bytes));
     }
     let report = site.analysis.report();
     assert_eq!(report.verdict, AnalysisVerdict::Suspect);
-    assert_eq!(found(&report), ["host.stalled", "modbus.late", "modbus.exceptions", "modbus.late"]);
-    assert!(report.text.contains("10.0.0.5 stopped answering on ports 1502 and 502 at the same time"), "{}", report.text);
-    assert!(report.text.contains("the host or the network stalled, not one service"), "{}", report.text);
+    let told: Vec<_> = report.findings.iter().filter(|finding| finding.severity >= Severity::Warning).collect();
+    assert_eq!(told.iter().map(|finding| finding.code.as_str()).collect::<Vec<_>>(), ["host.stalled", "modbus.exceptions"]);
+    assert!(
+        report.text.starts_with("2 things to look at in ") && report.text.contains(" the worst first: 10.0.0.5 stopped answering on ports 502 and 1502 at the same time, at 2023-11-14T22:15:01.000Z, for 2.7 s; 8 requests waited in vain or were answered late; its connections were made anew 13.3 s after it began: the host or the network stalled, not one service. 10.0.0.5:502 answered 150 of "),
+        "{}",
+        report.text
+    );
+    for finding in report.findings.iter().filter(|finding| finding.severity == Severity::Info) {
+        assert!(finding.message.ends_with("; this belongs to the stall of the whole host"), "{}", finding.message);
+    }
+    assert_eq!(
+        find(&report.findings, "host.stalled").first_at.unwrap(),
+        crate::api::UtcTime::from_unix_ns(1_700_000_101_000_000_000)
+    );
     let exceptions = find(&report.findings, "modbus.exceptions");
     assert_eq!(exceptions.count, 150, "one fault of the config is one line");
     assert!(
@@ -183,7 +245,50 @@ fn a_server_that_talked_and_is_asked_in_vain_has_gone_silent() {
     (0..15).for_each(|second| _ = site.at(5000.0 + f64::from(second) * 1000.0, &frame));
     let silent = find(&site.analysis.report().findings, "host.silent").clone();
     assert_eq!((silent.severity, silent.packets.len()), (Severity::Alarm, 2));
-    assert!(silent.message.contains("for 15.0 s of being asked"), "{}", silent.message);
+    assert!(silent.message.ends_with("has said nothing since, for 15.0 s, although it was asked 15 times"), "{}", silent.message);
+}
+
+#[test]
+fn a_server_that_comes_back_was_silent_all_the_same() {
+    let mut site = Site::new(Vec::new());
+    let mut talk = opened(&mut site, CLIENT, DEVICE);
+    for round in 0..120_u16 {
+        let frame = talk.send(false, &read(round, 0));
+        site.at(1000.0 * f64::from(round), frame);
+        if !(20..100).contains(&round) {
+            site.at(1000.0 * f64::from(round) + 2.0, talk.send(true, &value(round, 1)));
+        }
+    }
+    let silent = find(&site.analysis.report().findings, "host.silent").clone();
+    assert_eq!((silent.severity, silent.count), (Severity::Warning, 1));
+    let words =
+        "said nothing from 2023-11-14T22:13:39.002Z to 2023-11-14T22:15:00.002Z, for 81.0 s, although it was asked 81 times";
+    assert!(silent.message.ends_with(words), "{}", silent.message);
+}
+
+#[test]
+fn a_server_that_nobody_asks_is_not_silent_unless_it_used_to_speak() {
+    for (speaks, every_ms) in [(true, 1000.0), (true, 60_000.0), (false, 1000.0)] {
+        let mut site = Site::new(Vec::new());
+        let mut talk = opened(&mut site, CLIENT, "10.0.0.8:20000");
+        for round in 0..20 {
+            let ms = 100.0 + f64::from(round) * every_ms;
+            if !speaks {
+                site.at(ms, talk.send(false, b"x"));
+            }
+            site.at(ms + 1.0, talk.send(true, b"y"));
+            site.at(ms + 2.0, talk.ack(false));
+        }
+        // An acknowledgement asks nothing.
+        (0..10).for_each(|round| _ = site.at(20.0 * every_ms + f64::from(round) * 10_000.0, talk.ack(false)));
+        let report = site.analysis.report();
+        let silent = report.findings.iter().find(|finding| finding.code == "host.silent");
+        assert_eq!(silent.is_some(), speaks && every_ms < 2000.0, "{speaks} {every_ms}: {:#?}", report.findings);
+        assert!(
+            silent.is_none_or(|silent| silent.message.contains("spoke by itself every 1.0 s at the latest until")),
+            "{silent:?}"
+        );
+    }
 }
 
 #[test]
@@ -197,11 +302,41 @@ fn a_capture_of_one_direction_says_so() {
 }
 
 #[test]
+fn of_what_has_one_direction_only_nothing_is_said_but_that() {
+    for (side, has_handshake) in [(false, true), (false, false), (true, true), (true, false)] {
+        let mut site = Site::new(Vec::new());
+        let mut talk = Conversation::new(CLIENT, DEVICE);
+        let [syn, syn_ack, ack] = talk.handshake();
+        if has_handshake {
+            let frames = if side { vec![syn_ack] } else { vec![syn, ack] };
+            site.all(0.0, frames);
+        }
+        for round in 0..100_u16 {
+            let frames = [talk.send(false, &read(round, 0)), talk.send(true, &value(round, 1))];
+            site.at(1000.0 * f64::from(round + 1), &frames[usize::from(side)]);
+        }
+        site.wait_until(103_000.0);
+        let report = site.analysis.report();
+        assert_eq!(found(&report), ["capture.one_sided"], "{side} {has_handshake}: {:#?}", report.findings);
+        assert_eq!(report.servers[0].modbus.as_ref().unwrap().unanswered, 0);
+        assert_eq!(report.servers[0].tcp.unanswered, 0);
+    }
+    // Nothing of the server, and nothing that speaks of it: the server is dead.
+    let mut site = Site::new(Vec::new());
+    let mut talk = Conversation::new(CLIENT, DEVICE);
+    let frame = talk.send(false, &read(1, 0));
+    (0..4).for_each(|round| _ = site.at(1000.0 * f64::from(round), &frame));
+    site.wait_until(20_000.0);
+    assert!(found(&site.analysis.report()).contains(&"modbus.unanswered"));
+}
+
+#[test]
 fn heartbeats_change_freeze_or_are_not_asked_for() {
     let watch = |id: &str, offset| HeartbeatWatch {
         id: id.to_owned(),
         component: "bms".to_owned(),
         kind: HeartbeatKind::Read,
+        client: None,
         server: socket(DEVICE),
         unit_id: Some(255),
         register_type: RegisterType::Input,
@@ -236,13 +371,59 @@ fn heartbeats_change_freeze_or_are_not_asked_for() {
         report.reasons[0]
     );
     assert_eq!((report.heartbeats[0].changes, report.heartbeats[0].value), (19, Some(19)));
+    // Nobody asks for any of them any more.
+    site.wait_until(130_000.0);
+    let report = site.analysis.report();
+    let not_seen: Vec<_> = report.findings.iter().filter(|finding| finding.code == "heartbeat.not_seen").collect();
+    assert!(
+        report.heartbeats.iter().all(|heartbeat| heartbeat.condition != HeartbeatCondition::Changing),
+        "{:#?}",
+        report.heartbeats
+    );
+    assert!(
+        not_seen
+            .iter()
+            .any(|finding| finding.message.contains("alive of bms") && finding.message.contains("is read no more since"))
+    );
+}
+
+#[test]
+fn heartbeats_of_a_server_with_which_nobody_speaks_are_one_thing() {
+    for (seconds, told) in [(5.0, 0), (30.0, 1)] {
+        let mut site = Site::new(Vec::new());
+        let watch = |number: u16| HeartbeatWatch {
+            id: format!("life_{number}"),
+            component: "bms".to_owned(),
+            kind: HeartbeatKind::Read,
+            client: None,
+            server: socket(DEVICE),
+            unit_id: None,
+            register_type: RegisterType::Holding,
+            wire_offset: number,
+            size: 1,
+            timeout: None,
+        };
+        site.analysis = std::mem::replace(&mut site.analysis, Analysis::new(AnalysisSettings::default(), Vec::new(), Vec::new()))
+            .with_heartbeats((0..7).map(watch).collect());
+        site.wait_until(0.0);
+        site.wait_until(seconds * 1000.0);
+        let report = site.analysis.report();
+        assert_eq!(report.findings.len(), told, "{:#?}", report.findings);
+        if told > 0 {
+            let message = "nobody asks 10.0.0.5:502 by Modbus, so that the heartbeats life_0, life_1, life_2, life_3, life_4 and 2 more are not polled";
+            assert_eq!((report.findings[0].code.as_str(), report.findings[0].message.as_str()), ("heartbeat.not_seen", message));
+        }
+    }
 }
 
 #[test]
 fn what_no_config_says_is_told_when_configs_are_known() {
     let watches = vec![outbound(ID, Protocol::Modbus, DEVICE), outbound("quiet", Protocol::Modbus, "10.0.0.6:502")];
-    let expected =
-        |id: &str, unit_ids: &[u8]| Expectation { endpoint_id: id.to_owned(), unit_ids: unit_ids.to_vec(), ..Expectation::default() };
+    let expected = |id: &str, unit_ids: &[u8]| Expectation {
+        endpoint_id: id.to_owned(),
+        unit_ids: unit_ids.to_vec(),
+        ..Expectation::default()
+    };
     let mut site = Site::new(Vec::new());
     site.analysis = Analysis::new(AnalysisSettings::default(), watches, Vec::new())
         .with_expectations(vec![expected(ID, &[1, 255]), expected("quiet", &[1])]);
@@ -263,9 +444,8 @@ fn configured(endpoints: &[(Watch, Expectation)], local: &[&str]) -> Site {
     let (watches, expectations): (Vec<_>, Vec<_>) = endpoints.iter().cloned().unzip();
     let mut site = Site::new(Vec::new());
     let local: Vec<IpAddr> = local.iter().map(|address| ip_of(address)).collect();
-    site.analysis = Analysis::new(AnalysisSettings::default(), watches, Vec::new())
-        .with_listeners_at(&local)
-        .with_expectations(expectations);
+    site.analysis =
+        Analysis::new(AnalysisSettings::default(), watches, Vec::new()).with_listeners_at(&local).with_expectations(expectations);
     site
 }
 
@@ -336,7 +516,7 @@ fn clients_that_no_config_is_for_are_told() {
         if others > 0 {
             polled(&mut site, "10.0.0.1:40001", "10.0.0.6:502", 1);
         }
-        assert_eq!(found(&site.analysis.report()), Vec::<&str>::new());
+        assert!(!found(&site.analysis.report()).contains(&"site.unknown_client"));
         let first = polled(&mut site, "10.0.0.66:40000", DEVICE, 1);
         let report = site.analysis.report();
         let told = find(&report.findings, "site.unknown_client");
@@ -380,7 +560,8 @@ fn an_endpoint_that_a_minute_does_not_show_is_a_warning() {
 
 #[test]
 fn a_modbus_device_that_answers_at_another_address_is_told_when_only_one_fits() {
-    for (strangers, is_told) in [(vec!["10.0.0.9:502"], true), (vec!["10.0.0.9:502", "10.0.0.10:502"], false), (vec!["10.0.0.9:503"], false)]
+    for (strangers, is_told) in
+        [(vec!["10.0.0.9:502"], true), (vec!["10.0.0.9:502", "10.0.0.10:502"], false), (vec!["10.0.0.9:503"], false)]
     {
         let mut site = configured(&[device("a", DEVICE, &[7])], &["10.0.0.1"]);
         strangers.iter().for_each(|stranger| _ = polled(&mut site, "10.0.0.1:40000", stranger, 7));
