@@ -63,8 +63,10 @@ impl Around {
 
     /// An 802.3 frame, from its LLC header on. Bridges announce a change of their topology (IEEE 802.1D, clause 9).
     pub fn llc(&mut self, frame: &[u8], stamp: Stamp) {
-        // DSAP, SSAP, control; protocol 0; version; type; flags.
-        let [0x42, 0x42, 0x03, 0, 0, _, kind, rest @ ..] = frame else { return };
+        // DSAP, SSAP, control; for each VLAN (PVST+) those of SNAP and a protocol of its own.
+        let ([0x42, 0x42, 0x03, bpdu @ ..] | [0xAA, 0xAA, 0x03, 0x00, 0x00, 0x0C, 0x01, 0x0B, bpdu @ ..]) = frame else { return };
+        // Protocol 0; version; type; flags.
+        let [0, 0, _, kind, rest @ ..] = bpdu else { return };
         let announces = match kind {
             0x80 => true,
             0 | 2 => rest.first().is_some_and(|flags| flags & 1 != 0),
@@ -105,6 +107,9 @@ mod tests {
         around.llc(&[0x42, 0x42, 3, 0, 0, 0, 0x80], at(50, 200));
         around.llc(&[0x42, 0x42, 3, 0, 0], at(51, 300));
         assert_eq!(around.topology_changes.packets(), [1, 50]);
+        around.llc(&[0xAA, 0xAA, 3, 0, 0, 0x0C, 1, 0x0B, 0, 0, 2, 2, 0], at(52, 400));
+        around.llc(&[0xAA, 0xAA, 3, 0, 0, 0x0C, 1, 0x0B, 0, 0, 2, 2, 1], at(53, 500));
+        assert_eq!(around.topology_changes.packets(), [1, 50, 53], "of one VLAN");
     }
 
     #[test]
