@@ -91,7 +91,8 @@ fn figures(counters: &Counters, report: &AnalysisReport, numbered: u64) -> Vec<(
     let tcp = |figure: fn(&TcpReport) -> u64| report.servers.iter().map(|server| figure(&server.tcp)).sum();
     vec![
         ("refused", tcp(|tcp| tcp.refused)),
-        ("no_answer", tcp(|tcp| tcp.unanswered)),
+        // What cannot be seen for want of one direction counts as unanswered there.
+        ("no_answer", tcp(|tcp| tcp.unanswered) + counters.attempts_unseen),
         ("duplicate_ack", tcp(|tcp| tcp.duplicate_acks) + copies.acks),
         ("packets", numbered),
         ("cut_frames", counters.cut),
@@ -106,13 +107,13 @@ fn figures(counters: &Counters, report: &AnalysisReport, numbered: u64) -> Vec<(
         ("modbus_requests", modbus.requests),
         ("modbus_responses", modbus.responses + counters.modbus_unexpected),
         ("modbus_exceptions", modbus.exceptions),
-        ("modbus_unanswered", modbus.unanswered),
+        ("modbus_unanswered", modbus.unanswered + counters.modbus_unseen),
         ("modbus_stray_responses", counters.modbus_unexpected),
         ("dnp3_frames", dnp3.frames),
         ("dnp3_requests", dnp3.requests),
         ("dnp3_responses", dnp3.responses + counters.dnp3_unexpected + counters.dnp3_further_fragments),
         ("dnp3_unsolicited", dnp3.unsolicited),
-        ("dnp3_requests_unanswered", dnp3.unanswered),
+        ("dnp3_requests_unanswered", dnp3.unanswered + counters.dnp3_unseen),
         ("dnp3_missing_confirms", counters.dnp3_unconfirmed),
         ("dnp3_header_crc_bad", counters.dnp3_header_crc_errors),
         ("dnp3_chunk_crc_bad", counters.dnp3_data_crc_errors),

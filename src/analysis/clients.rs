@@ -169,6 +169,14 @@ impl Clients {
         }
     }
 
+    /// A connection turns out to be one with another server.
+    pub fn moved_away(&mut self, place: ClientPlace, was_open: bool) {
+        if let Some(client) = self.get(place).filter(|_| was_open) {
+            client.open = client.open.saturating_sub(1);
+            client.connections = client.connections.saturating_sub(1);
+        }
+    }
+
     /// An open connection has ended.
     pub fn ended(&mut self, place: ClientPlace, end: End) {
         let Some(client) = self.get(place) else { return };

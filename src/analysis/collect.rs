@@ -12,6 +12,9 @@ pub(super) struct Sum {
     pub dnp3_unexpected: u64,
     pub dnp3_further_fragments: u64,
     pub dnp3_unconfirmed: u64,
+    pub attempts_unseen: u64,
+    pub modbus_unseen: u64,
+    pub dnp3_unseen: u64,
     pub dnp3_header_crc_errors: u64,
     pub dnp3_data_crc_errors: u64,
     modbus_times: Durations,
@@ -30,6 +33,7 @@ impl Sum {
         wire.fin += service.fin;
         wire.icmp_unreachable += service.icmp.tally.count;
         wire.retransmissions += service.retransmissions.count;
+        self.attempts_unseen += service.attempts_unseen + flows.clone().filter(|flow| flow.is_attempt_unseen()).count() as u64;
         if let Some(modbus) = service.modbus.as_ref().filter(|modbus| modbus.is_seen()) {
             let overdue = flows.clone().filter_map(Flow::modbus).map(|flow| flow.overdue(shared).count() as u64).sum();
             let (view, sum) = (modbus.view(overdue), wire.modbus.get_or_insert_with(ModbusView::default));
@@ -40,6 +44,8 @@ impl Sum {
             self.modbus_times.merge(&modbus.times);
             sum.response_ms = self.modbus_times.response_times();
             self.modbus_unexpected += modbus.strays.total();
+            self.modbus_unseen +=
+                modbus.unseen + flows.clone().filter_map(Flow::modbus).map(|flow| flow.unseen(shared)).sum::<u64>();
         }
         if let Some(dnp3) = &service.dnp3 {
             let flows = flows.filter_map(Flow::dnp3);
@@ -54,6 +60,7 @@ impl Sum {
             self.dnp3_times.merge(&dnp3.times);
             sum.response_ms = self.dnp3_times.response_times();
             self.dnp3_unexpected += dnp3.strays.total();
+            self.dnp3_unseen += dnp3.unseen + flows.clone().map(|flow| flow.unseen(shared)).sum::<u64>();
             self.dnp3_further_fragments += dnp3.further_fragments;
             self.dnp3_unconfirmed +=
                 dnp3.unconfirmed.count() + flows.map(|flow| flow.unconfirmed(shared).count() as u64).sum::<u64>();

@@ -11,7 +11,7 @@ use super::{
     strays::{Stray, Strays},
     stream::Arrival,
     tally::{Stamp, Tally},
-    transactions::{ANSWER_IS_CUT, Fate, Matched, Pending, Transactions},
+    transactions::{ANSWER_IS_CUT, Fate, Matched, ONE_SIDED, Pending, Transactions},
 };
 use crate::{
     api::{Dnp3View, Protocol, TransactionOutcome},
@@ -97,6 +97,8 @@ pub(super) struct Dnp3Service {
     pub link_unacknowledged: Tally,
     /// Who speaks to whom.
     pub links: LinkUse,
+    /// Requests of which nothing can be said, because the capture has one direction of their connection only.
+    pub unseen: u64,
     /// When it answered nothing.
     pub quiet: Quiet,
 }
@@ -179,6 +181,7 @@ impl Dnp3Service {
     fn left(&mut self, (pending, fate): &(Pending<Key, Dnp3Query>, Fate), asked: &mut Asked, shared: &mut Shared) {
         let (query, stamp) = (pending.detail, pending.arrival.stamp);
         shared.left(Protocol::Dnp3, &query, stamp, *fate);
+        self.unseen += u64::from(*fate == Fate::Unknown(ONE_SIDED));
         if *fate == Fate::Unanswered {
             self.unanswered.add(query, stamp);
             asked.unanswered += 1;
@@ -326,6 +329,11 @@ impl Dnp3Flow {
     pub fn overdue<'a>(&'a self, shared: &Shared) -> impl Iterator<Item = (Dnp3Query, Arrival)> + 'a {
         let requests = &self.messages.requests;
         requests.overdue(shared.now, shared.limits.response_timeout).map(|pending| (pending.detail, pending.arrival))
+    }
+
+    /// Those of which nothing can be said, because the capture has one direction only.
+    pub fn unseen(&self, shared: &Shared) -> u64 {
+        self.messages.requests.unseen(shared.now, shared.limits.response_timeout)
     }
 
     /// All requests that wait, and what can be said of them now.

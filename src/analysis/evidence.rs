@@ -137,6 +137,12 @@ pub struct Counters {
     pub dnp3_further_fragments: u64,
     /// DNP3 messages that asked to be confirmed and were not.
     pub dnp3_unconfirmed: u64,
+    /// Connection attempts that the capture, which has the client's side only, does not show the answer to.
+    pub attempts_unseen: u64,
+    /// Modbus requests of which nothing can be said, because the capture has one direction of their connection only ...
+    pub modbus_unseen: u64,
+    /// ... and DNP3 requests.
+    pub dnp3_unseen: u64,
     /// DNP3 frames with a damaged header.
     pub dnp3_header_crc_errors: u64,
     /// DNP3 frames with a damaged data block.

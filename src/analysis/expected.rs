@@ -244,7 +244,7 @@ fn named(addresses: impl Iterator<Item = IpAddr>) -> String {
 
 /// Whether the site's protocols are spoken with this server, or tried in vain.
 fn is_of_the_site(service: &Service) -> bool {
-    let is_tried = service.syn > 0 && matches!(service.protocol, Some(Protocol::Modbus | Protocol::Dnp3));
+    let is_tried = service.syn > 0 && service.syn_ack == 0 && matches!(service.protocol, Some(Protocol::Modbus | Protocol::Dnp3));
     service.modbus.as_ref().is_some_and(|modbus| modbus.is_seen()) || service.dnp3.is_some() || is_tried
 }
 

@@ -5,7 +5,7 @@ use super::{
     copies::{Print, Recent},
     dnp3::{Dnp3Flow, Dnp3Service},
     evidence::Copies,
-    guess::{Guess, Recognised},
+    guess::{Guess, Piece, Recognised, dnp3_master},
     half_open::{HalfOpen, Unheard},
     modbus::{ModbusFlow, ModbusService},
     service::{Service, ServiceIndex},
@@ -50,6 +50,8 @@ enum Reader {
     None,
     /// Not known yet: the first bytes may tell.
     Guess(Box<Guess>),
+    /// Known by the port of the side that was taken for the client, which serves.
+    Turned(Protocol),
     Modbus(Box<ModbusFlow>),
     Dnp3(Box<Dnp3Flow>),
 }
@@ -97,8 +99,12 @@ pub(super) struct Flow {
     copied: bool,
     /// Whether one side goes on as if the other did, too, of which nothing was seen.
     one_sided: bool,
-    /// Whether the server, by its port, is the side that connects.
-    turned: bool,
+    /// Whether the side that serves is the one that connected.
+    server_dialled: bool,
+    /// Whether it is known which side serves, by what was read.
+    is_oriented: bool,
+    /// What is to be read once the connection has found its server.
+    recognised: Option<Box<Recognised>>,
     /// The client's place in the service's list, ...
     client_place: ClientPlace,
     /// ... whether the connection is open, and whether it is over.
@@ -141,13 +147,13 @@ impl Flow {
             reset: false,
             copied: false,
             one_sided: false,
-            turned,
+            server_dialled: false,
+            is_oriented: false,
+            recognised: None,
             sides: Default::default(),
             reader: match protocol {
-                Some(Protocol::Modbus) => {
-                    let asker = if turned { server.ip() } else { client.ip() };
-                    Reader::Modbus(Box::new(ModbusFlow::new(from_beginning, asker)))
-                }
+                Some(protocol) if turned => Reader::Turned(protocol),
+                Some(Protocol::Modbus) => Reader::Modbus(Box::new(ModbusFlow::new(from_beginning, client.ip()))),
                 Some(Protocol::Dnp3) => Reader::Dnp3(Box::new(Dnp3Flow::new(from_beginning))),
                 None if recognise => Reader::Guess(Box::default()),
                 _ => Reader::None,
@@ -158,10 +164,11 @@ impl Flow {
 
     /// Whether a SYN (without ACK) of `source` begins another connection on the same ports.
     pub fn is_new_connection(&self, source: SocketAddr, seq: u32) -> bool {
+        let dialler = if self.server_dialled { self.server } else { self.client };
         match self.attempt {
-            Some(attempt) => source != self.client || attempt.initial != seq,
+            Some(attempt) => source != dialler || attempt.initial != seq,
             // Of a connection entered in the middle the initial number is not known.
-            None => self.stats.syn_ack == 0 || source != self.client,
+            None => self.stats.syn_ack == 0 || source != dialler,
         }
     }
 
@@ -239,21 +246,23 @@ impl Flow {
 
     /// A side that acknowledges more and more, or that goes on after its SYN, hears another that is not in the capture.
     fn look_for_the_other_side(&mut self, from_server: bool, tcp: &Tcp<'_>) {
-        let is_seen = match from_server {
-            true => self.seen[0] || self.attempt.is_some(),
-            false => self.seen[1] || self.stats.syn_ack > 0,
-        };
+        let dials = from_server == self.server_dialled;
+        let is_seen = self.seen[usize::from(!from_server)] || if dials { self.stats.syn_ack > 0 } else { self.attempt.is_some() };
         let known = self.sides[usize::from(from_server)].acknowledges;
-        let hears = known.is_some_and(|(before, ..)| ahead(tcp.ack, before) > 0) || (!from_server && self.attempt.is_some());
+        let hears = known.is_some_and(|(before, ..)| ahead(tcp.ack, before) > 0) || (dials && self.attempt.is_some());
         let one_sided = !is_seen && (self.one_sided || (hears && tcp.flags.ack() && !tcp.flags.rst()));
         if one_sided == self.one_sided {
             return;
         }
         self.one_sided = one_sided;
+        self.tell_one_sided();
+    }
+
+    fn tell_one_sided(&mut self) {
         match &mut self.reader {
-            Reader::None | Reader::Guess(_) => {}
-            Reader::Modbus(flow) => flow.set_one_sided(one_sided),
-            Reader::Dnp3(flow) => flow.set_one_sided(one_sided),
+            Reader::None | Reader::Guess(_) | Reader::Turned(_) => {}
+            Reader::Modbus(flow) => flow.set_one_sided(self.one_sided),
+            Reader::Dnp3(flow) => flow.set_one_sided(self.one_sided),
         }
     }
 
@@ -263,7 +272,7 @@ impl Flow {
             service.rst += 1;
             let says_nothing_new = self.reset || self.is_closed();
             match &mut self.attempt {
-                Some(attempt) if from_server && !attempt.answered => {
+                Some(attempt) if from_server != self.server_dialled && !attempt.answered => {
                     attempt.answered = true;
                     self.stats.refused += 1;
                     service.refused.add(stamp);
@@ -544,19 +553,16 @@ impl Flow {
     }
 
     fn read(&mut self, from_server: bool, bytes: &[u8], arrival: Arrival, service: &mut Service, shared: &mut Shared) {
-        if let Reader::Guess(guess) = &mut self.reader {
-            let Some(recognised) = guess.look(from_server, bytes, arrival) else { return };
-            self.recognise(recognised, service, shared);
+        if self.waits_for_its_server(from_server, bytes, arrival) {
+            return;
         }
-        let acknowledged = self.sides[usize::from(self.turned)].stream.acknowledged();
-        let from_server = from_server != self.turned;
+        let acknowledged = self.sides[0].stream.acknowledged();
         let recorded = shared.record.as_ref().map_or(0, Vec::len);
         match &mut self.reader {
-            Reader::None | Reader::Guess(_) => {}
+            Reader::None | Reader::Guess(_) | Reader::Turned(_) => {}
             Reader::Modbus(flow) => flow.feed(from_server, bytes, arrival, acknowledged, modbus_of(service), shared),
             Reader::Dnp3(flow) => {
-                let master = if self.turned { self.server } else { self.client };
-                flow.feed(from_server, bytes, arrival, master, dnp3_of(service), shared);
+                flow.feed(from_server, bytes, arrival, self.client, dnp3_of(service), shared);
             }
         }
         self.sign(recorded, shared);
@@ -567,34 +573,95 @@ impl Flow {
         if missing == 0 {
             return;
         }
-        let acknowledged = self.sides[usize::from(self.turned)].stream.acknowledged();
-        let from_server = from_server != self.turned;
-        let master = if self.turned { self.server } else { self.client };
+        let acknowledged = self.sides[0].stream.acknowledged();
+        let master = self.client;
         let recorded = shared.record.as_ref().map_or(0, Vec::len);
         match &mut self.reader {
-            Reader::None | Reader::Guess(_) => {}
+            Reader::None | Reader::Guess(_) | Reader::Turned(_) => {}
             Reader::Modbus(flow) => flow.cut(from_server, missing, (arrival, acknowledged), modbus_of(service), shared),
             Reader::Dnp3(flow) => flow.cut(from_server, missing, (arrival, master), dnp3_of(service), shared),
         }
         self.sign(recorded, shared);
     }
 
-    /// The first bytes have told the protocol: from here on it is read.
-    fn recognise(&mut self, recognised: Recognised, service: &mut Service, shared: &mut Shared) {
-        match recognised {
-            Recognised::Modbus { request, arrival, server_asks } => {
-                if !server_asks {
-                    service.protocol.get_or_insert(Protocol::Modbus);
-                }
-                self.turned = server_asks;
-                self.reader = Reader::Modbus(Box::new(ModbusFlow::new(true, self.asker())));
-                self.read(server_asks, &request, arrival, service, shared);
-            }
-            Recognised::Dnp3 => {
-                service.protocol.get_or_insert(Protocol::Dnp3);
-                self.reader = Reader::Dnp3(Box::new(Dnp3Flow::new(true)));
-            }
+    /// Whether these bytes are put aside, because it is still to be found out what they are and who serves.
+    fn waits_for_its_server(&mut self, from_server: bool, bytes: &[u8], arrival: Arrival) -> bool {
+        let piece = || Piece { from_server, bytes: bytes.into(), arrival };
+        if let Some(recognised) = &mut self.recognised {
+            recognised.pieces.push(piece());
+            return true;
         }
+        let turned = |protocol| Box::new(Recognised { protocol, server_asks: true, pieces: vec![piece()] });
+        match &mut self.reader {
+            Reader::None => true,
+            Reader::Guess(guess) => {
+                self.recognised = guess.look(from_server, bytes, arrival).map(Box::new);
+                true
+            }
+            Reader::Turned(protocol) => {
+                self.recognised = Some(turned(*protocol));
+                true
+            }
+            Reader::Dnp3(_) if !self.is_oriented => {
+                // An outstation may connect to its master.
+                self.is_oriented = true;
+                let is_turned = dnp3_master(bytes) == Some(from_server);
+                if is_turned {
+                    self.recognised = Some(turned(Protocol::Dnp3));
+                }
+                is_turned
+            }
+            Reader::Modbus(_) | Reader::Dnp3(_) => false,
+        }
+    }
+
+    /// What was recognised, if it is still to be read.
+    pub fn take_recognised(&mut self) -> Option<Box<Recognised>> {
+        self.recognised.take()
+    }
+
+    /// The side that was taken for the server asks: it is the client. Gives the address by which the one that serves is known: its own, or
+    /// that with the port to which it connected, when its own is any.
+    pub fn turn(&mut self, is_known: impl Fn(SocketAddr) -> bool) -> SocketAddr {
+        std::mem::swap(&mut self.client, &mut self.server);
+        self.sides.swap(0, 1);
+        self.seen.swap(0, 1);
+        let stats = &mut self.stats;
+        std::mem::swap(&mut stats.fin_client, &mut stats.fin_server);
+        std::mem::swap(&mut stats.reset_client, &mut stats.reset_server);
+        std::mem::swap(&mut stats.client_payload, &mut stats.server_payload);
+        self.server_dialled = self.attempt.is_some() || self.stats.syn_ack > 0;
+        let is_any = self.server_dialled && !is_known(self.server);
+        if is_any { SocketAddr::new(self.server.ip(), self.client.port()) } else { self.server }
+    }
+
+    /// The connection belongs to this server and this client from here on, and what was put aside is read.
+    pub fn read_on(
+        &mut self,
+        recognised: Recognised,
+        (index, client_place): (ServiceIndex, ClientPlace),
+        service: &mut Service,
+        shared: &mut Shared,
+    ) {
+        (self.service, self.client_place, self.is_oriented) = (index, client_place, true);
+        let from_beginning = self.attempt.is_some();
+        self.reader = match recognised.protocol {
+            Protocol::Modbus => Reader::Modbus(Box::new(ModbusFlow::new(from_beginning, self.client.ip()))),
+            Protocol::Dnp3 => Reader::Dnp3(Box::new(Dnp3Flow::new(from_beginning))),
+            _ => Reader::None,
+        };
+        if self.one_sided {
+            self.tell_one_sided();
+        }
+        for piece in recognised.pieces {
+            let from_server = piece.from_server != recognised.server_asks;
+            self.read(from_server, &piece.bytes, piece.arrival, service, shared);
+        }
+    }
+
+    /// Whether its beginning was seen.
+    pub fn is_begun(&self) -> bool {
+        self.attempt.is_some()
     }
 
     /// Puts the two ends into the transactions that were recorded since there were `recorded` of them.
@@ -605,14 +672,13 @@ impl Flow {
     }
 
     fn signed(&self, transaction: &mut Transaction) {
-        let (asks, answers) = if self.turned { (self.server, self.client) } else { (self.client, self.server) };
-        (transaction.client, transaction.server) = (asks.to_string(), answers.to_string());
+        (transaction.client, transaction.server) = (self.client.to_string(), self.server.to_string());
     }
 
     /// The requests that wait, and what can be said of them.
     pub fn waiting_transactions(&self, shared: &Shared) -> Vec<Transaction> {
         let mut waiting: Vec<Transaction> = match &self.reader {
-            Reader::None | Reader::Guess(_) => Vec::new(),
+            Reader::None | Reader::Guess(_) | Reader::Turned(_) => Vec::new(),
             Reader::Modbus(flow) => {
                 flow.waiting(shared).map(|(query, arrival, fate)| left(Protocol::Modbus, &query, arrival.stamp, fate)).collect()
             }
@@ -625,9 +691,8 @@ impl Flow {
     }
 
     fn lost(&mut self, from_server: bool) {
-        let from_server = from_server != self.turned;
         match &mut self.reader {
-            Reader::None | Reader::Guess(_) => {}
+            Reader::None | Reader::Guess(_) | Reader::Turned(_) => {}
             Reader::Modbus(flow) => flow.lost(from_server),
             Reader::Dnp3(flow) => flow.lost(from_server),
         }
@@ -648,6 +713,8 @@ impl Flow {
             return;
         }
         self.last_at = self.last_at.max(stamp.at);
+        // Each datagram has told by itself who asks.
+        self.is_oriented = true;
         service.packets += 1;
         let payload = udp.payload;
         service.payload_bytes += payload.len() as u64;
@@ -666,16 +733,22 @@ impl Flow {
     /// The attempt, if its SYN has waited too long for any answer.
     pub fn unanswered_attempt(&self, shared: &Shared) -> Option<Stamp> {
         // A server that sends something has answered, and the capture missed how.
-        let attempt =
-            self.attempt.filter(|attempt| !attempt.answered && self.stats.syn_ack == 0 && !self.seen[1] && !self.one_sided)?;
+        let attempt = self.attempt.filter(|attempt| {
+            !attempt.answered && self.stats.syn_ack == 0 && !self.seen[usize::from(!self.server_dialled)] && !self.one_sided
+        })?;
         let waited = shared.now.saturating_sub(attempt.latest_at);
         (waited > shared.limits.attempt_timeout || self.stats.syn_retries > 0).then_some(attempt.first)
+    }
+
+    /// Whether the client goes on after its SYN as if it was answered, and the capture does not show how.
+    pub fn is_attempt_unseen(&self) -> bool {
+        self.one_sided && self.attempt.is_some_and(|attempt| !attempt.answered) && self.stats.syn_ack == 0
     }
 
     /// This connection in numbers, as of now.
     pub fn stats(&self, shared: &Shared) -> FlowStats {
         let (unanswered, stalled) = match &self.reader {
-            Reader::None | Reader::Guess(_) => (0, false),
+            Reader::None | Reader::Guess(_) | Reader::Turned(_) => (0, false),
             Reader::Modbus(flow) => (self.asked(shared).unanswered, flow.stalled(shared)),
             Reader::Dnp3(flow) => (self.asked(shared).unanswered, flow.stalled(shared)),
         };
@@ -690,7 +763,7 @@ impl Flow {
 
     /// The address of the side that asks.
     pub fn asker(&self) -> IpAddr {
-        if self.turned { self.server.ip() } else { self.client.ip() }
+        self.client.ip()
     }
 
     /// Whose connection it is, in the list of the server's clients.
@@ -701,7 +774,7 @@ impl Flow {
     /// What came of the requests so far; those that wait too long are unanswered.
     pub fn asked(&self, shared: &Shared) -> Asked {
         let (asked, overdue) = match &self.reader {
-            Reader::None | Reader::Guess(_) => return Asked::default(),
+            Reader::None | Reader::Guess(_) | Reader::Turned(_) => return Asked::default(),
             Reader::Modbus(flow) => (flow.asked, flow.overdue(shared).count()),
             Reader::Dnp3(flow) => (*flow.asked(), flow.overdue(shared).count()),
         };
@@ -710,7 +783,7 @@ impl Flow {
 
     /// What the server has acknowledged of the client's bytes.
     pub fn acknowledged(&self) -> Option<u32> {
-        self.sides[usize::from(self.turned)].stream.acknowledged()
+        self.sides[0].stream.acknowledged()
     }
 
     /// How and since when only one of its sides has the connection, if so.
@@ -719,7 +792,7 @@ impl Flow {
             return Some((HalfOpen::Forgotten, reset));
         }
         let overdue = |attempt: &Attempt| shared.now.saturating_sub(attempt.latest_at) > shared.limits.attempt_timeout;
-        let unused = self.attempt.filter(|_| self.stats.syn_ack > 0 && !self.seen[0] && !self.reset).filter(overdue);
+        let unused = self.attempt.filter(|_| self.stats.syn_ack > 0 && !self.seen[usize::from(self.server_dialled)] && !self.reset).filter(overdue);
         if let Some(attempt) = unused {
             return Some((HalfOpen::NeverUsed, attempt.first));
         }
@@ -768,6 +841,7 @@ impl Flow {
             service.half_open.add(half_open);
         }
         self.closed_windows(self.last_at).for_each(|(ns, _)| service.zero_window_times.add(ns));
+        service.attempts_unseen += u64::from(self.is_attempt_unseen());
         let answered = self.stats(shared);
         if ended && !self.is_over {
             // Its end was not seen; that another begins on its ports tells that there was one.
@@ -775,11 +849,11 @@ impl Flow {
         } else if self.is_open && !self.is_over {
             service.clients.forgotten(self.client_place);
         }
-        let acknowledged = self.sides[usize::from(self.turned)].stream.acknowledged();
+        let acknowledged = self.sides[0].stream.acknowledged();
         let recorded = shared.record.as_ref().map_or(0, Vec::len);
         let asker = self.asker();
         match &mut self.reader {
-            Reader::None | Reader::Guess(_) => {}
+            Reader::None | Reader::Guess(_) | Reader::Turned(_) => {}
             Reader::Modbus(flow) => flow.retire(ended, asker, acknowledged, modbus_of(service), shared),
             Reader::Dnp3(flow) => flow.retire(ended, dnp3_of(service), shared),
         }

@@ -12,7 +12,7 @@ use super::{
     strays::{Stray, Strays},
     stream::{Arrival, ahead},
     tally::{Stamp, Tally},
-    transactions::{ANSWER_IS_CUT, Fate, Matched, Pending, Transactions},
+    transactions::{ANSWER_IS_CUT, Fate, Matched, ONE_SIDED, Pending, Transactions},
 };
 use crate::{
     api::{ModbusView, Protocol, TransactionOutcome},
@@ -80,6 +80,8 @@ pub(super) struct ModbusService {
     pub units: Vec<(u8, UnitStats)>,
     /// The polls of connections that are over.
     pub polls: AllPolls,
+    /// Requests of which nothing can be said, because the capture has one direction of their connection only.
+    pub unseen: u64,
     /// When it answered nothing.
     pub quiet: Quiet,
     /// The registers that are watched here.
@@ -145,6 +147,7 @@ impl ModbusService {
     ) {
         let (query, stamp) = (pending.detail, pending.arrival.stamp);
         shared.left(Protocol::Modbus, &query, stamp, *fate);
+        self.unseen += u64::from(*fate == Fate::Unknown(ONE_SIDED));
         if *fate != Fate::Unanswered {
             return;
         }
@@ -321,6 +324,11 @@ impl ModbusFlow {
     /// The requests that have waited longer than the time-out.
     pub fn overdue<'a>(&'a self, shared: &Shared) -> impl Iterator<Item = (Query, Arrival)> + 'a {
         self.transactions.overdue(shared.now, shared.limits.response_timeout).map(|pending| (pending.detail, pending.arrival))
+    }
+
+    /// Those of which nothing can be said, because the capture has one direction only.
+    pub fn unseen(&self, shared: &Shared) -> u64 {
+        self.transactions.unseen(shared.now, shared.limits.response_timeout)
     }
 
     /// All requests that wait, and what can be said of them now.

@@ -49,8 +49,10 @@ pub(super) struct Service {
     pub syn_retries: Tally,
     /// Attempts that were forgotten and had no answer, ...
     pub syn_unanswered: Tally,
-    /// ... and of these, those that no ICMP message quotes.
+    /// ... of these, those that no ICMP message quotes, ...
     pub syn_in_silence: Tally,
+    /// ... and beside them those whose answer the capture cannot show.
+    pub attempts_unseen: u64,
     pub refused: Tally,
     pub resets: Tally,
     pub retransmissions: Tally,

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// All that belongs to no server that is told apart.
-const REST: ServiceIndex = 0;
+pub(super) const REST: ServiceIndex = 0;
 
 /// Servers by address, and the watches on them.
 #[derive(Debug)]

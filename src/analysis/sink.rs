@@ -8,13 +8,14 @@ use super::{
     expected::{Expectation, Expectations},
     findings,
     flow::{Flow, FlowKey},
+    guess::Recognised,
     heartbeats::{HeartbeatState, HeartbeatWatch},
     host::{EchoKey, Host},
     icmp::{IcmpLog, is_time_exceeded, is_unreachable},
     lru::{Lru, Slot},
     rank::worst_first,
     service::{Service, ServiceIndex},
-    services::Services,
+    services::{REST, Services},
     settings::{AnalysisSettings, Watch},
     shared::Shared,
     tally::{Stamp, Tally},
@@ -259,6 +260,9 @@ impl Analysis {
             dnp3_unexpected: sum.dnp3_unexpected,
             dnp3_further_fragments: sum.dnp3_further_fragments,
             dnp3_unconfirmed: sum.dnp3_unconfirmed,
+            attempts_unseen: sum.attempts_unseen,
+            modbus_unseen: sum.modbus_unseen,
+            dnp3_unseen: sum.dnp3_unseen,
             dnp3_header_crc_errors: sum.dnp3_header_crc_errors,
             dnp3_data_crc_errors: sum.dnp3_data_crc_errors,
             wire: sum.wire,
@@ -271,6 +275,9 @@ impl Analysis {
             let Some(flow) = self.flows.get_mut(slot) else { continue };
             if let Some(service) = self.services.get_mut(flow.service) {
                 flow.flush(service, &mut self.shared);
+            }
+            if let Some(recognised) = flow.take_recognised() {
+                self.read_on(slot, *recognised, Stamp { number: 0, at: self.shared.now });
             }
         }
     }
@@ -377,8 +384,42 @@ impl Analysis {
         let Some(flow) = self.flows.get_mut(slot) else { return };
         let Some(service) = self.services.get_mut(flow.service) else { return };
         flow.segment(source == flow.server, (ip.number, tcp), stamp, service, &mut self.shared);
-        let is_spare = flow.is_spare();
-        self.flows.set_spare(slot, is_spare);
+        if let Some(recognised) = flow.take_recognised() {
+            self.read_on(slot, *recognised, stamp);
+        }
+        if let Some(is_spare) = self.flows.get(slot).map(Flow::is_spare) {
+            self.flows.set_spare(slot, is_spare);
+        }
+    }
+
+    /// What a connection is and who serves on it has shown: it goes to that server, and what came of it is read.
+    fn read_on(&mut self, slot: Slot, recognised: Recognised, stamp: Stamp) {
+        let Some(flow) = self.flows.get_mut(slot) else { return };
+        let is_known = |server: SocketAddr| {
+            self.services.find(server).is_some() || self.services.protocol_of_port(server.port()) == Some(recognised.protocol)
+        };
+        let server = if recognised.server_asks { flow.turn(is_known) } else { flow.server };
+        let (client, was_open, begun, old_place) = (flow.client.ip(), flow.is_open(), flow.is_begun(), flow.client_place());
+        let index = self.services.of(server, true);
+        let old = self.flows.get(slot).map(|flow| flow.service).filter(|old| *old != index);
+        if let Some(old) = old {
+            self.detach(slot);
+            self.services.get_mut(old).into_iter().for_each(|service| service.clients.moved_away(old_place, was_open));
+        }
+        let Some(service) = self.services.get_mut(index) else { return };
+        if index != REST {
+            service.protocol.get_or_insert(recognised.protocol);
+        }
+        let place = service.clients.place(client, stamp);
+        if old.is_some() && was_open {
+            service.clients.opened(place, begun, stamp);
+        }
+        if let Some(flow) = self.flows.get_mut(slot) {
+            flow.read_on(recognised, (index, place), service, &mut self.shared);
+        }
+        if old.is_some() {
+            self.attach(slot, index);
+        }
     }
 
     fn udp(&mut self, ip: &Ip<'_>, udp: &Udp<'_>, stamp: Stamp) {

@@ -22,7 +22,7 @@ const TOO_MANY_WAIT: &str = "too many requests wait for an answer to follow this
 /// The capture has the answer, if there is one, only in part.
 pub(super) const ANSWER_IS_CUT: &str = "the snap length cut what came in answer";
 /// The capture has the one direction only.
-const ONE_SIDED: &str = "the capture has one direction of this connection only";
+pub(super) const ONE_SIDED: &str = "the capture has one direction of this connection only";
 /// Its time is not over.
 const STILL_OPEN: &str = "still within the time-out when it was last seen";
 
@@ -55,8 +55,10 @@ impl<K, D> Pending<K, D> {
     pub fn fate(&self, now: i64, timeout_ns: i64, over: bool) -> Fate {
         match self.due {
             false => Fate::Unknown(IS_FOR_ALL),
-            true if self.unseen => Fate::Unknown(ONE_SIDED),
-            true if over || now.saturating_sub(self.arrival.stamp.at) > timeout_ns => Fate::Unanswered,
+            true if over || now.saturating_sub(self.arrival.stamp.at) > timeout_ns => match self.unseen {
+                true => Fate::Unknown(ONE_SIDED),
+                false => Fate::Unanswered,
+            },
             true => Fate::Unknown(STILL_OPEN),
         }
     }
@@ -251,8 +253,17 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
 
     /// The requests that have waited for a due answer longer than the time-out.
     pub fn overdue(&self, now: i64, timeout_ns: i64) -> impl Iterator<Item = &Pending<K, D>> {
-        let is_over = move |pending: &&Pending<K, D>| now.saturating_sub(pending.arrival.stamp.at) > timeout_ns;
-        self.pending.iter().filter(|pending| pending.due && !pending.unseen).filter(is_over)
+        self.past(now, timeout_ns).filter(|pending| !pending.unseen)
+    }
+
+    /// The requests that have waited longer than that, and of which nothing can be said, because the side that answers cannot be seen.
+    pub fn unseen(&self, now: i64, timeout_ns: i64) -> u64 {
+        self.past(now, timeout_ns).filter(|pending| pending.unseen).count() as u64
+    }
+
+    fn past(&self, now: i64, timeout_ns: i64) -> impl Iterator<Item = &Pending<K, D>> {
+        let is_past = move |pending: &&Pending<K, D>| now.saturating_sub(pending.arrival.stamp.at) > timeout_ns;
+        self.pending.iter().filter(|pending| pending.due).filter(is_past)
     }
 
     /// Whether a request is overdue and nothing was answered since it was sent.

@@ -216,6 +216,28 @@ fn a_datagram_that_another_address_answers_is_told() {
 }
 
 #[test]
+fn an_outstation_that_connects_to_its_master_is_the_one_that_serves() {
+    use crate::analysis::Expectation;
+    let expected = Expectation { endpoint_id: DNP3_ID.into(), links: vec![(1, 10)], ..Expectation::default() };
+    let mut site = Site::new(Vec::new());
+    site.analysis = Analysis::new(AnalysisSettings::default(), vec![outbound(DNP3_ID, Protocol::Dnp3, OUTSTATION)], Vec::new())
+        .with_expectations(vec![expected]);
+    let mut talk = Conversation::new("10.0.0.8:41000", "10.0.0.1:20000");
+    site.all(0.0, talk.handshake());
+    for round in 0..5 {
+        let ms = 100.0 + f64::from(round) * 20_000.0;
+        site.at(ms, talk.send(true, &poll(round)));
+        site.at(ms + 5.0, talk.send(false, &answer(round, Indications::DEVICE_RESTART)));
+    }
+    let report = site.analysis.report();
+    assert_eq!(codes(&report.findings), ["dnp3.device_restart"]);
+    assert!(report.findings[0].message.contains("the outstation at 10.0.0.8:20000 says"), "{}", report.findings[0].message);
+    assert_eq!(report.findings[0].endpoint_id.as_deref(), Some(DNP3_ID));
+    let view = site.evidence_of(DNP3_ID, &[]).wire.dnp3.unwrap();
+    assert_eq!((view.requests, view.responses, view.response_ms.unwrap().max), (5, 5, 5.0));
+}
+
+#[test]
 fn an_outstation_that_speaks_at_another_address_than_its_config_says_is_told() {
     use crate::analysis::Expectation;
     let expected = Expectation { endpoint_id: DNP3_ID.into(), links: vec![(1, 10)], ..Expectation::default() };

@@ -627,3 +627,58 @@ fn each_conversation_has_its_own_figures() {
     assert_eq!(clients[0].response_ms.unwrap().max, 10.0);
     assert_eq!(clients[1].response_ms.unwrap().max, 30.0);
 }
+
+/// Modbus on a port that nobody named, seen from its beginning or not; `low_client`: the client has the lower port.
+#[test]
+fn a_server_on_a_port_that_nobody_named_is_told_apart() {
+    for (begins, client, server) in [
+        (true, "10.0.0.1:40000", "10.0.0.5:5020"),
+        (false, "10.0.0.1:40000", "10.0.0.5:5020"),
+        (false, "10.0.0.1:1234", "10.0.0.5:5020"),
+    ] {
+        let mut site = Site::new(Vec::new());
+        let mut talk = Conversation::new(client, server);
+        let handshake = talk.handshake();
+        if begins {
+            site.all(0.0, handshake);
+        }
+        for round in 0..10_u16 {
+            let ms = 100.0 + 1000.0 * f64::from(round);
+            site.at(ms, talk.send(false, &read(round, 0)));
+            site.at(ms + 4.0, talk.send(true, &value(round, 1)));
+        }
+        let report = site.analysis.report();
+        assert_eq!(found(&report), Vec::<&str>::new(), "{begins} {client}");
+        let of_modbus = report.servers.iter().find(|server| server.modbus.is_some()).unwrap();
+        assert_eq!(of_modbus.address.zip(of_modbus.port), Some((ip_of("10.0.0.5"), 5020)), "{begins} {client}");
+        assert_eq!(of_modbus.protocol, Some(Protocol::Modbus));
+        let modbus = of_modbus.modbus.as_ref().unwrap();
+        assert_eq!((modbus.requests, modbus.responses, modbus.response_ms.unwrap().max), (10, 10, 4.0), "{begins} {client}");
+        assert_eq!((of_modbus.clients.len(), of_modbus.clients[0].connections), (1, 1));
+    }
+}
+
+#[test]
+fn what_a_device_that_connects_answers_is_its_own() {
+    // By the port from which it connects it is a Modbus server.
+    let mut site = configured(&[device("a", "10.0.0.8:502", &[255])], &["10.0.0.57"]);
+    let mut talk = opened(&mut site, "10.0.0.8:502", "10.0.0.57:4446");
+    for round in 0..5_u16 {
+        let ms = 100.0 + 1000.0 * f64::from(round);
+        site.at(ms, talk.send(true, &read(round, 0)));
+        if round < 3 {
+            site.at(ms + 4.0, talk.send(false, &value(round, 1)));
+        }
+    }
+    site.wait_until(20_000.0);
+    let report = site.analysis.report();
+    let unanswered = find(&report.findings, "modbus.unanswered");
+    assert!(
+        unanswered.message.starts_with("2 of 5 Modbus requests to 10.0.0.8:502 (a_component) had no answer"),
+        "{}",
+        unanswered.message
+    );
+    assert!(!found(&report).iter().any(|code| code.starts_with("site.")), "{:#?}", report.findings);
+    let serves = report.servers.iter().find(|server| server.address == Some(ip_of("10.0.0.8"))).unwrap();
+    assert_eq!((serves.clients[0].address, serves.clients[0].requests), (Some(ip_of("10.0.0.57")), 5));
+}
