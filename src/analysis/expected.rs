@@ -75,14 +75,18 @@ pub(super) struct Ours {
     addresses: HashSet<IpAddr>,
     /// Whether these are all there are; else they are what the capture tells.
     is_given: bool,
+    /// Whether one of them asks at all; else the capture may be one from elsewhere, and other clients are no strangers there.
+    asks: bool,
 }
 
 impl Ours {
     /// This host's own addresses, if they are known. Else whoever asks several of the configured servers, and no far fewer than the one
     /// that asks most of them; `asks` has the clients of each configured server.
     pub fn new<'a>(local: &HashSet<IpAddr>, asks: impl Iterator<Item = (&'a Watch, Vec<IpAddr>)>) -> Self {
+        let is_local = |address: &IpAddr| local.contains(address) || address.is_loopback();
         if !local.is_empty() {
-            return Self { addresses: local.clone(), is_given: true };
+            let asks = asks.flat_map(|(_, clients)| clients).any(|client| is_local(&client));
+            return Self { addresses: local.clone(), is_given: true, asks };
         }
         let mut servers: HashMap<IpAddr, HashSet<SocketAddr>> = HashMap::new();
         for (watch, clients) in asks {
@@ -92,12 +96,12 @@ impl Ours {
         let most = servers.values().map(HashSet::len).max().unwrap_or(0);
         let is_ours = |count: usize| count >= ASKS_AT_LEAST && count * 2 >= most;
         let addresses = servers.into_iter().filter(|(_, asked)| is_ours(asked.len())).map(|(address, _)| address).collect();
-        Self { addresses, is_given: false }
+        Self { addresses, is_given: false, asks: true }
     }
 
     /// Whether the configs are for this address; `None` where that is not known.
     pub fn has(&self, address: IpAddr) -> Option<bool> {
-        (!self.addresses.is_empty()).then(|| self.addresses.contains(&address))
+        (!self.addresses.is_empty()).then(|| self.addresses.contains(&address) || address.is_loopback())
     }
 }
 
@@ -276,7 +280,7 @@ fn unknown_clients(service: &Service, watches: &[&Watch], expected: &[&Expectati
         return None;
     }
     let clients = || service.clients.iter().filter_map(|(address, client)| Some((address?, client)));
-    let is_judged = !(ours.is_given && expected.iter().any(|expected| expected.is_of_some_controller));
+    let is_judged = ours.asks && !(ours.is_given && expected.iter().any(|expected| expected.is_of_some_controller));
     let is_stranger = |address: IpAddr| is_judged && ours.has(address) == Some(false);
     let mut tally = Tally::default();
     let mut add = |client: &Client| tally.merge(&Tally::between(client.packets, [client.first, client.latest]));

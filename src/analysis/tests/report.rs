@@ -527,6 +527,13 @@ fn clients_that_no_config_is_for_are_told() {
 }
 
 #[test]
+fn clients_are_no_strangers_where_this_host_does_not_ask() {
+    let mut site = configured(&[device("a", DEVICE, &[1])], &["192.168.0.1"]);
+    polled(&mut site, "10.0.0.1:40000", DEVICE, 1);
+    assert_eq!(found(&site.analysis.report()), Vec::<&str>::new(), "the capture is of another host");
+}
+
+#[test]
 fn a_server_that_is_asked_in_vain_and_in_no_config_is_told() {
     let mut site = configured(&[device("a", DEVICE, &[1])], &["10.0.0.1"]);
     polled(&mut site, "10.0.0.1:40000", DEVICE, 1);
