@@ -43,7 +43,7 @@ pub(super) struct Client {
     /// Whether the latest end was the client's own close.
     ended_itself: bool,
     /// The latest connection whose beginning was seen, while it has replaced none.
-    latest: Option<Stamp>,
+    newcomer: Option<Stamp>,
     /// Of the reconnects, those after an end that was not the client's own close.
     pub forced: u64,
     /// Connections begun when none was open and an earlier one had ended.
@@ -69,6 +69,7 @@ impl Client {
             open: 0,
             ended_at: None,
             ended_itself: false,
+            newcomer: None,
             forced: 0,
             reconnects: Tally::default(),
             gaps: Times::default(),
@@ -163,7 +164,7 @@ impl Clients {
         let Some(client) = self.get(place) else { return };
         client.connections += 1;
         client.open += 1;
-        client.latest = begun.then_some(stamp);
+        client.newcomer = begun.then_some(stamp);
         if let (true, 1, Some(ended_at)) = (begun, client.open, client.ended_at) {
             self.reconnected(place, stamp, ended_at);
         }
@@ -186,7 +187,7 @@ impl Clients {
         let replaces =
             |latest: &Stamp| end.by_reset && end.quiet_since <= latest.at && end.at.saturating_sub(latest.at) <= REPLACED_WITHIN_NS;
         if client.open == 1
-            && let Some(latest) = client.latest.filter(replaces)
+            && let Some(latest) = client.newcomer.filter(replaces)
         {
             // From one to the other without a gap.
             self.reconnected(place, latest, latest.at);
@@ -204,7 +205,7 @@ impl Clients {
     fn reconnected(&mut self, place: ClientPlace, stamp: Stamp, ended_at: i64) {
         let Some(client) = self.get(place) else { return };
         let gap_ns = stamp.at.saturating_sub(ended_at).max(0);
-        client.latest = None;
+        client.newcomer = None;
         client.reconnects.add(stamp);
         client.forced += u64::from(!client.ended_itself);
         client.gaps.add(gap_ns);

@@ -792,7 +792,10 @@ impl Flow {
             return Some((HalfOpen::Forgotten, reset));
         }
         let overdue = |attempt: &Attempt| shared.now.saturating_sub(attempt.latest_at) > shared.limits.attempt_timeout;
-        let unused = self.attempt.filter(|_| self.stats.syn_ack > 0 && !self.seen[usize::from(self.server_dialled)] && !self.reset).filter(overdue);
+        let unused = self
+            .attempt
+            .filter(|_| self.stats.syn_ack > 0 && !self.seen[usize::from(self.server_dialled)] && !self.reset)
+            .filter(overdue);
         if let Some(attempt) = unused {
             return Some((HalfOpen::NeverUsed, attempt.first));
         }
