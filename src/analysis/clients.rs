@@ -288,7 +288,7 @@ mod tests {
     fn a_connection_that_replaces_one_which_is_reset_then_is_a_reconnect_without_a_gap() {
         let reconnects = |quiet_since: i64, end: i64| {
             let mut clients = Clients::default();
-            let place = clients.place(IpAddr::from([10, 0, 0, 1]), 0);
+            let place = clients.place(IpAddr::from([10, 0, 0, 1]), at(0));
             clients.opened(place, true, at(0));
             clients.opened(place, true, at(40));
             clients.ended(place, End { at: at(end).at, by_client: false, by_reset: true, quiet_since: at(quiet_since).at });
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn a_forgotten_connection_hides_no_later_reconnect_and_the_latest_are_remembered_one_by_one() {
         let mut clients = Clients::default();
-        let place = clients.place(IpAddr::from([10, 0, 0, 1]), 0);
+        let place = clients.place(IpAddr::from([10, 0, 0, 1]), at(0));
         clients.opened(place, true, at(0));
         clients.forgotten(place);
         for round in 1..=30 {
