@@ -178,7 +178,9 @@ async fn a_verdict_is_told_before_its_snapshot_is_filed() {
     service.ready().await;
     let mut told: Vec<Value> = Vec::new();
     let is_over = |told: &[Value]| told.iter().any(|one| one["state"] == "archived");
+    let deadline = Instant::now() + PATIENCE;
     while !is_over(&told) {
+        assert!(Instant::now() < deadline, "no snapshot is archived: {told:#?}");
         let message = tokio::time::timeout(PATIENCE, heard.recv()).await.expect("a snapshot is archived").unwrap();
         if message.method == "pub" {
             told.push(serde_json::from_slice(message.body.as_deref().unwrap()).unwrap());

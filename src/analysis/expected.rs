@@ -9,7 +9,7 @@ use super::{
     settings::Watch,
     tally::{Stamp, Tally},
 };
-use crate::api::{Direction, Endpoint, Finding, Protocol, Severity};
+use crate::api::{Direction, Endpoint, Finding, Protocol, Severity, UtcTime};
 use std::{
     collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
@@ -207,9 +207,9 @@ impl Expectations {
 
     /// An endpoint of which nothing was seen. That is a warning when the capture is long enough to have shown it, and its config names
     /// somebody who is to talk: this host at a device, a master at an outstation.
-    pub fn never_seen(&self, watch: &Watch, span: (i64, i64)) -> Option<Finding> {
+    pub fn never_seen(&self, watch: &Watch, span: Option<(i64, i64)>) -> Option<Finding> {
         let expected = self.by_endpoint.get(&watch.endpoint_id)?;
-        let is_long = span.1.saturating_sub(span.0) >= NEVER_SEEN_AFTER_NS;
+        let is_long = span.is_some_and(|(from, to)| to.saturating_sub(from) >= NEVER_SEEN_AFTER_NS);
         let (port, is_awaited) = (watch.port?, watch.direction != Direction::Inbound || !expected.links.is_empty());
         let severity = if is_long && is_awaited { Severity::Warning } else { Severity::Info };
         let name = expected.name.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
@@ -223,10 +223,13 @@ impl Expectations {
                 "nobody talks to port {port}{name} of this host in the capture, although a config has a process listen there"
             ),
         };
-        let tally = Tally::between(1, [span.0, span.1].map(|at| Stamp { number: 0, at }));
-        let mut never = finding(catalogue::SITE_NEVER_SEEN, severity, &tally, message);
-        never.endpoint_id = Some(watch.endpoint_id.clone());
-        Some(never)
+        let time = |at: Option<i64>| at.map(UtcTime::from_unix_ns);
+        Some(Finding {
+            first_at: time(span.map(|(from, _)| from)),
+            last_at: time(span.map(|(_, to)| to)),
+            endpoint_id: Some(watch.endpoint_id.clone()),
+            ..finding(catalogue::SITE_NEVER_SEEN, severity, &Tally::between(1, None), message)
+        })
     }
 }
 

@@ -86,8 +86,8 @@ impl Analysis {
             };
             let of_watch = || self.services.of_watch(index).filter(is_its_own);
             found.extend(self.expectations.moved(watch, of_watch(), self.services.iter(), is_stranger));
-            if let Some(span) = self.around.span.filter(|_| !of_watch().any(|service| service.packets > 0)) {
-                found.extend(self.expectations.never_seen(watch, span));
+            if !of_watch().any(|service| service.packets > 0) {
+                found.extend(self.expectations.never_seen(watch, self.around.span));
             }
         }
         let is_remarked = |found: &Finding| {
