@@ -1,27 +1,27 @@
 //! One connection: its handshake and end, its two streams, and the protocol in them.
 
+mod payload;
+mod reading;
+
 use super::{
     clients::{Asked, ClientPlace, End},
     copies::{Print, Recent},
     dnp3::{Dnp3Flow, Dnp3Service},
     evidence::Copies,
-    guess::{Guess, Piece, Recognised, dnp3_master},
+    guess::{Guess, Recognised},
     half_open::{HalfOpen, Unheard},
     modbus::{ModbusFlow, ModbusService},
     service::{Service, ServiceIndex},
-    shared::{Limits, Shared, left},
+    shared::{Limits, Shared},
     stats::FlowStats,
-    stream::{Arrival, Place, Stream, ahead},
+    stream::{Stream, ahead},
     tally::{Stamp, Tally},
 };
 use crate::{
-    api::{Protocol, Transaction},
-    packet::{Tcp, TcpFlags, Udp},
+    api::Protocol,
+    packet::{Tcp, TcpFlags},
 };
 use std::net::{IpAddr, SocketAddr};
-
-/// A segment that comes so soon after a later one was overtaken, however short the round trip.
-const OVERTAKEN_WITHIN_NS: i64 = 3_000_000;
 
 /// The two ends of a connection, in an order that does not depend on who sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -436,298 +436,9 @@ impl Flow {
         stream.begin(initial);
     }
 
-    fn payload(&mut self, from_server: bool, tcp: &Tcp<'_>, stamp: Stamp, service: &mut Service, shared: &mut Shared) {
-        let seq = if tcp.flags.syn() { tcp.seq.wrapping_add(1) } else { tcp.seq };
-        let arrival = Arrival { stamp, seq_end: seq.wrapping_add(tcp.payload_len), ack: tcp.flags.ack().then_some(tcp.ack) };
-        let side = &mut self.sides[usize::from(from_server)];
-        side.unheard.sent(stamp);
-        let stream = &mut side.stream;
-        let waiting = stream.waiting_bytes();
-        let gap_age = stream.gap_age(stamp.at);
-        let place = stream.segment(seq, tcp.payload, tcp.payload_len, arrival);
-        shared.gap_bytes = (shared.gap_bytes + stream.waiting_bytes()).saturating_sub(waiting);
-        let late = match place {
-            Place::Again => {
-                self.sent_again(from_server, arrival, service);
-                return;
-            }
-            Place::KeepAlive => {
-                self.keeps_alive(from_server, stamp, service, shared);
-                return;
-            }
-            Place::InOrder { skip: 1.., .. } => {
-                // New bytes behind old ones: what was sent again was joined with what followed.
-                self.sent_again(from_server, arrival, service);
-                false
-            }
-            Place::InOrder { late: true, .. } if self.was_lost(from_server, gap_age, arrival) => {
-                self.sent_again(from_server, arrival, service);
-                false
-            }
-            Place::InOrder { late, .. } | Place::Ahead { late } => late,
-            Place::Restart => false,
-        };
-        shared.out_of_order += u64::from(late);
-        service.out_of_order += u64::from(late);
-        service.payload_segments += 1;
-        let payload_segments = if from_server { &mut self.stats.server_payload } else { &mut self.stats.client_payload };
-        *payload_segments += 1;
-        let known = match place {
-            Place::InOrder { skip, .. } => skip,
-            Place::Restart => {
-                self.lost(from_server);
-                0
-            }
-            _ => return,
-        };
-        self.read(from_server, tcp.payload.get(known..).unwrap_or_default(), arrival, service, shared);
-        let there = tcp.payload.len().max(known);
-        self.cut(from_server, (tcp.payload_len as usize).saturating_sub(there), arrival, service, shared);
-        self.read_ready(from_server, Some(stamp), service, shared);
-    }
-
-    /// Whether a segment that fills a gap was lost before it came here, and not only overtaken: it comes later than the round trip
-    /// in which its sender can have learnt of the loss, and the receiver has waited for it too.
-    fn was_lost(&self, from_server: bool, gap_age: Option<i64>, arrival: Arrival) -> bool {
-        let round_trip = self.stats.handshake_ns.unwrap_or(0).max(OVERTAKEN_WITHIN_NS);
-        let acknowledged = self.sides[usize::from(from_server)].stream.acknowledged();
-        let is_missing = acknowledged.is_some_and(|acknowledged| ahead(acknowledged, arrival.seq_end) < 0);
-        is_missing && gap_age.is_some_and(|age| age > round_trip)
-    }
-
-    /// Bytes come again: because the receiver asked for them, because it was silent too long, or for no good reason.
-    fn sent_again(&mut self, from_server: bool, arrival: Arrival, service: &mut Service) {
-        service.retransmissions.add(arrival.stamp);
-        service.clients.sent_again(self.client_place);
-        self.sides[usize::from(from_server)].unheard.again();
-        let acknowledged = self.sides[usize::from(from_server)].stream.acknowledged();
-        if acknowledged.is_some_and(|acknowledged| ahead(acknowledged, arrival.seq_end) >= 0) {
-            service.spurious_retransmissions += 1;
-        } else if self.sides[usize::from(!from_server)].duplicate_acks >= 2 {
-            service.fast_retransmissions += 1;
-        }
-    }
-
-    /// Reads the segments whose turn has come. What waited for a gap to be filled is there when the gap is, and not before: the
-    /// receiver could not read it earlier either.
-    fn read_ready(&mut self, from_server: bool, filled: Option<Stamp>, service: &mut Service, shared: &mut Shared) {
-        loop {
-            let stream = &mut self.sides[usize::from(from_server)].stream;
-            let waiting = stream.waiting_bytes();
-            let ready = stream.ready();
-            shared.gap_bytes = shared.gap_bytes.saturating_sub(waiting.saturating_sub(stream.waiting_bytes()));
-            let Some(ready) = ready else { return };
-            let arrival = Arrival { stamp: filled.unwrap_or(ready.arrival.stamp), ..ready.arrival };
-            self.read(from_server, ready.bytes(), arrival, service, shared);
-            self.cut(from_server, ready.missing, arrival, service, shared);
-        }
-    }
-
-    fn give_up_gaps(&mut self, now: i64, must: bool, service: &mut Service, shared: &mut Shared) {
-        for from_server in [false, true] {
-            loop {
-                let limits = shared.limits;
-                let full = shared.gap_bytes > limits.max_gap_bytes_total;
-                let stream = &mut self.sides[usize::from(from_server)].stream;
-                let gap = stream.gap();
-                if !stream.give_up_gap(now, limits.gap_patience, limits.max_gap_bytes, must || full) {
-                    break;
-                }
-                shared.gaps += 1;
-                match gap {
-                    Some((beyond, true)) => service.lost_segments.add(beyond),
-                    // It has said since that it still waits, and nothing comes any more.
-                    Some((beyond, false)) if must && self.heard_since(!from_server, beyond.at) => {
-                        service.lost_on_the_way.add(beyond)
-                    }
-                    _ => {}
-                }
-                self.lost(from_server);
-                self.read_ready(from_server, None, service, shared);
-            }
-        }
-    }
-
-    fn heard_since(&self, from_server: bool, at: i64) -> bool {
-        self.sides[usize::from(from_server)].acknowledges.is_some_and(|(.., heard_at)| heard_at >= at)
-    }
-
-    fn read(&mut self, from_server: bool, bytes: &[u8], arrival: Arrival, service: &mut Service, shared: &mut Shared) {
-        if self.waits_for_its_server(from_server, bytes, arrival) {
-            return;
-        }
-        let acknowledged = self.sides[0].stream.acknowledged();
-        let recorded = shared.record.as_ref().map_or(0, Vec::len);
-        match &mut self.reader {
-            Reader::None | Reader::Guess(_) | Reader::Turned(_) => {}
-            Reader::Modbus(flow) => flow.feed(from_server, bytes, arrival, acknowledged, modbus_of(service), shared),
-            Reader::Dnp3(flow) => {
-                flow.feed(from_server, bytes, arrival, self.client, dnp3_of(service), shared);
-            }
-        }
-        self.sign(recorded, shared);
-    }
-
-    /// The snap length cut off the `missing` bytes behind those that were read last.
-    fn cut(&mut self, from_server: bool, missing: usize, arrival: Arrival, service: &mut Service, shared: &mut Shared) {
-        if missing == 0 {
-            return;
-        }
-        let acknowledged = self.sides[0].stream.acknowledged();
-        let master = self.client;
-        let recorded = shared.record.as_ref().map_or(0, Vec::len);
-        match &mut self.reader {
-            Reader::None | Reader::Guess(_) | Reader::Turned(_) => {}
-            Reader::Modbus(flow) => flow.cut(from_server, missing, (arrival, acknowledged), modbus_of(service), shared),
-            Reader::Dnp3(flow) => flow.cut(from_server, missing, (arrival, master), dnp3_of(service), shared),
-        }
-        self.sign(recorded, shared);
-    }
-
-    /// Whether these bytes are put aside, because it is still to be found out what they are and who serves.
-    fn waits_for_its_server(&mut self, from_server: bool, bytes: &[u8], arrival: Arrival) -> bool {
-        let piece = || Piece { from_server, bytes: bytes.into(), arrival };
-        if let Some(recognised) = &mut self.recognised {
-            recognised.pieces.push(piece());
-            return true;
-        }
-        let turned = |protocol| Box::new(Recognised { protocol, server_asks: true, pieces: vec![piece()] });
-        match &mut self.reader {
-            Reader::None => true,
-            Reader::Guess(guess) => {
-                self.recognised = guess.look(from_server, bytes, arrival).map(Box::new);
-                true
-            }
-            Reader::Turned(protocol) => {
-                self.recognised = Some(turned(*protocol));
-                true
-            }
-            Reader::Dnp3(_) if !self.is_oriented => {
-                // An outstation may connect to its master.
-                self.is_oriented = true;
-                let is_turned = dnp3_master(bytes) == Some(from_server);
-                if is_turned {
-                    self.recognised = Some(turned(Protocol::Dnp3));
-                }
-                is_turned
-            }
-            Reader::Modbus(_) | Reader::Dnp3(_) => false,
-        }
-    }
-
-    /// What was recognised, if it is still to be read.
-    pub fn take_recognised(&mut self) -> Option<Box<Recognised>> {
-        self.recognised.take()
-    }
-
-    /// The side that was taken for the server asks: it is the client. Gives the address by which the one that serves is known: its own, or
-    /// that with the port to which it connected, when its own is any.
-    pub fn turn(&mut self, is_known: impl Fn(SocketAddr) -> bool) -> SocketAddr {
-        std::mem::swap(&mut self.client, &mut self.server);
-        self.sides.swap(0, 1);
-        self.seen.swap(0, 1);
-        let stats = &mut self.stats;
-        std::mem::swap(&mut stats.fin_client, &mut stats.fin_server);
-        std::mem::swap(&mut stats.reset_client, &mut stats.reset_server);
-        std::mem::swap(&mut stats.client_payload, &mut stats.server_payload);
-        self.server_dialled = self.attempt.is_some() || self.stats.syn_ack > 0;
-        let is_any = self.server_dialled && !is_known(self.server);
-        if is_any { SocketAddr::new(self.server.ip(), self.client.port()) } else { self.server }
-    }
-
-    /// The connection belongs to this server and this client from here on, and what was put aside is read.
-    pub fn read_on(
-        &mut self,
-        recognised: Recognised,
-        (index, client_place): (ServiceIndex, ClientPlace),
-        service: &mut Service,
-        shared: &mut Shared,
-    ) {
-        (self.service, self.client_place, self.is_oriented) = (index, client_place, true);
-        let from_beginning = self.attempt.is_some();
-        self.reader = match recognised.protocol {
-            Protocol::Modbus => Reader::Modbus(Box::new(ModbusFlow::new(from_beginning, self.client.ip()))),
-            Protocol::Dnp3 => Reader::Dnp3(Box::new(Dnp3Flow::new(from_beginning))),
-            _ => Reader::None,
-        };
-        if self.one_sided {
-            self.tell_one_sided();
-        }
-        for piece in recognised.pieces {
-            let from_server = piece.from_server != recognised.server_asks;
-            self.read(from_server, &piece.bytes, piece.arrival, service, shared);
-        }
-    }
-
     /// Whether its beginning was seen.
     pub fn is_begun(&self) -> bool {
         self.attempt.is_some()
-    }
-
-    /// Puts the two ends into the transactions that were recorded since there were `recorded` of them.
-    fn sign(&self, recorded: usize, shared: &mut Shared) {
-        for transaction in shared.record.iter_mut().flatten().skip(recorded) {
-            self.signed(transaction);
-        }
-    }
-
-    fn signed(&self, transaction: &mut Transaction) {
-        (transaction.client, transaction.server) = (self.client.to_string(), self.server.to_string());
-    }
-
-    /// The requests that wait, and what can be said of them.
-    pub fn waiting_transactions(&self, shared: &Shared) -> Vec<Transaction> {
-        let mut waiting: Vec<Transaction> = match &self.reader {
-            Reader::None | Reader::Guess(_) | Reader::Turned(_) => Vec::new(),
-            Reader::Modbus(flow) => {
-                flow.waiting(shared).map(|(query, arrival, fate)| left(Protocol::Modbus, &query, arrival.stamp, fate)).collect()
-            }
-            Reader::Dnp3(flow) => {
-                flow.waiting(shared).map(|(query, arrival, fate)| left(Protocol::Dnp3, &query, arrival.stamp, fate)).collect()
-            }
-        };
-        waiting.iter_mut().for_each(|transaction| self.signed(transaction));
-        waiting
-    }
-
-    fn lost(&mut self, from_server: bool) {
-        match &mut self.reader {
-            Reader::None | Reader::Guess(_) | Reader::Turned(_) => {}
-            Reader::Modbus(flow) => flow.lost(from_server),
-            Reader::Dnp3(flow) => flow.lost(from_server),
-        }
-    }
-
-    /// Takes a datagram: frames do not go over its end.
-    pub fn datagram(
-        &mut self,
-        from_server: bool,
-        packet: (u16, &Udp<'_>),
-        stamp: Stamp,
-        service: &mut Service,
-        shared: &mut Shared,
-    ) {
-        let (number, udp) = packet;
-        if self.sides[usize::from(from_server)].recent.has(Print::of_datagram(number, udp), stamp.at, &shared.limits) {
-            shared.copies.datagrams += 1;
-            return;
-        }
-        self.last_at = self.last_at.max(stamp.at);
-        // Each datagram has told by itself who asks.
-        self.is_oriented = true;
-        service.packets += 1;
-        let payload = udp.payload;
-        service.payload_bytes += payload.len() as u64;
-        service.clients.packet(self.client_place, stamp);
-        service.heard(from_server, true, false, stamp, shared.limits.silence);
-        service.payload_segments += 1;
-        self.seen[usize::from(from_server)] = true;
-        let segments = if from_server { &mut self.stats.server_payload } else { &mut self.stats.client_payload };
-        *segments += 1;
-        let arrival = Arrival { stamp, seq_end: 0, ack: None };
-        self.read(from_server, payload, arrival, service, shared);
-        self.cut(from_server, (udp.payload_len as usize).saturating_sub(payload.len()), arrival, service, shared);
-        self.lost(from_server);
     }
 
     /// The attempt, if its SYN has waited too long for any answer.
