@@ -42,20 +42,11 @@ impl Site {
 
     /// Takes a frame at so many milliseconds.
     fn at(&mut self, ms: f64, frame: impl AsRef<[u8]>) -> u64 {
-        self.number += 1;
-        self.analysis.packet(&Packet {
-            number: self.number,
-            unix_ns: 1_700_000_000_000_000_000 + (ms * 1e6) as i64,
-            interface: 0,
-            link_type: LinkType::ETHERNET,
-            wire_len: frame.as_ref().len() as u32,
-            data: frame.as_ref(),
-        });
-        self.number
+        self.cut_at(ms, frame.as_ref(), usize::MAX)
     }
 
     /// Takes as much of a frame as a snap length leaves.
-    fn cut_at(&mut self, ms: f64, frame: &[u8], snap_length: usize) {
+    fn cut_at(&mut self, ms: f64, frame: &[u8], snap_length: usize) -> u64 {
         self.number += 1;
         self.analysis.packet(&Packet {
             number: self.number,
@@ -65,6 +56,7 @@ impl Site {
             wire_len: frame.len() as u32,
             data: frame.get(..snap_length).unwrap_or(frame),
         });
+        self.number
     }
 
     fn all(&mut self, ms: f64, frames: impl IntoIterator<Item = Vec<u8>>) {
