@@ -372,6 +372,9 @@ impl Clerk {
         };
         snapshot.packets = report.packets;
         snapshot.kernel_dropped = Some(report.dropped);
+        if snapshot.trigger.is_none() {
+            core.monitor.found(core, &report.findings);
+        }
         let judged = self.judge(core, snapshot, report, window);
         self.waiting.push_back(Work::File(Box::new(judged)));
     }

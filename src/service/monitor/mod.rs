@@ -20,12 +20,13 @@ use super::{Settings, replies::Core, supervised::Pulse};
 use crate::{
     analysis::{Analysis, catalogue},
     api::{
-        ApiError, Endpoint, ErrorCode, Event, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, SnapshotState, TriggerRule,
+        ApiError, Endpoint, ErrorCode, Event, Finding, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, SnapshotState,
+        TriggerRule,
     },
     archive::{Store, floor_bytes},
     capture::{Recording, RecordingOptions, check_filter},
     jobs::write_atomically,
-    monitor::{Condition, FindingPattern, RateLimit, Rule, Rules},
+    monitor::{Condition, FindingPattern, Keep, RateLimit, Recurrence, Rule, Rules},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -47,6 +48,8 @@ const MAX_COMMANDS: usize = 64;
 
 /// So long after a rule has triggered no other message does.
 const BETWEEN_TRIGGERS: Duration = Duration::from_secs(1);
+/// So long, and as long as two snapshots, a finding that triggered is not seen until it is gone.
+const FINDING_GONE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// How long one turn of a thread may take, in a disk's worst hour, before it counts as stuck: closing snapshots, and filing one.
@@ -94,6 +97,8 @@ pub(super) struct Monitor {
     ruled: Mutex<Option<Instant>>,
     started: Instant,
     triggers: Mutex<RateLimit>,
+    /// The findings that have triggered and are still there.
+    triggered: Mutex<Recurrence>,
     /// That triggers are not followed has been told.
     is_refusal_told: AtomicBool,
     /// There is something to save, whether packets come just now or not.
@@ -137,6 +142,7 @@ impl Monitor {
             ruled: Mutex::new(None),
             started: Instant::now(),
             triggers: Mutex::default(),
+            triggered: Mutex::default(),
             is_refusal_told: AtomicBool::new(false),
             has_capture: AtomicBool::new(false),
             recording: Pulse::of_thread(),
@@ -207,6 +213,27 @@ impl Monitor {
             if lock(&self.view).is_enabled()
                 && let Err(refused) = self.trigger(reason.clone())
             {
+                self.not_followed(core, &reason, &refused);
+            }
+        }
+    }
+
+    /// These findings are in what is recorded: one that a rule means triggers once, and again when it had been gone.
+    fn found(&self, core: &Core, findings: &[Finding]) {
+        let settings = lock(&self.view).settings().clone();
+        let patterns: Vec<FindingPattern> = settings.triggers.iter().filter_map(finding_pattern).collect();
+        let meant = |finding: &&Finding| patterns.iter().any(|pattern| pattern.matches(finding));
+        let meant: Vec<&Finding> = findings.iter().filter(meant).collect();
+        let Some(worst) = meant.first() else { return };
+        // While nothing is recorded nothing can be saved; what is still there afterwards is new then.
+        if !self.has_capture.load(Ordering::Acquire) {
+            return;
+        }
+        let gone_after = settings.snapshot_s.0 * 2 + FINDING_GONE;
+        let keep = lock(&self.triggered).take(&meant, self.started.elapsed(), Duration::MAX, gone_after);
+        if keep == Keep::New {
+            let reason = format!("{}: {}", worst.code, worst.message);
+            if let Err(refused) = self.trigger(reason.clone()) {
                 self.not_followed(core, &reason, &refused);
             }
         }

@@ -5,17 +5,17 @@ mod open;
 use super::{
     Command,
     filing::{Closed, Filing, alarm},
-    finding_pattern, floor, lock,
+    floor, lock,
     series::Reading,
     sharing::Offer,
 };
 use crate::{
     analysis::{Analysis, Expectation, Watch},
-    api::{Event, Finding, Interface, MonitorInterface, MonitorSettings, MonitorState, Snapshot, UtcTime},
+    api::{Event, Interface, MonitorInterface, MonitorSettings, MonitorState, Snapshot, UtcTime},
     archive::{Store, may_record},
     capture::{self, Continuous, ContinuousOptions, WindowOptions},
     connectivity::capture_interfaces,
-    monitor::{FindingPattern, Keep, OpenSnapshot, Outages, Recurrence, Schedule, Silences, Ways},
+    monitor::{OpenSnapshot, Outages, Schedule, Silences, Ways},
     service::{free_bytes, replies::Core, results::body_of, runners::local_addresses, supervised::Pulse},
 };
 use open::{Closing, Ends, Open, newly_opened};
@@ -77,8 +77,6 @@ struct Recorder<'a> {
     outages: Outages,
     silences: Silences,
     started: Instant,
-    /// The findings that have triggered and are still there.
-    triggered: Recurrence,
     findings_at: Instant,
     full: bool,
     retry_at: Option<Instant>,
@@ -107,7 +105,6 @@ pub(super) fn run(core: Weak<Core>, store: Store, between: Between<'_>, pulse: &
         outages: Outages::default(),
         silences: Silences::default(),
         started: now,
-        triggered: Recurrence::default(),
         findings_at: now,
         full: false,
         retry_at: None,
@@ -363,28 +360,16 @@ impl Recorder<'_> {
         step.wait.min(until).max(Duration::from_millis(5))
     }
 
-    /// Looks whether what is being recorded holds a finding that triggers. A finding triggers once, and again when it had been gone.
+    /// Looks whether what is being recorded holds a finding that triggers. What it holds in the end is looked at when it is judged.
     fn look_for_findings(&mut self, core: &Core, settings: &MonitorSettings) {
-        let patterns: Vec<FindingPattern> = settings.triggers.iter().filter_map(finding_pattern).collect();
         let begun = Instant::now();
-        if patterns.is_empty() || begun < self.findings_at {
+        if begun < self.findings_at || !settings.triggers.iter().any(|rule| rule.finding.is_some()) {
             return;
         }
-        let by_schedule = self.open.iter().find(|open| matches!(open.ends, Ends::BySchedule(_)));
-        let Some(report) = by_schedule.map(|open| lock(&open.sink).report()) else { return };
+        let Some(report) = oldest(&self.open).map(|sink| lock(sink).report()) else { return };
         let now = Instant::now();
         self.findings_at = now + FINDINGS_PERIOD.max((now - begun) * FINDINGS_SHARE);
-        let meant = |finding: &&Finding| patterns.iter().any(|pattern| pattern.matches(finding));
-        let meant: Vec<&Finding> = report.findings.iter().filter(meant).collect();
-        let Some(worst) = meant.first() else { return };
-        let reason = format!("{}: {}", worst.code, worst.message);
-        let gone_after = settings.snapshot_s.0 * 2 + FINDINGS_PERIOD * 60;
-        if self.triggered.take(&meant, now - self.started, Duration::MAX, gone_after) == Keep::New {
-            match core.monitor.admit(&reason) {
-                Ok(()) => self.trigger(reason),
-                Err(refused) => core.monitor.not_followed(core, &reason, &refused),
-            }
-        }
+        core.monitor.found(core, &report.findings);
     }
 
     /// Saves what is remembered. That it may has been looked at.
