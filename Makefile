@@ -56,13 +56,14 @@ $(PEERS)/ready: integration/peers/requirements.txt
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r integration/peers/requirements.txt
 	@touch $@
 
+# `--examples` (of which there are none as programs) has cargo see the dependencies as the tests do; without it most of them would be
+# compiled once more. The tests of the network sleep most of the time, so four at once take no longer than two.
 test: setup-test
 	$(CARGO) fmt --check
 	$(CARGO) clippy --quiet --all-targets -- -D warnings
-	$(CARGO) clippy --quiet --no-default-features --lib --bins -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps
-	$(CARGO) build --quiet --bins
-	NETDIAG_REQUIRE_PEERS=1 $(CARGO) test --quiet --no-fail-fast
+	$(CARGO) clippy --quiet --no-default-features --lib --bins --examples -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps --lib --examples
+	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) NETDIAG_REQUIRE_PEERS=1 $(CARGO) test --quiet --no-fail-fast
 
 bench: setup
 	$(CARGO) bench
