@@ -11,9 +11,12 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PEERS := target/peers
 PYTHON ?= $(or $(shell command -v python3.11 || command -v python3),python3)
 
+# Asks what packages there are, unless this was asked within the hour.
+UPDATED := target/apt-updated
+update = { [ -n "$$(find $(UPDATED) -mmin -60 2>/dev/null)" ] || { $(SUDO) apt-get update -qq && mkdir -p target && touch $(UPDATED); }; }
 # $(call install,PACKAGES): installs them with apt, and says so; nothing if there are none.
 install = if [ -n "$(strip $(1))" ]; then echo "installing $(strip $(1)) (apt)"; \
-	$(SUDO) apt-get update -qq && \
+	$(update) && \
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; fi
 # $(call without,THING,PACKAGE): the package if there is no such command.
 without = $(if $(shell command -v $(1)),,$(2))
@@ -42,14 +45,14 @@ setup-test: setup $(PEERS)/ready $(PEERS)/influxdb
 $(PEERS)/influxdb:
 	@echo "fetching influxdb (apt, unpacked into $@), to write time series to"
 	@mkdir -p $(PEERS)/download $@.partial
-	@$(SUDO) apt-get update -qq && cd $(PEERS)/download && apt-get -o APT::Sandbox::User=root download -qq influxdb
+	@$(update) && cd $(PEERS)/download && apt-get -o APT::Sandbox::User=root download -qq influxdb
 	@dpkg -x $(PEERS)/download/influxdb_*.deb $@.partial && mv $@.partial $@
 
 # Real peers for the tests: a Modbus server and a DNP3 outstation and master that are not ours.
 $(PEERS)/ready: integration/peers/requirements.txt
 	@echo "installing the peers that the tests talk to (pip, into $(PEERS))"
 	@$(PYTHON) -m venv $(PEERS) 2>/dev/null || { \
-		$(SUDO) apt-get update -qq && \
+		$(update) && \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null && \
 		$(PYTHON) -m venv $(PEERS); \
 	}
