@@ -1,6 +1,6 @@
 //! Real third-party peers: Python scripts around pymodbus and opendnp3, in `integration/peers`.
 
-use super::needs;
+use super::{SLOWER, needs};
 use netdiag::lab::Namespace;
 use serde_json::Value;
 use std::{
@@ -119,6 +119,7 @@ impl Peer {
 
     /// Waits until `count` events are so, and returns the last of them; panics if they do not come within `limit`.
     pub fn wait_for_count(&self, what: &str, limit: Duration, count: usize, is_so: impl Fn(&Value) -> bool) -> Value {
+        let limit = limit * SLOWER;
         let deadline = Instant::now() + limit;
         let mut all = self.events.all.lock().unwrap();
         loop {
