@@ -24,7 +24,7 @@ use netdiag::{
     protocol::dnp3::{Application, Control, Function, Indications, objects},
 };
 use path::{Fate, Fates, LINK, Path, SERVER};
-use record::{Recorded, Seen, join, record};
+use record::{Recorded, Seen, join, record, without_hiccup};
 use std::{
     net::{TcpListener, TcpStream},
     thread,
@@ -50,10 +50,16 @@ fn modbus_of(seen: &Seen) -> &ModbusReport {
 
 /// What the fault of a device looks like. The client sends on, whatever it is answered.
 fn device_that_answers(script: &'static [Answer]) -> (Recorded, Seen) {
-    private_network();
     let settings = settings(TIMEOUT, TIMEOUT);
+    let recorded = without_hiccup(|| requests_to(script, &settings));
+    let seen = recorded.analyse(&settings);
+    (recorded, seen)
+}
+
+fn requests_to(script: &'static [Answer], settings: &AnalysisSettings) -> Recorded {
+    private_network();
     let listener = TcpListener::bind(("127.0.0.1", PORT)).unwrap();
-    let recorded = record("lo", &settings, || {
+    record("lo", settings, || {
         let server = modbus::serve(listener, script);
         let mut client = Client::new(TcpStream::connect(("127.0.0.1", PORT)).unwrap());
         for _ in 1..POLLS {
@@ -65,9 +71,7 @@ fn device_that_answers(script: &'static [Answer]) -> (Recorded, Seen) {
         thread::sleep(Duration::from_millis(50));
         client.close();
         join("the server ends", server);
-    });
-    let seen = recorded.analyse(&settings);
-    (recorded, seen)
+    })
 }
 
 const fn script(fault: Answer) -> [Answer; 4] {
@@ -148,6 +152,10 @@ fn at_fault(fate: Fate) -> Fates {
 
 /// Polls over a cable, each request after the answer to the one before, recorded at the client.
 fn polls_over(to_server: Fates, to_client: Fates, script: &'static [Answer], settings: &AnalysisSettings) -> Recorded {
+    without_hiccup(|| polls_once_over(to_server.clone(), to_client.clone(), script, settings))
+}
+
+fn polls_once_over(to_server: Fates, to_client: Fates, script: &'static [Answer], settings: &AnalysisSettings) -> Recorded {
     let path = Path::new(to_server, to_client);
     let server = path.server.run(move || modbus::serve(TcpListener::bind((SERVER, PORT)).unwrap(), script));
     let settings = settings.clone();
@@ -341,7 +349,7 @@ fn master_of_one_that_restarts(takes_note: bool) -> (Recorded, Seen) {
             let mut end = dnp3::End::master(TcpStream::connect(place).unwrap());
             for (sequence, (function, objects)) in (0..).zip(requests) {
                 end.send(Application::request(Control::request(sequence), function), objects);
-                end.receive(Duration::from_secs(5)).expect("an answer");
+                end.receive(Duration::from_secs(20)).expect("an answer");
             }
             end.close();
         }
@@ -371,14 +379,16 @@ fn master_of_one_that_reports(confirms: bool) -> Seen {
     let relay = DeviceSpec::dnp3("relay", Behaviour::Healthy).reporting_every(Duration::from_millis(100));
     let site = Site::build(Placement::Loopback, vec![relay]).unwrap();
     let place = site.device("relay").unwrap().socket_address();
-    let settings = AnalysisSettings { dnp3_ports: vec![place.port()], ..settings(TIMEOUT, TIMEOUT) };
+    // A confirm that comes is in time, however slow the machine is.
+    let timeout = if confirms { Duration::from_secs(20) } else { TIMEOUT };
+    let settings = AnalysisSettings { dnp3_ports: vec![place.port()], ..settings(timeout, timeout) };
     let recorded = record("lo", &settings, || {
         let mut end = dnp3::End::master(TcpStream::connect(place).unwrap());
         end.send(Application::request(Control::request(0), Function::ENABLE_UNSOLICITED), &objects::CLASS_123);
         let (mut reports, mut answers) = (0, 0);
         // The first report tells of the restart; more than the time-out goes by until the last one.
         while reports < 12 {
-            let (message, _) = end.receive(Duration::from_secs(2)).expect("a report");
+            let (message, _) = end.receive(Duration::from_secs(20)).expect("a report");
             if message.function == Function::RESPONSE {
                 answers += 1;
                 continue;
