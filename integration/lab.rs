@@ -40,6 +40,9 @@ fn connect_to(namespace: &Namespace, target: SocketAddr, limit: Duration) -> (Re
         .unwrap()
 }
 
+/// How long what must come may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 fn ping_device(site: &Site, device: &str) -> Echo {
     ping(site.controller(), site.device(device).unwrap().address(), Duration::from_secs(3))
 }
@@ -47,7 +50,7 @@ fn ping_device(site: &Site, device: &str) -> Echo {
 /// Reads one holding register with bytes written by hand (Modbus application protocol, function 3): the value, or the exception.
 fn read_register(stream: &mut TcpStream, unit_id: u8, offset: u16) -> Result<u16, u8> {
     let [high, low] = offset.to_be_bytes();
-    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(&[0, 9, 0, 0, 0, 6, unit_id, 3, high, low, 0, 1]).unwrap();
     let mut head = [0; 9];
     stream.read_exact(&mut head).unwrap();
@@ -71,7 +74,7 @@ fn interfaces_here() -> BTreeSet<String> {
 #[test]
 fn a_healthy_device_answers_for_each_unit_and_its_heartbeat_counts() {
     let site = site(vec![DeviceSpec::modbus("bms_1", Behaviour::Healthy).with_units([1, 11])]);
-    let mut stream = connect(&site, "bms_1", Duration::from_secs(5)).0.unwrap();
+    let mut stream = connect(&site, "bms_1", PATIENCE).0.unwrap();
     assert_eq!(read_register(&mut stream, 11, UNIT_ID), Ok(11));
     assert_eq!(read_register(&mut stream, 12, UNIT_ID), Err(0x0B));
     let before = read_register(&mut stream, 1, LIFE_SIGNAL).unwrap();
@@ -142,7 +145,7 @@ fn a_router_rejects_with_its_own_icmp_code_and_passes_on_the_rest() {
         assert_eq!(ping_device(&site, device), Echo::Unreachable(code, router), "{device}");
     }
     assert_eq!(connect(&site, "swallowed", Duration::from_millis(600)).0.unwrap_err(), ErrorKind::TimedOut);
-    let mut far = connect(&site, "far", Duration::from_secs(1)).0.unwrap();
+    let mut far = connect(&site, "far", PATIENCE).0.unwrap();
     assert_eq!(read_register(&mut far, 1, UNIT_ID), Ok(1));
 }
 
@@ -150,7 +153,7 @@ fn a_router_rejects_with_its_own_icmp_code_and_passes_on_the_rest() {
 fn a_device_that_blocks_ping_serves_all_the_same() {
     let site = site(vec![DeviceSpec::modbus("quiet", Behaviour::BlocksPing)]);
     assert_eq!(ping_device(&site, "quiet"), Echo::Nothing);
-    let mut stream = connect(&site, "quiet", Duration::from_secs(1)).0.unwrap();
+    let mut stream = connect(&site, "quiet", PATIENCE).0.unwrap();
     assert_eq!(read_register(&mut stream, 1, UNIT_ID), Ok(1));
 }
 
@@ -161,18 +164,18 @@ fn slow_silent_and_refusing_devices_are_so_on_the_wire() {
         DeviceSpec::modbus("silent", Behaviour::NeverAnswers),
         DeviceSpec::modbus("faulty", Behaviour::Exceptions { registers: 20..=29, code: 4 }),
     ]);
-    let mut slow = connect(&site, "slow", Duration::from_secs(1)).0.unwrap();
+    let mut slow = connect(&site, "slow", PATIENCE).0.unwrap();
     let start = Instant::now();
     assert_eq!(read_register(&mut slow, 1, UNIT_ID), Ok(1));
     assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
 
-    let mut silent = connect(&site, "silent", Duration::from_secs(1)).0.unwrap();
+    let mut silent = connect(&site, "silent", PATIENCE).0.unwrap();
     silent.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
     silent.write_all(&[0, 9, 0, 0, 0, 6, 1, 3, 0, 0, 0, 1]).unwrap();
     assert_eq!(silent.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     assert_eq!(site.device("silent").unwrap().stats().requests, 1);
 
-    let mut faulty = connect(&site, "faulty", Duration::from_secs(1)).0.unwrap();
+    let mut faulty = connect(&site, "faulty", PATIENCE).0.unwrap();
     assert_eq!(read_register(&mut faulty, 1, 19), Ok(191));
     assert_eq!(read_register(&mut faulty, 1, 20), Err(4));
 }
@@ -191,7 +194,7 @@ fn live_sessions_keep_one_connection_and_count_what_happens() {
         .polling(settings)
         .build()
         .unwrap();
-    assert!(site.wait_for_sessions(Duration::from_secs(2)));
+    assert!(site.wait_for_sessions(PATIENCE));
     wait_until("each session shows what it is for", Duration::from_secs(3), || {
         let session = |name| site.device(name).unwrap().session().unwrap();
         session("bms_1").answers >= 8 && session("faulty").exceptions >= 3 && session("silent").timeouts >= 2
@@ -264,15 +267,15 @@ fn on_loopback_the_devices_are_the_same_and_what_cannot_be_is_named() {
     let left_out: Vec<_> = site.left_out().iter().map(|left_out| left_out.name.as_str()).collect();
     assert_eq!(left_out, ["gone", "quiet", "far"]);
     assert_eq!(site.device("bms_1").unwrap().socket_address(), "127.0.0.2:10502".parse().unwrap());
-    let mut stream = connect(&site, "bms_1", Duration::from_secs(1)).0.unwrap();
+    let mut stream = connect(&site, "bms_1", PATIENCE).0.unwrap();
     assert_eq!(read_register(&mut stream, 1, UNIT_ID), Ok(1));
-    assert_eq!(connect(&site, "refuses", Duration::from_secs(1)).0.unwrap_err(), ErrorKind::ConnectionRefused);
+    assert_eq!(connect(&site, "refuses", PATIENCE).0.unwrap_err(), ErrorKind::ConnectionRefused);
     assert_eq!(connect(&site, "drops", Duration::from_millis(600)).0.unwrap_err(), ErrorKind::TimedOut);
 
     // A second site on the same loopback takes other ports.
     let second = Site::build(Placement::Loopback, vec![DeviceSpec::modbus("bms_1", Behaviour::Healthy)]).unwrap();
     assert_ne!(second.device("bms_1").unwrap().socket_address(), site.device("bms_1").unwrap().socket_address());
-    assert!(connect(&second, "bms_1", Duration::from_secs(1)).0.is_ok());
+    assert!(connect(&second, "bms_1", PATIENCE).0.is_ok());
 }
 
 #[test]
@@ -285,11 +288,11 @@ fn an_outstation_throws_the_first_master_out_when_a_second_comes_and_counts_it()
         .polling(settings)
         .build()
         .unwrap();
-    assert!(site.wait_for_sessions(Duration::from_secs(2)));
+    assert!(site.wait_for_sessions(PATIENCE));
     let relay = site.device("relay").unwrap();
     assert_eq!((relay.stats().connections, relay.stats().thrown_out), (1, 0));
 
-    let intruder = connect(&site, "relay", Duration::from_secs(1)).0.unwrap();
+    let intruder = connect(&site, "relay", PATIENCE).0.unwrap();
     wait_until("the master is thrown out", Duration::from_secs(1), || relay.session().unwrap().disconnects == 1);
     assert_eq!((relay.stats().connections, relay.stats().thrown_out), (2, 1));
     drop(intruder);
@@ -325,7 +328,7 @@ fn the_outstation_satisfies_a_third_party_master() {
     assert_eq!((relay.stats().connections, relay.stats().broken), (1, 0));
 
     // A second connect is seen by the real master as a lost channel.
-    drop(connect(&site, "relay", Duration::from_secs(1)).0.unwrap());
+    drop(connect(&site, "relay", PATIENCE).0.unwrap());
     master.wait_for("the loss of its channel", limit, |event| event["event"] == "channel" && event["state"] == "CLOSED");
     // Once for the master; once more for the intruder, if the master was back before it had left.
     assert!(relay.stats().thrown_out >= 1, "{:?}", relay.stats());
@@ -376,7 +379,7 @@ fn the_poller_satisfies_a_third_party_modbus_server_and_a_peer_ends_with_its_han
     wait_until("the poller has had its answers", Duration::from_secs(5), || meter.session().unwrap().answers >= 6);
     server.wait_for("a request for unit 5", Duration::from_secs(2), |event| event["event"] == "request" && event["unit"] == 5);
     assert_eq!((meter.session().unwrap().connects, meter.session().unwrap().exceptions), (1, 0));
-    let mut stream = connect(&site, "meter", Duration::from_secs(1)).0.unwrap();
+    let mut stream = connect(&site, "meter", PATIENCE).0.unwrap();
     assert_eq!(read_register(&mut stream, 5, 42), Ok(42));
     let id = server.id();
     assert!(support::peers::is_running(id));
