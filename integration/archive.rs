@@ -24,7 +24,7 @@ use support::{
     service::{Bus, Options, Service, modbus_client, validate},
 };
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(90);
 const MIB: u64 = 1 << 20;
 
 fn bus() -> (tempfile::TempDir, Bus) {
@@ -220,11 +220,15 @@ async fn a_pin_of_what_is_being_recorded_outlives_a_kill() {
     let pinned = service.ask("set", &format!("/monitor/snapshots/{open}/pinned"), Some("true")).await;
     assert_eq!(pinned["pinned"], true, "{pinned:#}");
     let note = service.dir.path().join(format!("state/monitor/open/{open}.pinned"));
-    while !note.exists() {
-        assert!(Instant::now() < deadline, "the pin is not written down");
+    let recording = service.dir.path().join("state/monitor/open");
+    let is_written = || {
+        let mut files = fs::read_dir(&recording).unwrap().map(|file| file.unwrap());
+        files.any(|file| file.path().extension().is_some_and(|end| end == "partial") && file.metadata().unwrap().len() > 1000)
+    };
+    while !note.exists() || !is_written() {
+        assert!(Instant::now() < deadline, "the pin or the recording is not written down");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    tokio::time::sleep(Duration::from_millis(1500)).await;
     service.signal(Signal::SIGKILL);
     service.wait(PATIENCE).await;
     service.restart();

@@ -27,7 +27,7 @@ use support::{
     stores::{Authority, Store},
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 const DEVICE: &str = "127.0.0.2";
 
 /// An object of the bucket `site`.
@@ -241,6 +241,7 @@ async fn what_waits_for_stores_that_are_away_arrives_whole_and_in_order_when_the
     fs::read_dir(&spool).unwrap().for_each(|file| fs::remove_file(file.unwrap().path()).unwrap());
     service.restart();
     service.ready().await;
+    monitor_where(&service, "the archive to be read", |monitor| monitor["snapshots"]["archived"] == 3).await;
     let kept = service.get(&format!("/monitor/snapshots/{next}")).await;
     assert_eq!(kept["shipped_to"].as_array().unwrap().len(), 3, "remembered: {kept:#}");
     let again =
@@ -335,6 +336,7 @@ async fn what_another_process_takes_from_a_directory_was_whole_when_it_appeared(
     let taker = thread::spawn(move || {
         let (mut taken, deadline) = (BTreeMap::new(), Instant::now() + PATIENCE);
         while taken.len() < 4 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
             for path in fs::read_dir(&spool).unwrap().map(|file| file.unwrap().path()) {
                 let name = path.file_name().unwrap().to_str().unwrap().to_owned();
                 if !name.starts_with('.') {
@@ -374,7 +376,7 @@ async fn a_server_that_hangs_holds_up_nobody() {
     let asked = Instant::now();
     service.signal(Signal::SIGTERM);
     assert_eq!(service.wait(PATIENCE).await, Some(0));
-    assert!(asked.elapsed() < Duration::from_secs(8), "it took {:?} to stop", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(20), "it took {:?} to stop", asked.elapsed());
     assert!(service.dir.path().join("state/monitor/outbox/hangs").join(second).is_dir());
 }
 
