@@ -7,7 +7,7 @@
 use divan::Bencher;
 use netdiag::{
     analysis::AnalysisSettings,
-    api::{Capabilities, Capability, ConnectState, ConnectivityRequest, ExtraEndpoint, Protocol},
+    api::{Capabilities, Capability, ConnectState, ConnectivityRequest, DegradedFrom, ExtraEndpoint, Protocol},
     connectivity::{Edges, TestInput, plan, run},
     probe::{FakeProber, NetworkProber, Prober, SocketTable, sockets},
 };
@@ -36,6 +36,7 @@ fn input(request: ConnectivityRequest) -> TestInput {
         recording: None,
         analysis: AnalysisSettings::default(),
         slow_connect_ms: 500,
+        degraded_from: DegradedFrom::default(),
     }
 }
 

@@ -270,6 +270,44 @@ fn the_services_settings_count_at_the_prompt_and_options_override_them() {
     assert!(text(&output.stderr).contains("`slow_response_ms` is 0; it must be from 1 to 600000"), "{output:?}");
 }
 
+/// Each threshold of the first look has a setting and an option of the same name, which is checked by the setting's rule.
+#[test]
+fn each_threshold_has_its_option() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = written(dir.path(), "a.pcapng", &capture(5, 0, 0));
+    let help = Command::new(env!("CARGO_BIN_EXE_netdiag")).args(["analyze", "--help"]).output().unwrap();
+    for field in [
+        "response_timeout_ms",
+        "slow_response_ms",
+        "heartbeat_timeout_ms",
+        "silence_ms",
+        "storm_per_s",
+        "attempt_timeout_ms",
+        "retransmissions_min",
+        "retransmissions_one_in",
+        "reconnects_min",
+        "never_seen_after_s",
+        "stall_aftermath_s",
+        "two_masters_within_s",
+        "copy_window_us",
+        "numbered_copy_window_ms",
+        "gap_patience_ms",
+        "clock_step_ms",
+    ] {
+        let option = format!("--{}", field.replace('_', "-"));
+        assert!(text(&help.stdout).contains(&option), "{option} is not in the help");
+        let output = analyze(&[&option, "999999999", &file]);
+        assert_eq!(output.status.code(), Some(2), "{option}");
+        assert!(text(&output.stderr).contains(&format!("the setting `{field}` is 999999999; it must be from ")), "{output:?}");
+        let settings = written(dir.path(), "settings.json", json!({field: 999_999_999}).to_string().as_bytes());
+        assert_eq!(
+            analyze(&["--settings", &settings, &option, "500", &file]).status.code(),
+            Some(0),
+            "{option} overrides the file"
+        );
+    }
+}
+
 #[test]
 fn what_is_cut_off_is_read_as_far_as_it_goes_and_what_is_no_capture_is_told() {
     let dir = tempfile::tempdir().unwrap();

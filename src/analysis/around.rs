@@ -1,12 +1,13 @@
 //! What passes beside the conversations: spanning tree, broadcast, redirects, and the capture's own clock.
 
-use super::tally::{Stamp, Tally};
+use super::{
+    settings::ns,
+    tally::{Stamp, Tally},
+};
 use crate::packet::{Icmp, MacAddr};
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 const SECOND_NS: i64 = 1_000_000_000;
-/// A clock that is set back by less may be that of two interfaces that are captured together.
-const CLOCK_STEP_NS: i64 = SECOND_NS;
 /// A topology change is announced for about half a minute; announcements that are no further apart are one change.
 const CHANGE_APART_NS: i64 = 60 * SECOND_NS;
 
@@ -16,8 +17,9 @@ pub(super) struct Around {
     /// The time of the earliest and of the latest packet.
     pub span: Option<(i64, i64)>,
     previous: Option<i64>,
-    /// Packets that are earlier than the one before by a second or more.
+    /// Packets that are earlier than the one before by so much or more.
     pub clock_set_back: Tally,
+    clock_step_ns: i64,
     /// Topology changes of the spanning tree.
     pub topology_changes: Tally,
     latest_change: Option<i64>,
@@ -36,8 +38,13 @@ pub(super) struct Around {
 }
 
 impl Around {
+    /// A clock that is set back by less than `clock_step` is not told.
+    pub fn new(clock_step: Duration) -> Self {
+        Self { clock_step_ns: ns(clock_step).max(1), ..Self::default() }
+    }
+
     pub fn packet(&mut self, stamp: Stamp) {
-        if self.previous.is_some_and(|previous| previous.saturating_sub(stamp.at) >= CLOCK_STEP_NS) {
+        if self.previous.is_some_and(|previous| previous.saturating_sub(stamp.at) >= self.clock_step_ns) {
             self.clock_set_back.add(stamp);
         }
         self.previous = Some(stamp.at);
@@ -125,11 +132,14 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_is_noticed_and_a_little_disorder_is_not() {
-        let mut around = Around::default();
-        for (number, ns) in [(1, 5 * SECOND_NS), (2, 5 * SECOND_NS - 1000), (3, 6 * SECOND_NS), (4, 2 * SECOND_NS)] {
-            around.packet(Stamp { number, at: ns });
+        for (step, told) in [(Duration::from_secs(1), &[4][..]), (Duration::from_micros(1), &[2, 4]), (Duration::from_secs(5), &[])]
+        {
+            let mut around = Around::new(step);
+            for (number, ns) in [(1, 5 * SECOND_NS), (2, 5 * SECOND_NS - 1000), (3, 6 * SECOND_NS), (4, 2 * SECOND_NS)] {
+                around.packet(Stamp { number, at: ns });
+            }
+            assert_eq!(around.clock_set_back.packets(), told);
+            assert_eq!(around.span, Some((2 * SECOND_NS, 6 * SECOND_NS)));
         }
-        assert_eq!(around.clock_set_back.packets(), [4]);
-        assert_eq!(around.span, Some((2 * SECOND_NS, 6 * SECOND_NS)));
     }
 }

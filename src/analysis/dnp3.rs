@@ -490,7 +490,7 @@ impl Messages {
             service.links.answered((master, outstation), arrival.stamp);
             service.quiet.answered(arrival.stamp, timeout);
         } else {
-            service.links.asked((master, outstation), asker, arrival.stamp);
+            service.links.asked((master, outstation), asker, arrival.stamp, shared.limits.two_masters_within);
         }
         if function == Function::CONFIRM {
             if self.confirms.answer(key, Stray::default(), arrival, timeout, |_, _| true).is_some() {

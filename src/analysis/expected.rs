@@ -19,8 +19,6 @@ use std::{
 const NAMED: usize = 8;
 /// Components that a message names.
 const NAMED_COMPONENTS: usize = 3;
-/// A configured endpoint of which nothing was seen for this long is missing; before, its turn may not have come.
-const NEVER_SEEN_AFTER_NS: i64 = 60_000_000_000;
 /// An address that asks so many configured servers is the one that the configs are for.
 const ASKS_AT_LEAST: usize = 2;
 
@@ -205,11 +203,11 @@ impl Expectations {
         Some(moved)
     }
 
-    /// An endpoint of which nothing was seen. That is a warning when the capture is long enough to have shown it, and its config names
-    /// somebody who is to talk: this host at a device, a master at an outstation.
-    pub fn never_seen(&self, watch: &Watch, span: Option<(i64, i64)>) -> Option<Finding> {
+    /// An endpoint of which nothing was seen. That is a warning when the capture is at least `after_ns` long, so that it should have shown it,
+    /// and its config names somebody who is to talk: this host at a device, a master at an outstation.
+    pub fn never_seen(&self, watch: &Watch, span: Option<(i64, i64)>, after_ns: i64) -> Option<Finding> {
         let expected = self.by_endpoint.get(&watch.endpoint_id)?;
-        let is_long = span.is_some_and(|(from, to)| to.saturating_sub(from) >= NEVER_SEEN_AFTER_NS);
+        let is_long = span.is_some_and(|(from, to)| to.saturating_sub(from) >= after_ns);
         let (port, is_awaited) = (watch.port?, watch.direction != Direction::Inbound || !expected.links.is_empty());
         let severity = if is_long && is_awaited { Severity::Warning } else { Severity::Info };
         let name = expected.name.as_ref().map_or_else(String::new, |name| format!(" ({name})"));

@@ -13,17 +13,11 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    api::{ArpView, Finding, HeartbeatKind, IcmpUnreachable, Severity, UtcTime},
+    api::{ArpView, Finding, HeartbeatKind, IcmpUnreachable, Severity, UtcTime, is_one_in},
     protocol::{dnp3::Indications, modbus},
 };
 use std::net::IpAddr;
 
-/// Retransmissions matter from this part of the segments with payload on ...
-const RETRANSMISSIONS_PER_SEGMENT: f64 = 0.01;
-/// ... and from this number on.
-const RETRANSMISSIONS_AT_LEAST: u64 = 3;
-/// So many new connections after an end are no accident.
-const RECONNECTS_AT_LEAST: u64 = 3;
 /// A server that sent fewer packets never talked.
 const TALKED_AT_LEAST: u64 = 4;
 /// Heartbeats that a message names.
@@ -181,7 +175,8 @@ fn tcp<'a>(
     }
     let (reconnects, gaps, forced) = service.clients.reconnects();
     if reconnects.count > 0 {
-        let severity = if forced >= RECONNECTS_AT_LEAST && is_ours { Severity::Warning } else { Severity::Info };
+        let severity =
+            if forced > 0 && forced >= shared.limits.reconnects_min && is_ours { Severity::Warning } else { Severity::Info };
         let times = if reconnects.count == 1 { "once".to_owned() } else { format!("{} times", reconnects.count) };
         let gap = gaps.max_ms() / 1e3;
         let why = match forced {
@@ -217,7 +212,9 @@ fn tcp<'a>(
     let retransmissions = &service.retransmissions;
     if retransmissions.count > 0 {
         let part = retransmissions.count as f64 / (service.payload_segments.max(1)) as f64;
-        let matters = retransmissions.count >= RETRANSMISSIONS_AT_LEAST && part >= RETRANSMISSIONS_PER_SEGMENT;
+        let limits = &shared.limits;
+        let matters = retransmissions.count >= limits.retransmissions_min
+            && is_one_in(retransmissions.count, limits.retransmissions_one_in, service.payload_segments);
         let severity = if matters { Severity::Warning } else { Severity::Info };
         let segments = many(service.payload_segments, "segment");
         let (fast, spurious) = (service.fast_retransmissions, service.spurious_retransmissions);

@@ -9,8 +9,6 @@ const MAX_PAIRS: usize = 64;
 const MAX_MASTERS: usize = 8;
 /// Masters that a message names.
 const MAX_NAMED: usize = 4;
-/// A master that speaks again this long after its last message, with another one between, is not one that took over in good order.
-const TOGETHER_NS: i64 = 60_000_000_000;
 /// Taking over and giving back once is no more than that.
 const TURNS_AT_LEAST: u64 = 2;
 
@@ -60,8 +58,9 @@ impl LinkUse {
     }
 
     /// A master speaks. Another host is another master; another connection of the same host is one only when the earlier one speaks
-    /// again: else it has taken its place.
-    pub fn asked(&mut self, link: (u16, u16), master: SocketAddr, stamp: Stamp) {
+    /// again: else it has taken its place. One that speaks again within `together_ns` of its last message, with another one between, is not
+    /// one that took over in good order.
+    pub fn asked(&mut self, link: (u16, u16), master: SocketAddr, stamp: Stamp, together_ns: i64) {
         let Some(pair) = self.pair(link, stamp) else { return };
         let (latest, spoke_at) = match pair.masters.last_mut() {
             Some((latest, spoke_at)) if *latest == master => {
@@ -77,7 +76,7 @@ impl LinkUse {
         let is_other_host = latest.ip() != master.ip();
         let is_same = |known: SocketAddr| if is_other_host { known.ip() == master.ip() } else { known == master };
         let before = pair.masters.iter().rev().find(|(known, _)| is_same(*known)).map(|(_, at)| *at);
-        if before.is_some_and(|before| stamp.at.saturating_sub(before) <= TOGETHER_NS && spoke_at >= before) {
+        if before.is_some_and(|before| stamp.at.saturating_sub(before) <= together_ns && spoke_at >= before) {
             pair.turns.add(stamp);
             for named in [latest, master] {
                 let is_named =
@@ -122,12 +121,17 @@ mod tests {
     use super::*;
 
     const LINK: (u16, u16) = (1, 10);
+    const MINUTE: i64 = 60_000_000_000;
 
     /// Who speaks as the master of one pair, and at which second.
     fn spoken(turns: &[(&str, i64)]) -> Option<(Vec<String>, u64)> {
+        spoken_within(turns, MINUTE)
+    }
+
+    fn spoken_within(turns: &[(&str, i64)], together_ns: i64) -> Option<(Vec<String>, u64)> {
         let mut links = LinkUse::default();
         for (number, (master, second)) in (1..).zip(turns) {
-            links.asked(LINK, master.parse().unwrap(), Stamp { number, at: second * 1_000_000_000 });
+            links.asked(LINK, master.parse().unwrap(), Stamp { number, at: second * 1_000_000_000 }, together_ns);
         }
         links.shared().map(|(link, masters, turns)| {
             assert_eq!(link, LINK);
@@ -161,6 +165,7 @@ mod tests {
         let hours = 3600;
         let back_and_forth = [("10.0.0.1:1", 0), ("10.0.0.2:1", hours), ("10.0.0.1:2", 2 * hours), ("10.0.0.2:2", 3 * hours)];
         assert_eq!(spoken(&back_and_forth), None);
+        assert!(spoken_within(&back_and_forth, 3 * hours * 1_000_000_000).is_some(), "the site says what is good order");
     }
 
     #[test]
@@ -168,7 +173,7 @@ mod tests {
         let mut links = LinkUse::default();
         for number in 0..1_000_u16 {
             links.answered((number, 10), Stamp { number: 1, at: 0 });
-            links.asked((0, 10), SocketAddr::from(([10, 0, 0, 1], number)), Stamp { number: 1, at: 0 });
+            links.asked((0, 10), SocketAddr::from(([10, 0, 0, 1], number)), Stamp { number: 1, at: 0 }, MINUTE);
         }
         assert_eq!((links.links().count(), links.pairs[0].masters.len()), (MAX_PAIRS, MAX_MASTERS));
     }

@@ -87,7 +87,7 @@ impl Analysis {
             let of_watch = || self.services.of_watch(index).filter(is_its_own);
             found.extend(self.expectations.moved(watch, of_watch(), self.services.iter(), is_stranger));
             if !of_watch().any(|service| service.packets > 0) {
-                found.extend(self.expectations.never_seen(watch, self.around.span));
+                found.extend(self.expectations.never_seen(watch, self.around.span, self.shared.limits.never_seen_after));
             }
         }
         let is_remarked = |found: &Finding| {

@@ -60,6 +60,20 @@ pub struct AnalysisSettings {
     pub silence: Duration,
     /// So many frames to all within a second are a storm.
     pub storm_per_s: u64,
+    /// Segments sent again are a warning from this number on, ...
+    pub retransmissions_min: u64,
+    /// ... if they are at least one in so many of those with payload.
+    pub retransmissions_one_in: u64,
+    /// So many connections of one server that were made anew, after an end that was not the client's own close, are a warning.
+    pub reconnects_min: u64,
+    /// A configured endpoint of which nothing was seen for this long is missing; before, its turn may not have come.
+    pub never_seen_after: Duration,
+    /// What follows a stall of a host so soon belongs to it: late answers, connections that are reset and made anew.
+    pub stall_aftermath: Duration,
+    /// Two masters of one outstation that speak in turn, each again within this time, are there at once; else one has taken over.
+    pub two_masters_within: Duration,
+    /// A capture's clock that is set back by less may be that of two interfaces that are captured together.
+    pub clock_step: Duration,
     /// Whether Modbus and DNP3 are recognised by their first bytes on ports that nobody named.
     pub recognise: bool,
     /// Connections remembered at once; the one that was silent longest is forgotten first.
@@ -92,6 +106,13 @@ impl Default for AnalysisSettings {
             heartbeat_timeout: Duration::from_secs(10),
             silence: Duration::from_secs(10),
             storm_per_s: 1_000,
+            retransmissions_min: 3,
+            retransmissions_one_in: 100,
+            reconnects_min: 3,
+            never_seen_after: Duration::from_secs(60),
+            stall_aftermath: Duration::from_secs(60),
+            two_masters_within: Duration::from_secs(60),
+            clock_step: Duration::from_secs(1),
             recognise: true,
             max_flows: 32_768,
             max_services: 4_096,

@@ -108,7 +108,7 @@ impl Analysis {
             local_addresses: local_addresses.iter().map(IpAddr::to_canonical).collect(),
             arp_probes: 0,
             neighbors_asked: 0,
-            around: Around::default(),
+            around: Around::new(settings.clock_step),
             storm_per_s: settings.storm_per_s.max(1),
             recognise: settings.recognise,
             expectations: Expectations::default(),

@@ -13,8 +13,6 @@ use std::{
     net::IpAddr,
 };
 
-/// What follows a stall so soon belongs to it: late answers, connections that are reset and made anew.
-const AFTERMATH_NS: i64 = 60_000_000_000;
 /// What may be no more than a consequence of a stall.
 const CONSEQUENCES: [&catalogue::Entry; 10] = [
     catalogue::MODBUS_UNANSWERED,
@@ -35,6 +33,8 @@ pub(super) struct Stall {
     address: IpAddr,
     /// From when to when, in nanoseconds.
     times: Vec<(i64, i64)>,
+    /// How long after it what happens belongs to it.
+    aftermath: i64,
     pub finding: Finding,
 }
 
@@ -44,7 +44,7 @@ impl Stall {
         let is_consequence = CONSEQUENCES.iter().any(|entry| entry.code == finding.code);
         let (Some(first), Some(last)) = (finding.first_at, finding.last_at) else { return };
         let is_within = |(from, to): &(i64, i64)| {
-            first >= UtcTime::from_unix_ns(*from) && last <= UtcTime::from_unix_ns(to.saturating_add(AFTERMATH_NS))
+            first >= UtcTime::from_unix_ns(*from) && last <= UtcTime::from_unix_ns(to.saturating_add(self.aftermath))
         };
         // What began in one of several stalls and ended in another is theirs, too.
         let is_between = || {
@@ -118,7 +118,8 @@ impl Analysis {
             UtcTime::from_unix_ns(from).to_millis()
         );
         let times = events.iter().filter_map(|event| Some((event.first()?.1.from.at, end(event, now)))).collect();
-        Some(Stall { address, times, finding: finding(catalogue::HOST_STALLED, Severity::Alarm, &all, message) })
+        let aftermath = self.shared.limits.stall_aftermath;
+        Some(Stall { address, times, aftermath, finding: finding(catalogue::HOST_STALLED, Severity::Alarm, &all, message) })
     }
 
     /// How long after `from` the first of the connections to these ports was made anew, if that was soon.
@@ -127,7 +128,7 @@ impl Analysis {
         let reconnects = self.services.iter().filter(is_of).map(|service| service.clients.reconnects().0);
         let after =
             reconnects.filter(|reconnects| reconnects.count > 0).map(|reconnects| reconnects.first_ns().saturating_sub(from));
-        after.filter(|ns| (0..=AFTERMATH_NS).contains(ns)).min()
+        after.filter(|ns| (0..=self.shared.limits.stall_aftermath).contains(ns)).min()
     }
 }
 

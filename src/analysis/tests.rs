@@ -8,6 +8,7 @@ mod modbus;
 mod report;
 mod sessions;
 mod tcp;
+mod thresholds;
 
 use super::{Analysis, AnalysisSettings, Evidence, Watch, testing::*};
 use crate::{

@@ -39,7 +39,7 @@ pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use finding::{Finding, Severity};
 pub use health::{EndpointHealth, HealthList, InfluxStatus, SeriesStatus, TrafficFigures, TrafficHealth};
 pub use job::{CaptureSummary, Job, JobAccepted, JobKind, JobState, JobSummary, VerdictCounts};
-pub use limits::{too_many_exceptions, too_many_retransmissions, too_many_slow};
+pub use limits::{DegradedFrom, is_one_in};
 pub use message::{CopsAnswer, Event};
 pub use monitor::{
     IgnoredFinding, Monitor, MonitorInterface, MonitorSettings, MonitorState, SinkState, SinkStatus, Snapshot, SnapshotCounts,

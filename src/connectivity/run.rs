@@ -8,8 +8,8 @@ use super::{
 use crate::{
     analysis::{Analysis, AnalysisSettings, Evidence, HeartbeatWatch, Watch, catalogue},
     api::{
-        Capabilities, CaptureReport, ConnectState, ConnectivityRequest, ConnectivityResult, Direction, Endpoint, EndpointResult,
-        Finding, KernelView, PingReport, PingState, Severity, UtcTime,
+        Capabilities, CaptureReport, ConnectState, ConnectivityRequest, ConnectivityResult, DegradedFrom, Direction, Endpoint,
+        EndpointResult, Finding, KernelView, PingReport, PingState, Severity, UtcTime,
     },
     capture::{CaptureError, Recording, RecordingOptions},
     probe::{Neighbour, Prober, SocketTable},
@@ -47,6 +47,8 @@ pub struct TestInput {
     pub analysis: AnalysisSettings,
     /// A handshake that takes longer than this is slow, in milliseconds.
     pub slow_connect_ms: u64,
+    /// How much of what goes wrong an endpoint bears before it is degraded.
+    pub degraded_from: DegradedFrom,
     /// The registers of these endpoints that must change.
     pub heartbeats: Vec<HeartbeatWatch>,
 }
@@ -300,6 +302,7 @@ impl Test<'_> {
             evidence: evidence.as_ref(),
             timeout_ms: input.request.timeout_ms,
             slow_connect_ms: input.slow_connect_ms,
+            degraded_from: input.degraded_from,
         });
         let decided_at = now();
         let lost = session_lost(&endpoint.endpoint_id, before.as_ref(), kernel.as_ref(), decided_at);

@@ -4,8 +4,8 @@ use super::{plan::tests::endpoint, *};
 use crate::{
     analysis::AnalysisSettings,
     api::{
-        Capabilities, Capability, ConnectState, ConnectivityRequest, ConnectivityResult, Direction, Endpoint, PingState, Protocol,
-        Verdict,
+        Capabilities, Capability, ConnectState, ConnectivityRequest, ConnectivityResult, DegradedFrom, Direction, Endpoint,
+        PingState, Protocol, Verdict,
     },
     probe::{FakeProber, SocketTable},
 };
@@ -35,6 +35,7 @@ fn input(request: ConnectivityRequest, endpoints: &[Endpoint]) -> TestInput {
         recording: None,
         analysis: AnalysisSettings::default(),
         slow_connect_ms: 500,
+        degraded_from: DegradedFrom::default(),
     }
 }
 

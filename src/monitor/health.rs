@@ -4,7 +4,7 @@
 //! - What works slowly, with retries, exceptions or unanswered requests is degraded.
 //! - Who says nothing and is not asked is silent, if it used to talk or is expected to; idle, if it is not its time yet.
 
-use crate::api::{TrafficFigures, TrafficHealth, too_many_exceptions, too_many_retransmissions, too_many_slow};
+use crate::api::{DegradedFrom, TrafficFigures, TrafficHealth};
 use std::time::Duration;
 
 /// Who is quiet for so many times as long as is usual is silent.
@@ -19,6 +19,8 @@ pub struct Expected {
     pub poll: Option<Duration>,
     /// Responses that take this long or longer are slow.
     pub slow_response: Duration,
+    /// How much of what goes wrong the site bears.
+    pub degraded_from: DegradedFrom,
 }
 
 /// What is remembered of an endpoint from period to period.
@@ -123,15 +125,15 @@ fn worse(figures: &TrafficFigures, expected: &Expected) -> Vec<String> {
         reasons.push(format!("{} of {requests} had no response in time{late}", count(figures.unanswered)));
     }
     let exceptions = count(figures.exceptions);
-    if too_many_exceptions(exceptions, responses) {
+    if expected.degraded_from.too_many_exceptions(exceptions, responses) {
         reasons.push(format!("{exceptions} of {} exceptions", are(responses.max(exceptions), "response")));
     }
     let slow = count(figures.slow);
-    if too_many_slow(slow, responses) {
+    if expected.degraded_from.too_many_slow(slow, responses) {
         let limit = expected.slow_response.as_millis();
         reasons.push(format!("{slow} of {} took {limit} ms or longer", times(responses, "response")));
     }
-    if too_many_retransmissions(figures.retransmissions, figures.packets) {
+    if expected.degraded_from.too_many_retransmissions(figures.retransmissions, figures.packets) {
         reasons.push(format!("{} had to be sent again", times(figures.retransmissions, "segment")));
     }
     if count(figures.damaged_frames) > 0 {
@@ -198,7 +200,7 @@ mod tests {
     }
 
     fn expected() -> Expected {
-        Expected { in_use: false, poll: None, slow_response: Duration::from_secs(1) }
+        Expected { slow_response: Duration::from_secs(1), ..Expected::default() }
     }
 
     fn judged(figures: TrafficFigures) -> (TrafficHealth, String) {
@@ -229,6 +231,16 @@ mod tests {
             TrafficFigures { retransmissions: 4, ..fine() },
         ] {
             assert_eq!(judged(little).0, TrafficHealth::Ok, "{little:?}");
+        }
+        let lenient = DegradedFrom { exceptions_one_in: 5, slow_one_in: 5, retransmissions_min: 9, retransmissions_one_in: 50 };
+        for bearable in [
+            TrafficFigures { exceptions: Some(11), ..fine() },
+            TrafficFigures { slow: Some(11), ..fine() },
+            TrafficFigures { retransmissions: 8, ..fine() },
+        ] {
+            assert_eq!(judged(bearable).0, TrafficHealth::Degraded, "{bearable:?}");
+            let expected = Expected { degraded_from: lenient, ..expected() };
+            assert_eq!(health(&bearable, &expected, &Past::default()).0, TrafficHealth::Ok, "{bearable:?}");
         }
     }
 

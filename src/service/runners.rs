@@ -105,6 +105,7 @@ async fn prepare(core: &Arc<Core>, context: &JobContext, request: ConnectivityRe
         recording,
         analysis,
         slow_connect_ms: core.settings.slow_connect_ms,
+        degraded_from: core.settings.degraded_from(),
     };
     let neighbours: ReadNeighbours = Arc::new(|| Box::pin(async { Network::open().await?.neighbours().await }));
     Ok((input, Edges { prober: Arc::new(prober), sockets: Arc::new(sockets), neighbours: Some(neighbours), record }))

@@ -3,7 +3,7 @@
 use super::series_settings::{InfluxSettings, SeriesSettings};
 use crate::{
     analysis::{AnalysisSettings, HeartbeatWatch, read_heartbeat_definitions},
-    api::{ApiError, ExtraEndpoint, MonitorSettings},
+    api::{ApiError, DegradedFrom, ExtraEndpoint, MonitorSettings},
     archive::historian::SinkSettings,
     fims,
 };
@@ -69,6 +69,34 @@ pub struct Settings {
     pub silence_ms: u64,
     /// So many frames to all within a second are a storm.
     pub storm_per_s: u64,
+    /// A SYN, or a question for a hardware address, that waits longer than this is unanswered.
+    pub attempt_timeout_ms: u64,
+    /// Segments sent again are a warning from this number on; an endpoint with fewer is not degraded by them.
+    pub retransmissions_min: u64,
+    /// Segments sent again are a warning if they are at least one in so many of those with payload.
+    pub retransmissions_one_in: u64,
+    /// So many connections of one server that were made anew, after an end that was not the client's own close, are a warning.
+    pub reconnects_min: u64,
+    /// An endpoint of which one response in so many is an exception is degraded.
+    pub degraded_exceptions_one_in: u64,
+    /// An endpoint of which one response in so many is slow is degraded.
+    pub degraded_slow_one_in: u64,
+    /// An endpoint of which one packet in so many is a segment sent again is degraded.
+    pub degraded_retransmissions_one_in: u64,
+    /// A configured endpoint of which nothing is seen for this long is missing.
+    pub never_seen_after_s: u64,
+    /// What follows a stall of a whole host within this time is told as a part of it.
+    pub stall_aftermath_s: u64,
+    /// Two masters of one outstation that speak in turn, each again within this time, are there at once.
+    pub two_masters_within_s: u64,
+    /// Two packets alike within this time are one, captured twice; 0: only those that are numbered.
+    pub copy_window_us: u64,
+    /// Two packets alike, also in the number or the time stamp that their sender gave them, are one within this time; 0: never.
+    pub numbered_copy_window_ms: u64,
+    /// How long bytes that the capture does not have, and the receiver does, are waited for.
+    pub gap_patience_ms: u64,
+    /// A packet that is earlier than the one before by so much tells that the clock was set back.
+    pub clock_step_ms: u64,
     /// Ports on which Modbus TCP is spoken, besides 502 and those of the configs.
     pub modbus_ports: Vec<u16>,
     /// Ports on which DNP3 is spoken, besides 20000 and those of the configs.
@@ -122,6 +150,20 @@ impl Default for Settings {
             heartbeat_timeout_ms: 10_000,
             silence_ms: 10_000,
             storm_per_s: 1000,
+            attempt_timeout_ms: 1000,
+            retransmissions_min: 3,
+            retransmissions_one_in: 100,
+            reconnects_min: 3,
+            degraded_exceptions_one_in: 10,
+            degraded_slow_one_in: 20,
+            degraded_retransmissions_one_in: 50,
+            never_seen_after_s: 60,
+            stall_aftermath_s: 60,
+            two_masters_within_s: 60,
+            copy_window_us: 100,
+            numbered_copy_window_ms: 100,
+            gap_patience_ms: 200,
+            clock_step_ms: 1000,
             modbus_ports: Vec::new(),
             dnp3_ports: Vec::new(),
             heartbeat_files: Vec::new(),
@@ -230,7 +272,25 @@ impl Settings {
         number("response_timeout_ms", self.response_timeout_ms, 1, 600_000, "from 1 to 600000")?;
         number("heartbeat_timeout_ms", self.heartbeat_timeout_ms, 100, 86_400_000, "from 100 to 86400000")?;
         number("silence_ms", self.silence_ms, 100, 86_400_000, "from 100 to 86400000")?;
-        number("storm_per_s", self.storm_per_s, 1, 1_000_000, "from 1 to 1000000")?;
+        number("attempt_timeout_ms", self.attempt_timeout_ms, 1, 600_000, "from 1 to 600000")?;
+        number("never_seen_after_s", self.never_seen_after_s, 1, 86_400, "from 1 to 86400")?;
+        number("stall_aftermath_s", self.stall_aftermath_s, 1, 86_400, "from 1 to 86400")?;
+        number("two_masters_within_s", self.two_masters_within_s, 1, 86_400, "from 1 to 86400")?;
+        number("copy_window_us", self.copy_window_us, 0, 1_000_000, "from 0 to 1000000")?;
+        number("numbered_copy_window_ms", self.numbered_copy_window_ms, 0, 10_000, "from 0 to 10000")?;
+        number("gap_patience_ms", self.gap_patience_ms, 1, 60_000, "from 1 to 60000")?;
+        number("clock_step_ms", self.clock_step_ms, 1, 86_400_000, "from 1 to 86400000")?;
+        for (field, value) in [
+            ("storm_per_s", self.storm_per_s),
+            ("retransmissions_min", self.retransmissions_min),
+            ("retransmissions_one_in", self.retransmissions_one_in),
+            ("reconnects_min", self.reconnects_min),
+            ("degraded_exceptions_one_in", self.degraded_exceptions_one_in),
+            ("degraded_slow_one_in", self.degraded_slow_one_in),
+            ("degraded_retransmissions_one_in", self.degraded_retransmissions_one_in),
+        ] {
+            number(field, value, 1, 1_000_000, "from 1 to 1000000")?;
+        }
         super::monitor::check_at_start(&self.monitor).map_err(SettingsError::Monitor)?;
         number("series.period_s", self.series.period_s, 0, 86_400, "from 1 to 86400, or 0 for no time series")?;
         if let Some((field, value, right)) = self.influx.as_ref().and_then(InfluxSettings::wrong) {
@@ -254,11 +314,32 @@ impl Settings {
             heartbeat_timeout: Duration::from_millis(self.heartbeat_timeout_ms),
             silence: Duration::from_millis(self.silence_ms),
             storm_per_s: self.storm_per_s,
+            attempt_timeout: Duration::from_millis(self.attempt_timeout_ms),
+            retransmissions_min: self.retransmissions_min,
+            retransmissions_one_in: self.retransmissions_one_in,
+            reconnects_min: self.reconnects_min,
+            never_seen_after: Duration::from_secs(self.never_seen_after_s),
+            stall_aftermath: Duration::from_secs(self.stall_aftermath_s),
+            two_masters_within: Duration::from_secs(self.two_masters_within_s),
+            copy_window: Duration::from_micros(self.copy_window_us),
+            numbered_copy_window: Duration::from_millis(self.numbered_copy_window_ms),
+            gap_patience: Duration::from_millis(self.gap_patience_ms),
+            clock_step: Duration::from_millis(self.clock_step_ms),
             ..AnalysisSettings::default()
         };
         settings.modbus_ports.extend(&self.modbus_ports);
         settings.dnp3_ports.extend(&self.dnp3_ports);
         settings
+    }
+
+    /// How much of what goes wrong an endpoint bears before it is degraded.
+    pub fn degraded_from(&self) -> DegradedFrom {
+        DegradedFrom {
+            exceptions_one_in: self.degraded_exceptions_one_in,
+            slow_one_in: self.degraded_slow_one_in,
+            retransmissions_min: self.retransmissions_min,
+            retransmissions_one_in: self.degraded_retransmissions_one_in,
+        }
     }
 
     /// The registers of the definition files. Blocks.
@@ -345,5 +426,54 @@ mod tests {
         let two = Settings { sinks: vec![sink.clone(), sink], ..Settings::default() };
         assert!(two.validate().unwrap_err().to_string().contains("two of this name"));
         assert!(Settings { publish_period_s: 0, ..Settings::default() }.validate().is_err());
+    }
+
+    /// The settings that are thresholds of the first look and of an endpoint's health, each with a value that cannot be.
+    const THRESHOLDS: [(&str, u64); 20] = [
+        ("slow_response_ms", 0),
+        ("slow_connect_ms", 600_001),
+        ("response_timeout_ms", 0),
+        ("heartbeat_timeout_ms", 99),
+        ("silence_ms", 99),
+        ("storm_per_s", 0),
+        ("attempt_timeout_ms", 0),
+        ("retransmissions_min", 0),
+        ("retransmissions_one_in", 0),
+        ("reconnects_min", 0),
+        ("degraded_exceptions_one_in", 0),
+        ("degraded_slow_one_in", 0),
+        ("degraded_retransmissions_one_in", 1_000_001),
+        ("never_seen_after_s", 0),
+        ("stall_aftermath_s", 86_401),
+        ("two_masters_within_s", 0),
+        ("copy_window_us", 1_000_001),
+        ("numbered_copy_window_ms", 10_001),
+        ("gap_patience_ms", 0),
+        ("clock_step_ms", 0),
+    ];
+
+    #[test]
+    fn each_threshold_reaches_what_it_is_for_and_is_checked_by_its_name() {
+        let set = |field: &str, value: u64| -> Settings { serde_json::from_value(serde_json::json!({field: value})).unwrap() };
+        let usual = Settings::default();
+        assert_eq!(usual.degraded_from(), DegradedFrom::default());
+        assert_eq!(usual.analysis(), AnalysisSettings::default());
+        for (field, wrong) in THRESHOLDS {
+            let error = set(field, wrong).validate().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("the setting `{field}` is {wrong}; it must be from ")), "{error}");
+            let other = set(field, 777);
+            other.validate().unwrap();
+            let is_taken = other.analysis() != usual.analysis() || other.degraded_from() != usual.degraded_from();
+            assert!(is_taken || other.slow_connect_ms == 777, "{field} changes nothing");
+        }
+    }
+
+    #[test]
+    fn the_settings_page_has_each_setting() {
+        let page = include_str!("../../docs/settings.md");
+        let settings = serde_json::to_value(Settings::default()).unwrap();
+        for field in settings.as_object().unwrap().keys() {
+            assert!(page.contains(&format!("`{field}`")), "{field} is not in docs/settings.md");
+        }
     }
 }

@@ -4,6 +4,7 @@ mod overview;
 mod servers;
 mod show;
 mod sources;
+mod thresholds;
 mod told;
 
 use super::{
@@ -19,6 +20,7 @@ use overview::Line;
 use show::Screen;
 use sources::{Meter, Source};
 use std::{io::IsTerminal as _, ops::ControlFlow, path::PathBuf};
+use thresholds::Thresholds;
 
 /// So many files are shown one by one; of more, the overview alone.
 const FEW: usize = 3;
@@ -58,21 +60,8 @@ pub(super) struct Args {
     /// A further port on which DNP3 is spoken.
     #[arg(long, value_name = "PORT")]
     dnp3_port: Vec<u16>,
-    /// A request that waits longer than this is unanswered [default: 2000].
-    #[arg(long, value_name = "MS", alias = "timeout-ms")]
-    response_timeout_ms: Option<u64>,
-    /// An answer that takes this long is slow [default: 1000].
-    #[arg(long, value_name = "MS", alias = "slow-ms")]
-    slow_response_ms: Option<u64>,
-    /// A heartbeat register that has not changed for this long is frozen [default: 10000].
-    #[arg(long, value_name = "MS")]
-    heartbeat_timeout_ms: Option<u64>,
-    /// A server that talked and says nothing for this long, while it is asked, has gone silent [default: 10000].
-    #[arg(long, value_name = "MS")]
-    silence_ms: Option<u64>,
-    /// So many frames to all within a second are a storm [default: 1000].
-    #[arg(long, value_name = "FRAMES")]
-    storm_per_s: Option<u64>,
+    #[command(flatten)]
+    thresholds: Thresholds,
     /// Print the report that the bus would carry, whole; of several files or a directory a list of them.
     #[arg(long, conflicts_with = "jsonl")]
     json: bool,
@@ -167,15 +156,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
         Some(path) => Settings::from_file(path).map_err(|error| error.to_string())?,
         None => Settings::default(),
     };
-    for (setting, option) in [
-        (&mut settings.response_timeout_ms, args.response_timeout_ms),
-        (&mut settings.slow_response_ms, args.slow_response_ms),
-        (&mut settings.heartbeat_timeout_ms, args.heartbeat_timeout_ms),
-        (&mut settings.silence_ms, args.silence_ms),
-        (&mut settings.storm_per_s, args.storm_per_s),
-    ] {
-        *setting = option.unwrap_or(*setting);
-    }
+    args.thresholds.override_in(&mut settings);
     settings.modbus_ports.extend(&args.modbus_port);
     settings.dnp3_ports.extend(&args.dnp3_port);
     settings.heartbeat_files.extend(args.heartbeats.iter().cloned());

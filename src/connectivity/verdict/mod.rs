@@ -15,9 +15,8 @@ mod bearable;
 use crate::{
     analysis::{Evidence, catalogue},
     api::{
-        ConnectReport, ConnectState, Direction, Endpoint, Finding, Greeting, GreetingState, IcmpUnreachable, KernelView,
-        ModbusView, PingReport, PingState, Severity, Transport, Verdict, too_many_exceptions, too_many_retransmissions,
-        too_many_slow,
+        ConnectReport, ConnectState, DegradedFrom, Direction, Endpoint, Finding, Greeting, GreetingState, IcmpUnreachable,
+        KernelView, ModbusView, PingReport, PingState, Severity, Transport, Verdict,
     },
 };
 use std::net::IpAddr;
@@ -41,6 +40,8 @@ pub struct Facts<'a> {
     pub timeout_ms: u64,
     /// A handshake that takes longer than this is slow, in milliseconds.
     pub slow_connect_ms: u64,
+    /// How much of what goes wrong the site bears.
+    pub degraded_from: DegradedFrom,
 }
 
 /// A verdict, and why.
@@ -113,11 +114,11 @@ fn worse(facts: &Facts<'_>) -> Option<String> {
             reasons.push(format!("only after {}", times(evidence.attempt.syn_retries, "repeated connection request")));
         }
         let wire = &evidence.wire;
-        if too_many_retransmissions(wire.retransmissions, wire.packets) {
+        if facts.degraded_from.too_many_retransmissions(wire.retransmissions, wire.packets) {
             reasons.push(format!("{} had to be sent again", times(wire.retransmissions, "segment")));
         }
         if let Some(modbus) = &wire.modbus {
-            reasons.extend(worse_modbus(modbus));
+            reasons.extend(worse_modbus(modbus, &facts.degraded_from));
         }
         if let Some(dnp3) = &wire.dnp3 {
             if dnp3.unanswered > 0 {
@@ -150,10 +151,10 @@ fn speaks_against(finding: &Finding, facts: &Facts<'_>, evidence: &Evidence) -> 
     match finding.severity {
         Severity::Alarm => true,
         Severity::Warning if finding.code == catalogue::MODBUS_SLOW.code => {
-            too_many_slow(finding.count, evidence.wire.modbus.as_ref().map_or(0, |modbus| modbus.responses))
+            facts.degraded_from.too_many_slow(finding.count, evidence.wire.modbus.as_ref().map_or(0, |modbus| modbus.responses))
         }
         Severity::Warning if finding.code == catalogue::DNP3_SLOW.code => {
-            too_many_slow(finding.count, evidence.wire.dnp3.as_ref().map_or(0, |dnp3| dnp3.responses))
+            facts.degraded_from.too_many_slow(finding.count, evidence.wire.dnp3.as_ref().map_or(0, |dnp3| dnp3.responses))
         }
         Severity::Warning => bearable::why(&finding.code).is_none(),
         Severity::Info => false,
@@ -191,13 +192,13 @@ fn worse_greeting(greeting: &Greeting) -> Option<String> {
     }
 }
 
-fn worse_modbus(modbus: &ModbusView) -> Vec<String> {
+fn worse_modbus(modbus: &ModbusView, degraded_from: &DegradedFrom) -> Vec<String> {
     let mut reasons = Vec::new();
     if modbus.unanswered > 0 {
         let requests = times(modbus.requests, "Modbus request");
         reasons.push(format!("{} of {requests} got no response", modbus.unanswered));
     }
-    if too_many_exceptions(modbus.exceptions, modbus.responses) {
+    if degraded_from.too_many_exceptions(modbus.exceptions, modbus.responses) {
         reasons.push(format!("{} of {} are exceptions", modbus.exceptions, times(modbus.responses, "Modbus response")));
     }
     reasons

@@ -104,6 +104,7 @@ impl Case {
             silent_neighbour: None,
             timeout_ms: 3500,
             slow_connect_ms: 500,
+            degraded_from: DegradedFrom::default(),
         })
     }
 }
@@ -305,6 +306,7 @@ fn a_name_that_does_not_resolve_is_a_failure_that_says_so() {
         silent_neighbour: None,
         timeout_ms: 3500,
         slow_connect_ms: 500,
+        degraded_from: DegradedFrom::default(),
     };
     assert_eq!(judge(&facts), Judgement::new(Failed, "the host name `bms-one.local` could not be resolved"));
 }

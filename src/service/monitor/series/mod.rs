@@ -193,7 +193,6 @@ impl Core {
 
     /// Judges the endpoints by what was seen of each.
     fn judge(&self, ended: &Ended) -> Latest {
-        let slow_response = Duration::from_millis(self.settings.slow_response_ms);
         let period_s = (ended.period.as_secs_f64() * 1e3).round() / 1e3;
         let mut remembered = lock(&self.monitor.series.remembered);
         let mut now_known = BTreeMap::new();
@@ -208,7 +207,7 @@ impl Core {
                 last_seen_ns: before.last_seen_ns.max(meter.last_seen_ns()),
             };
             now_known.insert(endpoint.endpoint_id.clone(), known);
-            let (health, health_text) = health(&figures, &expected(endpoint, slow_response), &known.past);
+            let (health, health_text) = health(&figures, &expected(endpoint, &self.settings), &known.past);
             let judged = EndpointHealth {
                 endpoint_id: endpoint.endpoint_id.clone(),
                 name: endpoint.name.clone(),
@@ -244,12 +243,13 @@ fn is_measurable(endpoint: &Endpoint) -> bool {
     endpoint.transport != Transport::Rtu && endpoint.port.is_some() && has_address
 }
 
-fn expected(endpoint: &Endpoint, slow_response: Duration) -> Expected {
+fn expected(endpoint: &Endpoint, settings: &Settings) -> Expected {
     let is_started = matches!(endpoint.activity, Activity::Started | Activity::Overridden);
     Expected {
         in_use: is_started && endpoint.direction == Direction::Outbound,
         poll: endpoint.components.iter().filter_map(|component| component.poll_ms).max().map(Duration::from_millis),
-        slow_response,
+        slow_response: Duration::from_millis(settings.slow_response_ms),
+        degraded_from: settings.degraded_from(),
     }
 }
 
