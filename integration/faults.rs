@@ -5,6 +5,8 @@
 
 #[path = "faults/dnp3.rs"]
 mod dnp3;
+#[path = "faults/host.rs"]
+mod host;
 #[path = "faults/modbus.rs"]
 mod modbus;
 #[allow(dead_code)]
@@ -16,17 +18,23 @@ mod path;
 mod record;
 mod support;
 
+use host::{Asker, Host, REFUSED_UNIT};
 use modbus::{Answer, Client, adu, id_of, other_id_of};
 use netdiag::{
-    analysis::AnalysisSettings,
-    api::{Dnp3Report, ModbusReport},
-    lab::{Behaviour, DeviceSpec, Placement, Site},
+    analysis::{AnalysisSettings, Watch},
+    api::{AnalysisVerdict, Direction, Dnp3Report, Finding, ModbusReport, Protocol, Severity},
+    lab::{Behaviour, CONTROLLER_LINK, DeviceSpec, Placement, Site},
     protocol::dnp3::{Application, Control, Function, Indications, objects},
 };
 use path::{Fate, Fates, LINK, Path, SERVER};
 use record::{Recorded, Seen, join, record, without_hiccup};
 use std::{
-    net::{TcpListener, TcpStream},
+    io::{ErrorKind, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -418,4 +426,182 @@ fn a_master_that_withholds_its_confirms_is_found_and_one_that_sends_them_is_not(
     assert!(report.unsolicited >= 12 && report.unconfirmed >= 6, "{report:#?}");
     assert_eq!(withheld.finding("dnp3.unconfirmed").count, report.unconfirmed);
     assert_eq!(report.unanswered, 0, "a report is no request");
+}
+
+fn watch(server: SocketAddr) -> Watch {
+    Watch {
+        endpoint_id: server.to_string(),
+        protocol: Protocol::Modbus,
+        direction: Direction::Outbound,
+        address: Some(server.ip()),
+        port: Some(server.port()),
+        gateway: None,
+    }
+}
+
+/// What somebody should look at, by code, worst first.
+fn to_look_at(findings: &[Finding]) -> Vec<&str> {
+    let worse = findings.iter().filter(|finding| finding.severity >= Severity::Warning);
+    worse.map(|finding| finding.code.as_str()).collect()
+}
+
+fn find<'a>(findings: &'a [Finding], code: &str) -> &'a Finding {
+    findings.iter().find(|finding| finding.code == code).unwrap_or_else(|| panic!("no {code} in {findings:#?}"))
+}
+
+/// Two hosts poll each other; one read is always refused; and for a few seconds one of the hosts stalls, answers late when it goes on, and
+/// is connected to anew. That is one fault of the config, and one event: not one of each service.
+#[test]
+fn the_chronic_and_the_acute_are_two_things_and_the_acute_one_is_the_host() {
+    const EMS: &str = "10.9.1.1";
+    const DEVICE: &str = "10.9.1.2";
+    const EVERY: Duration = Duration::from_millis(100);
+    const PATIENCE: Duration = Duration::from_millis(900);
+    let (ems, device) = (namespace::Namespace::new(), namespace::Namespace::new());
+    ems.link_to(&device, LINK, &format!("{EMS}/24"), &format!("{DEVICE}/24"));
+    let place = |address: &str, port: u16| SocketAddr::new(address.parse().unwrap(), port);
+    let (ports, back) = ([place(DEVICE, 502), place(DEVICE, 503)], place(EMS, 502));
+    let host = Arc::new(Host::default());
+    // The first connection, and the one that is made anew.
+    let servers = ports.map(|port| {
+        let host = Arc::clone(&host);
+        device.run(move || {
+            let listener = TcpListener::bind(port).unwrap();
+            thread::spawn(move || host.serve(&listener, 2))
+        })
+    });
+    let settings = AnalysisSettings { modbus_ports: vec![502, 503], ..settings(PATIENCE, PATIENCE) };
+    let (recording, stalls) = (settings.clone(), Arc::clone(&host));
+    let (recorded, refused) = ems.run(move || {
+        let mut refused = 0;
+        let recorded = record(LINK, &recording, || {
+            let listener = TcpListener::bind(back).unwrap();
+            let answers_back = thread::spawn(move || Host::default().serve(&listener, 1));
+            let is_over = Arc::new(AtomicBool::new(false));
+            let (is_over_there, stalls_too) = (Arc::clone(&is_over), Arc::clone(&stalls));
+            let asks_back = device.run(move || {
+                let mut asker = Asker::connect(back);
+                thread::spawn(move || {
+                    while !is_over_there.load(Ordering::Relaxed) {
+                        stalls_too.run();
+                        asker.ask(1, 3);
+                        thread::sleep(EVERY);
+                    }
+                    asker.close();
+                })
+            });
+            let mut askers = ports.map(Asker::connect);
+            let mut polls = |askers: &mut [Asker; 2], rounds: u32| {
+                for round in 0..rounds {
+                    askers.iter_mut().for_each(|asker| asker.ask(1, 3));
+                    if round % 4 == 0 {
+                        askers[0].ask(REFUSED_UNIT, 4);
+                        refused += 1;
+                    }
+                    thread::sleep(EVERY);
+                }
+            };
+            polls(&mut askers, 10);
+            stalls.stall();
+            polls(&mut askers, 25);
+            stalls.go_on();
+            polls(&mut askers, 8);
+            askers.into_iter().for_each(Asker::give_up);
+            let mut askers = ports.map(Asker::connect);
+            polls(&mut askers, 10);
+            thread::sleep(EVERY);
+            askers.into_iter().for_each(Asker::close);
+            is_over.store(true, Ordering::Relaxed);
+            join("the device asks no more", asks_back);
+            join("the management system answers no more", answers_back);
+            servers.into_iter().for_each(|server| join("the services end", server));
+        });
+        (recorded, refused)
+    });
+    let looked = recorded.looked_at(&settings, ports.into_iter().chain([back]).map(watch).collect());
+    let report = looked.report();
+    assert_eq!(to_look_at(&report.findings), ["host.stalled", "modbus.exceptions"], "{:#?}", report.findings);
+    let stalled = find(&report.findings, "host.stalled");
+    assert_eq!(stalled.severity, Severity::Alarm);
+    let begins = format!("{DEVICE} stopped answering on ports 502 and 503 at the same time, at ");
+    let ends = "s after it began: the host or the network stalled, not one service";
+    assert!(stalled.message.starts_with(&begins) && stalled.message.ends_with(ends), "{}", stalled.message);
+    assert!(stalled.message.contains("; its connections were made anew "), "{}", stalled.message);
+    let exceptions = find(&report.findings, "modbus.exceptions");
+    assert_eq!(exceptions.count, refused);
+    assert!(exceptions.message.contains("unit 255, offset 0, count 1"), "{}", exceptions.message);
+    // That is the first look in one paragraph: the host first, and the read that is always refused.
+    assert_eq!(report.reasons, [stalled.message.clone(), exceptions.message.clone()]);
+    assert!(report.text.starts_with("2 things to look at in "), "{}", report.text);
+    assert!(report.text.contains(&format!("the worst first: {}. {}", stalled.message, exceptions.message)), "{}", report.text);
+    // What follows from the stall is told beside it, as no more than that.
+    for code in ["modbus.late", "tcp.reset", "tcp.reconnects"] {
+        let of_device = report.findings.iter().filter(|finding| finding.code == code && finding.message.contains(DEVICE));
+        for finding in of_device.filter(|finding| finding.first_at < stalled.last_at) {
+            assert!(finding.message.ends_with("this belongs to the stall of the whole host"), "{finding:#?}");
+        }
+        assert!(codes_of(&report.findings).contains(&code), "{:#?}", report.findings);
+    }
+    for (server, expected) in [(ports[0], &["host.stalled", "modbus.exceptions"][..]), (ports[1], &["host.stalled"]), (back, &[])] {
+        let evidence = looked.evidence(&server.to_string(), &[]).unwrap();
+        assert_eq!(to_look_at(&evidence.findings), expected, "{server}: {:#?}", evidence.findings);
+    }
+}
+
+fn codes_of(findings: &[Finding]) -> Vec<&str> {
+    findings.iter().map(|finding| finding.code.as_str()).collect()
+}
+
+/// A device has room for two connections and says nothing to a third; and the same reads are refused at every poll.
+#[test]
+fn a_third_connection_refused_by_silence_and_reads_that_are_always_refused() {
+    private_network();
+    const ROUNDS: u64 = 10;
+    let refusing = Behaviour::Exceptions { registers: 20..=29, code: 2 };
+    let site = Site::build(Placement::Namespaces, vec![DeviceSpec::modbus("bms", refusing).with_room_for(2)]).unwrap();
+    let place = site.device("bms").unwrap().socket_address();
+    let settings = AnalysisSettings::default();
+    let recorded = record(CONTROLLER_LINK, &settings, || {
+        let mut streams = [(), ()].map(|()| TcpStream::connect_timeout(&place, Duration::from_secs(10)).unwrap());
+        let mut third = None;
+        for round in 0..ROUNDS {
+            for stream in &mut streams {
+                stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+                for (id, offset) in [(2 * round as u16, 10), (2 * round as u16 + 1, 20)] {
+                    stream.write_all(&modbus::adu(id, 1, &[3, 0, offset, 0, 4])).unwrap();
+                    let answer = modbus::read_adu(stream).expect("an answer");
+                    assert_eq!((answer[7] == 0x83, answer[..2] == id.to_be_bytes()), (offset == 20, true));
+                }
+            }
+            // Both are served by now, and beside them there is no room.
+            third.get_or_insert_with(|| thread::spawn(move || TcpStream::connect_timeout(&place, Duration::from_millis(1500))));
+            thread::sleep(Duration::from_millis(150));
+        }
+        assert_eq!(join("the third attempt ends", third.unwrap()).unwrap_err().kind(), ErrorKind::TimedOut);
+    });
+    let looked = recorded.looked_at(&settings, vec![watch(place)]);
+    let report = looked.report();
+    assert_eq!(to_look_at(&report.findings), ["tcp.syn_unanswered", "modbus.exceptions"], "{:#?}", report.findings);
+    let [server] = &report.servers[..] else { panic!("not one server: {:#?}", report.servers) };
+    let tcp = &server.tcp;
+    assert_eq!((tcp.attempts, tcp.accepted, tcp.refused, tcp.unanswered, tcp.reconnects), (3, 2, 0, 1, 0), "{tcp:#?}");
+    let modbus = server.modbus.as_ref().unwrap();
+    assert_eq!((modbus.requests, modbus.responses, modbus.exceptions), (4 * ROUNDS, 4 * ROUNDS, 2 * ROUNDS), "{modbus:#?}");
+    let unanswered = find(&report.findings, "tcp.syn_unanswered");
+    assert_eq!((unanswered.severity, unanswered.count), (Severity::Warning, 1), "others get in");
+    let (begins, ends) = (format!("1 connection attempt to {place} was not answered ("), "; 2 others were accepted");
+    assert!(unanswered.message.starts_with(&begins) && unanswered.message.ends_with(ends), "{}", unanswered.message);
+    let exceptions = find(&report.findings, "modbus.exceptions");
+    assert_eq!(exceptions.count, 2 * ROUNDS);
+    let refused =
+        format!("{place} answered {} of {} requests with Modbus exception 2 (illegal data address)", 2 * ROUNDS, 4 * ROUNDS);
+    assert!(
+        exceptions.message.starts_with(&refused) && exceptions.message.contains("offset 20, count 4"),
+        "{}",
+        exceptions.message
+    );
+    assert_eq!(report.verdict, AnalysisVerdict::Suspect);
+    assert_eq!(report.reasons, [unanswered.message.clone(), exceptions.message.clone()]);
+    let evidence = looked.evidence(&place.to_string(), &[]).unwrap();
+    assert_eq!((evidence.session.accepted, evidence.session.unanswered_attempts), (2, 1));
 }

@@ -94,6 +94,28 @@ fn a_healthy_device_answers_for_each_unit_and_its_heartbeat_counts() {
 }
 
 #[test]
+fn a_device_with_room_for_two_says_nothing_to_a_third_until_one_has_left() {
+    let site = site(vec![DeviceSpec::modbus("full", Behaviour::Healthy).with_room_for(2)]);
+    let limit = Duration::from_millis(1300);
+    let mut streams: Vec<_> = (0..2).map(|_| connect(&site, "full", Duration::from_secs(5)).0.unwrap()).collect();
+    for _ in 0..2 {
+        streams.iter_mut().for_each(|stream| assert_eq!(read_register(stream, 1, UNIT_ID), Ok(1)));
+        // More than one SYN and more than one attempt, while the others go on.
+        let (outcome, time) = connect(&site, "full", limit);
+        assert_eq!(outcome.unwrap_err(), ErrorKind::TimedOut);
+        assert!(time >= limit, "{time:?}");
+    }
+    assert_eq!(ping_device(&site, "full"), Echo::Reply);
+    streams.remove(0);
+    let device = site.device("full").unwrap();
+    wait_until("the device sees that one has left", Duration::from_secs(5), || device.stats().open == 1);
+    let mut another = connect(&site, "full", Duration::from_secs(5)).0.unwrap();
+    assert_eq!(read_register(&mut another, 1, UNIT_ID), Ok(1));
+    assert_eq!(connect(&site, "full", limit).0.unwrap_err(), ErrorKind::TimedOut);
+    assert_eq!((device.stats().connections, device.stats().open), (3, 2));
+}
+
+#[test]
 fn refuses_drops_and_resets_are_three_things() {
     let site = site(vec![
         DeviceSpec::modbus("refuses", Behaviour::RefusesPort),

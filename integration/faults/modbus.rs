@@ -49,7 +49,7 @@ pub fn request(number: u16) -> Vec<u8> {
     adu(id_of(number), UNIT, &READ)
 }
 
-fn read_adu(stream: &mut TcpStream) -> Option<Vec<u8>> {
+pub fn read_adu(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut bytes = vec![0; 6];
     stream.read_exact(&mut bytes).ok()?;
     let length = usize::from(u16::from_be_bytes([bytes[4], bytes[5]]));

@@ -2,7 +2,7 @@
 
 use crate::support::{needs, wait_until};
 use netdiag::{
-    analysis::{Analysis, AnalysisSettings},
+    analysis::{Analysis, AnalysisSettings, Watch},
     api::{Finding, ServerReport},
     capture::{RecordingOptions, start},
     packet::{PacketSink, Reader},
@@ -34,7 +34,7 @@ pub struct Recorded {
 pub fn record(interface: &str, settings: &AnalysisSettings, traffic: impl FnOnce()) -> Recorded {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("recording.pcapng");
-    let live = Arc::new(Mutex::new(analysis(settings)));
+    let live = Arc::new(Mutex::new(analysis(settings, Vec::new())));
     let options = RecordingOptions::new(vec![interface.to_owned()], "tcp".to_owned(), file.clone());
     let recording = start(options, Arc::clone(&live)).unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
@@ -50,7 +50,11 @@ pub fn record(interface: &str, settings: &AnalysisSettings, traffic: impl FnOnce
     let recorded = Recorded { _folder: folder, file, hiccup };
     let mut live = live.lock().unwrap();
     live.finish();
-    assert_eq!(live.findings(), recorded.analyse(settings).findings, "the packets as they came, and those of the file");
+    assert_eq!(
+        live.findings(),
+        recorded.looked_at(settings, Vec::new()).findings(),
+        "the packets as they came, and those of the file"
+    );
     recorded
 }
 
@@ -80,8 +84,8 @@ pub fn without_hiccup(traffic: impl Fn() -> Recorded) -> Recorded {
     recorded
 }
 
-fn analysis(settings: &AnalysisSettings) -> Analysis {
-    Analysis::new(settings.clone(), Vec::new(), Vec::new())
+fn analysis(settings: &AnalysisSettings, watches: Vec<Watch>) -> Analysis {
+    Analysis::new(settings.clone(), watches, Vec::new())
 }
 
 /// What the analysis says.
@@ -94,13 +98,19 @@ pub struct Seen {
 impl Recorded {
     /// The first look at the file. There must be one server.
     pub fn analyse(&self, settings: &AnalysisSettings) -> Seen {
-        let mut analysis = analysis(settings);
-        self.read(|packet| analysis.packet(packet));
-        analysis.finish();
+        let analysis = self.looked_at(settings, Vec::new());
         let report = analysis.report();
         assert_eq!(report.findings, analysis.findings());
         let [server] = &report.servers[..] else { panic!("not one server: {:#?}", report.servers) };
         Seen { findings: report.findings, server: server.clone(), copies: analysis.counters().copies.segments }
+    }
+
+    /// The whole analysis of the file.
+    pub fn looked_at(&self, settings: &AnalysisSettings, watches: Vec<Watch>) -> Analysis {
+        let mut analysis = analysis(settings, watches);
+        self.read(|packet| analysis.packet(packet));
+        analysis.finish();
+        analysis
     }
 
     fn read(&self, mut take: impl FnMut(&netdiag::packet::Packet<'_>)) {

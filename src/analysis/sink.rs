@@ -180,7 +180,11 @@ impl Analysis {
             Evidence { wire: sum.wire, attempt: split.own.attempt(), session: split.others.session(), ..Evidence::default() };
         evidence.attempt.icmp = attempt_icmp;
         if let Some(address) = watch.address.filter(|address| !address.is_unspecified()).map(|address| address.to_canonical()) {
-            found.extend(self.stalls(|asked| asked == address).into_iter().map(|stall| stall.finding));
+            let stalls = self.stalls(|asked| asked == address);
+            for finding in &mut found {
+                stalls.iter().for_each(|stall| stall.takes(address, finding));
+            }
+            found.extend(stalls.into_iter().map(|stall| stall.finding));
             let next_hop = watch.gateway.map_or(address, |gateway| gateway.to_canonical());
             if let Some(host) = self.watched_hosts.get(&next_hop) {
                 let unanswered = host.unanswered(&self.shared);

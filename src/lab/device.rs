@@ -126,6 +126,8 @@ pub struct DeviceSpec {
     pub session: bool,
     /// Whether it is in the network behind the router.
     pub routed: bool,
+    /// How many connections it takes at a time; attempts at one more get no answer. `None`: as many as come.
+    pub most_connections: Option<u32>,
 }
 
 impl DeviceSpec {
@@ -141,7 +143,7 @@ impl DeviceSpec {
 
     fn new(name: String, speaks: Speaks, behaviour: Behaviour) -> Self {
         let (port, routed) = (speaks.usual_port(), matches!(behaviour, Behaviour::Rejected(_)));
-        Self { name, speaks, behaviour, port, session: false, routed }
+        Self { name, speaks, behaviour, port, session: false, routed, most_connections: None }
     }
 
     /// The same on another port.
@@ -153,6 +155,12 @@ impl DeviceSpec {
     /// The same with a live session of the site: a client in the controller polls it all the time.
     pub fn with_session(mut self) -> Self {
         self.session = true;
+        self
+    }
+
+    /// The same with room for so many connections at a time: it never answers attempts at one more.
+    pub fn with_room_for(mut self, connections: u32) -> Self {
+        self.most_connections = Some(connections);
         self
     }
 
@@ -183,6 +191,10 @@ impl DeviceSpec {
         check_name(&self.name)?;
         let wrong = |reason: &str| Err(LabError::Spec { device: self.name.clone(), reason: reason.to_owned() });
         match (&self.speaks, &self.behaviour) {
+            _ if self.most_connections == Some(0) => wrong("a device has room for one connection at least"),
+            (Speaks::Dnp3 { .. }, _) if self.most_connections.is_some() => {
+                wrong("a DNP3 device takes one connection at a time, and throws it out for another")
+            }
             (Speaks::Modbus { unit_ids }, _) if unit_ids.is_empty() => wrong("a Modbus device has at least one unit id"),
             (Speaks::Dnp3 { .. }, Behaviour::Exceptions { .. }) => wrong("exceptions are of Modbus; a DNP3 device has none"),
             _ => Ok(()),
@@ -260,5 +272,8 @@ mod tests {
         assert!(refused.contains("relay_1") && refused.contains("Modbus"), "{refused}");
         assert!(DeviceSpec::modbus("../bms", Behaviour::Healthy).check().is_err());
         assert!(DeviceSpec::modbus("bms", Behaviour::Healthy).with_units([]).check().is_err());
+        assert!(DeviceSpec::modbus("bms", Behaviour::Healthy).with_room_for(2).check().is_ok());
+        assert!(DeviceSpec::modbus("bms", Behaviour::Healthy).with_room_for(0).check().is_err());
+        assert!(DeviceSpec::dnp3("relay_1", Behaviour::Healthy).with_room_for(2).check().is_err());
     }
 }

@@ -9,7 +9,8 @@
 //!
 //! The controller is the thread that builds the [`Site`], after [`enter_private`] has given it a network of its own. Every other
 //! host is a [`Namespace`]: a thread, so that nothing is left behind when the process ends, even by SIGKILL. What is wrong with a
-//! device ([`Behaviour`]) is made by ordinary means: a socket that does not listen, a queue that is full, a route that prohibits.
+//! device ([`Behaviour`]) is made by ordinary means: a socket that does not listen, a queue that is full, a filter
+//! on a socket, a route that prohibits.
 //! Where there is no right to make namespaces, [`Placement::Loopback`] puts what can be had there on 127.0.0.2 and following.
 
 mod client;
@@ -24,6 +25,7 @@ mod modbus_server;
 mod namespace;
 mod network;
 mod presence;
+mod room;
 mod site;
 mod wiring;
 

@@ -1,6 +1,9 @@
 //! A device that serves Modbus TCP.
 
-use super::counters::Counters;
+use super::{
+    counters::Counters,
+    room::{Place, Room},
+};
 use std::{
     collections::HashMap,
     future::Future,
@@ -41,13 +44,26 @@ pub(super) enum Manner {
     Never,
 }
 
-/// Serves the units on a listener until its future is dropped.
-pub(super) async fn serve(listener: TcpListener, unit_ids: Vec<u8>, manner: Manner, counters: Arc<Counters>) -> io::Result<()> {
+/// Serves the units on a listener until its future is dropped; `most_connections` at a time, if there is such a limit.
+pub(super) async fn serve(
+    listener: TcpListener,
+    unit_ids: Vec<u8>,
+    manner: Manner,
+    most_connections: Option<u32>,
+    counters: Arc<Counters>,
+) -> io::Result<()> {
     let started = Instant::now();
     let units = Arc::new(Units { unit_ids, manner, started, written: Mutex::default(), counters: Arc::clone(&counters) });
+    let room = most_connections.map(|most| Room::new(&listener, most)).transpose()?;
     let on_connected = move |stream, _| {
-        let (units, stream) = (Arc::clone(&units), counters.watch(stream));
-        async move { Ok(Some((Client(units), stream))) }
+        let (units, room, counters) = (Arc::clone(&units), room.clone(), Arc::clone(&counters));
+        async move {
+            let place = match &room {
+                Some(room) => Some(room.take().await?),
+                None => None,
+            };
+            Ok(Some((Client { units, _place: place }, counters.watch(stream))))
+        }
     };
     Server::new(listener).serve(&on_connected, |_| {}).await
 }
@@ -69,7 +85,11 @@ struct Written {
 }
 
 /// One client of the device.
-struct Client(Arc<Units>);
+struct Client {
+    units: Arc<Units>,
+    /// Its place, where there are only so many.
+    _place: Option<Place>,
+}
 
 impl Service for Client {
     type Request = SlaveRequest<'static>;
@@ -78,7 +98,7 @@ impl Service for Client {
     type Future = Pin<Box<dyn Future<Output = Result<Option<Response>, ExceptionCode>> + Send>>;
 
     fn call(&self, request: Self::Request) -> Self::Future {
-        let units = Arc::clone(&self.0);
+        let units = Arc::clone(&self.units);
         Box::pin(async move {
             units.counters.count_request();
             match &units.manner {

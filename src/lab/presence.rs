@@ -86,7 +86,7 @@ async fn serve(listener: TcpListener, spec: DeviceSpec, counters: Arc<Counters>)
                 Behaviour::NeverAnswers => Manner::Never,
                 _ => Manner::Promptly,
             };
-            modbus_server::serve(listener, unit_ids, manner, counters).await
+            modbus_server::serve(listener, unit_ids, manner, spec.most_connections, counters).await
         }
         (Speaks::Dnp3 { master, station, unsolicited }, behaviour) => {
             let answers_after = match behaviour {

@@ -441,5 +441,6 @@ fn server_of(inbound: &InboundSpec) -> DeviceSpec {
         port: inbound.port,
         session: false,
         routed: false,
+        most_connections: None,
     }
 }
