@@ -16,6 +16,8 @@ mod namespace;
 mod path;
 #[path = "faults/record.rs"]
 mod record;
+#[path = "support/second_opinion.rs"]
+mod second_opinion;
 mod support;
 
 use host::{Asker, Host, REFUSED_UNIT};
@@ -38,7 +40,7 @@ use std::{
     thread,
     time::Duration,
 };
-use support::private_network;
+use support::{needs, private_network};
 
 const PORT: u16 = 502;
 /// The request that the fault befalls, and how many there are.
@@ -60,6 +62,7 @@ fn modbus_of(seen: &Seen) -> &ModbusReport {
 fn device_that_answers(script: &'static [Answer]) -> (Recorded, Seen) {
     let settings = settings(TIMEOUT, TIMEOUT);
     let recorded = without_hiccup(|| requests_to(script, &settings));
+    recorded.assert_tshark_sees_the_same(&settings);
     let seen = recorded.analyse(&settings);
     (recorded, seen)
 }
@@ -363,6 +366,7 @@ fn master_of_one_that_restarts(takes_note: bool) -> (Recorded, Seen) {
         }
         join("the outstation ends", outstation);
     });
+    recorded.assert_tshark_sees_the_same(&settings);
     let seen = recorded.analyse(&settings);
     (recorded, seen)
 }
@@ -409,6 +413,7 @@ fn master_of_one_that_reports(confirms: bool) -> Seen {
         }
         assert_eq!(answers, 1);
     });
+    recorded.assert_tshark_sees_the_same(&settings);
     recorded.analyse(&settings)
 }
 
@@ -518,6 +523,7 @@ fn the_chronic_and_the_acute_are_two_things_and_the_acute_one_is_the_host() {
         });
         (recorded, refused)
     });
+    recorded.assert_tshark_sees_the_same(&settings);
     let looked = recorded.looked_at(&settings, ports.into_iter().chain([back]).map(watch).collect());
     let report = looked.report();
     assert_eq!(to_look_at(&report.findings), ["host.stalled", "modbus.exceptions"], "{:#?}", report.findings);
@@ -579,6 +585,7 @@ fn a_third_connection_refused_by_silence_and_reads_that_are_always_refused() {
         }
         assert_eq!(join("the third attempt ends", third.unwrap()).unwrap_err().kind(), ErrorKind::TimedOut);
     });
+    recorded.assert_tshark_sees_the_same(&settings);
     let looked = recorded.looked_at(&settings, vec![watch(place)]);
     let report = looked.report();
     assert_eq!(to_look_at(&report.findings), ["tcp.syn_unanswered", "modbus.exceptions"], "{:#?}", report.findings);

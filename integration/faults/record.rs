@@ -1,6 +1,9 @@
 //! Traffic that is recorded while it passes, and what the analysis says of it.
 
-use crate::support::{needs, wait_until};
+use crate::{
+    second_opinion,
+    support::{needs, wait_until},
+};
 use netdiag::{
     analysis::{Analysis, AnalysisSettings, Watch},
     api::{Finding, ServerReport},
@@ -132,6 +135,13 @@ impl Recorded {
             }
         });
         payload.unwrap_or_else(|| panic!("there is no packet {number}"))
+    }
+
+    /// Asks `tshark` for its opinion on each request and what came of it.
+    pub fn assert_tshark_sees_the_same(&self, settings: &AnalysisSettings) {
+        let Some(opinion) = second_opinion::on(&self.file, settings) else { return };
+        assert!(opinion.figures > 0 && opinion.requests.values().sum::<usize>() > 0, "{opinion:?}");
+        assert!(opinion.differ.is_empty(), "{:#?}", opinion.differ);
     }
 
     /// What `tshark` shows of these fields: for each, its values in the packets that have it. `None`, loudly, where it is not

@@ -281,8 +281,8 @@ impl Dnp3Flow {
             Step::Skip { length, error } => {
                 match error {
                     LinkError::HeaderCrc => service.header_crc_errors.add(arrival.stamp),
-                    LinkError::DataCrc { .. } => {
-                        service.frames += 1;
+                    LinkError::DataCrc { header, .. } => {
+                        service.link_frame(header.control, arrival.stamp);
                         service.data_crc_errors.add(arrival.stamp);
                     }
                     LinkError::Start | LinkError::Length(_) => {}

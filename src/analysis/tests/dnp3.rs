@@ -132,7 +132,13 @@ fn damaged_frames_are_counted_and_the_next_ones_read() {
     site.at(10.0, talk.send(false, &[header, data, poll(3)].concat()));
     let evidence = site.evidence_of(DNP3_ID, &[]);
     let view = evidence.wire.dnp3.unwrap();
-    assert_eq!((view.crc_errors, view.requests), (2, 1));
+    assert_eq!((view.crc_errors, view.requests, view.frames), (2, 1, 2));
+    let report = site.analysis.report().servers[0].dnp3.clone().unwrap();
+    assert_eq!(
+        report.link_functions.iter().map(|of| of.frames).sum::<u64>(),
+        report.frames,
+        "what a damaged one was for its header says"
+    );
     let message = &find(&evidence.findings, "dnp3.crc_errors").message;
     assert_eq!(message, "2 DNP3 frames to or from 10.0.0.8:20000 with a wrong check sum (1 in the header, 1 in the data)");
 }
