@@ -1,6 +1,7 @@
 //! DNP3 on a connection (requests matched with responses by application sequence) and at a server (what came of them).
 
 use super::{
+    client_times::ClientTimes,
     clients::Asked,
     lane::Lane,
     link_use::LinkUse,
@@ -23,7 +24,10 @@ use crate::{
         },
     },
 };
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 /// Pairs of link addresses told apart on one connection.
 const MAX_LINKS: usize = 16;
@@ -72,6 +76,8 @@ pub(super) struct Dnp3Service {
     pub responses: u64,
     pub unsolicited: u64,
     pub times: Durations,
+    /// Those of each master.
+    pub client_times: ClientTimes,
     pub unanswered: QueryTally<Dnp3Query>,
     pub slow: QueryTally<Dnp3Query>,
     pub late: QueryTally<Dnp3Query>,
@@ -162,13 +168,14 @@ impl Dnp3Service {
         }
     }
 
-    fn matched(&mut self, matched: &Matched<Dnp3Query, Stray>, asked: &mut Asked, shared: &mut Shared) {
+    fn matched(&mut self, matched: &Matched<Dnp3Query, Stray>, asker: IpAddr, asked: &mut Asked, shared: &mut Shared) {
         let (stamp, ns) = (matched.response.stamp, matched.ns());
         asked.answered(ns, false);
         let is_late = ns > shared.limits.response_timeout;
         let outcome = if is_late { TransactionOutcome::Late } else { TransactionOutcome::Answered };
         shared.transaction(Protocol::Dnp3, &matched.detail, matched.request.stamp, Some(stamp), outcome, None);
         self.responses += 1;
+        self.client_times.add(asker, ns, &self.times, &mut shared.client_stretches);
         self.times.add(ns);
         if is_late {
             self.late.add(matched.detail, stamp);
@@ -502,7 +509,7 @@ impl Messages {
             service.unsolicited += 1;
         } else if from_outstation {
             if let Some(key) = self.answered(key, control, service) {
-                self.response(key, arrival, service, shared);
+                self.response(key, (arrival, asker.ip()), service, shared);
             }
         } else {
             service.requests += 1;
@@ -517,7 +524,7 @@ impl Messages {
                 match self.requests.request(key, query, arrival, true) {
                     Some(matched) => {
                         service.strays.take_back(matched.answer);
-                        service.matched(&matched, &mut self.asked, shared);
+                        service.matched(&matched, asker.ip(), &mut self.asked, shared);
                     }
                     None => shared.pending += 1,
                 }
@@ -573,11 +580,11 @@ impl Messages {
     }
 
     /// A response is complete.
-    fn response(&mut self, key: Key, arrival: Arrival, service: &mut Dnp3Service, shared: &mut Shared) {
+    fn response(&mut self, key: Key, (arrival, asker): (Arrival, IpAddr), service: &mut Dnp3Service, shared: &mut Shared) {
         let timeout = shared.limits.response_timeout;
         if let Some(matched) = self.requests.answer(key, Stray::default(), arrival, timeout, |_, _| true) {
             shared.pending -= 1;
-            service.matched(&matched, &mut self.asked, shared);
+            service.matched(&matched, asker, &mut self.asked, shared);
             return;
         }
         let is_but_for_address = |asked: &Key| Key { outstation: key.outstation, ..*asked } == key;

@@ -12,6 +12,7 @@
 mod account;
 mod around;
 pub mod catalogue;
+mod client_times;
 mod clients;
 mod collect;
 mod copies;

@@ -1,6 +1,7 @@
 //! Modbus on a connection (requests matched with answers) and at a server (what came of them).
 
 use super::{
+    client_times::ClientTimes,
     clients::Asked,
     heartbeats::HeartbeatState,
     lane::Lane,
@@ -57,6 +58,8 @@ pub(super) struct ModbusService {
     pub requests: u64,
     pub responses: u64,
     pub times: Durations,
+    /// Those of each client.
+    pub client_times: ClientTimes,
     /// By exception code.
     pub exceptions: Vec<(u8, QueryTally<Query>)>,
     /// With codes beyond those that are told apart.
@@ -177,7 +180,7 @@ impl ModbusService {
         }
     }
 
-    fn matched(&mut self, matched: Matched<Query, Reply>, asked: &mut Asked, shared: &mut Shared) {
+    fn matched(&mut self, matched: Matched<Query, Reply>, asker: IpAddr, asked: &mut Asked, shared: &mut Shared) {
         self.responses += 1;
         let (stamp, ns, exception) = (matched.response.stamp, matched.ns(), matched.answer.exception);
         asked.answered(ns, exception.is_some());
@@ -192,6 +195,7 @@ impl ModbusService {
             let detail = exception.map(modbus::exception_text).or_else(misfit);
             shared.transaction(Protocol::Modbus, &matched.detail, matched.request.stamp, Some(stamp), outcome, detail);
         }
+        self.client_times.add(asker, ns, &self.times, &mut shared.client_stretches);
         self.times.add(ns);
         if !matched.answer.echo.fits(&matched.detail) {
             self.misfits.add(matched.detail, stamp);
@@ -402,7 +406,7 @@ fn request(
         Some(matched) => {
             service.strays.take_back(matched.answer.stray);
             service.exception_count -= u64::from(matched.answer.exception.is_some()).min(service.exception_count);
-            service.matched(matched, asked, shared);
+            service.matched(matched, asker, asked, shared);
         }
         None => shared.pending += 1,
     }
@@ -425,7 +429,7 @@ fn response(
                 let heartbeats = service.heartbeats.iter_mut();
                 heartbeats.for_each(|heartbeat| heartbeat.answered(asker, &matched.detail, adu.pdu, arrival.stamp));
             }
-            service.matched(matched, asked, shared);
+            service.matched(matched, asker, asked, shared);
         }
         None => {
             if transactions.was_answered(key, arrival.stamp.at, timeout) {

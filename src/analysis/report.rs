@@ -199,13 +199,12 @@ impl Analysis {
             let of_client = asked.get_mut(usize::from(flow.client_place()));
             of_client.into_iter().for_each(|asked| asked.merge(&flow.asked(&self.shared)));
         }
-        // The times of the only client are those of the server.
-        let spread = (asked.len() == 1).then(|| match (&service.modbus, &service.dnp3) {
-            (Some(modbus), None) => modbus.times.response_times(),
-            (None, Some(dnp3)) => dnp3.times.response_times(),
+        // What is asked by two protocols has no percentiles of both.
+        let spread = |client: IpAddr| match (&service.modbus, &service.dnp3) {
+            (Some(modbus), None) => modbus.client_times.of(client, &modbus.times)?.response_times(),
+            (None, Some(dnp3)) => dnp3.client_times.of(client, &dnp3.times)?.response_times(),
             _ => None,
-        });
-        let spread = spread.flatten();
+        };
         let clients = service.clients.iter().zip(asked).map(|((address, client), asked)| ClientReport {
             address,
             packets: client.packets,
@@ -217,7 +216,7 @@ impl Analysis {
             responses: asked.responses,
             exceptions: asked.exceptions,
             unanswered: asked.unanswered,
-            response_ms: spread.or_else(|| times(&asked.times)),
+            response_ms: address.and_then(spread).or_else(|| times(&asked.times)),
             first_at: time(client.first.at),
             last_at: time(client.latest.at),
         });

@@ -66,6 +66,8 @@ pub(super) struct Shared {
     pub pending: usize,
     /// Bytes that wait for a gap to be filled.
     pub gap_bytes: usize,
+    /// Stretches of response times that the clients of all servers have.
+    pub client_stretches: usize,
     /// Requests forgotten because too many waited.
     pub requests_forgotten: u64,
     /// Segments that were captured twice.
@@ -89,6 +91,7 @@ impl Shared {
             now: i64::MIN,
             pending: 0,
             gap_bytes: 0,
+            client_stretches: 0,
             requests_forgotten: 0,
             copies: Copies::default(),
             handshake_again: 0,

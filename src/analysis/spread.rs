@@ -45,6 +45,11 @@ impl Durations {
         &mut self.stretches[at].1
     }
 
+    /// How many stretches of steps it takes memory for.
+    pub fn stretches(&self) -> usize {
+        self.stretches.len()
+    }
+
     pub fn merge(&mut self, other: &Self) {
         self.times.merge(&other.times);
         for (number, counts) in &other.stretches {

@@ -147,7 +147,7 @@ pub(super) fn in_detail(server: &ServerReport, screen: &Screen) -> Vec<String> {
     }
     figures(&mut text, server);
     for client in &server.clients {
-        conversation(&mut text, client);
+        conversation(&mut text, client, server.clients.len() > 1);
     }
     details(&mut text, server);
     for line in text.lines() {
@@ -200,8 +200,8 @@ fn counted<'a>(figures: &'a [(u64, &'a str)]) -> impl Iterator<Item = String> + 
     })
 }
 
-/// What came of what a client asked.
-fn conversation(text: &mut String, client: &ClientReport) {
+/// What came of what a client asked, and how long it waited, unless that is said of the server.
+fn conversation(text: &mut String, client: &ClientReport, is_one_of_several: bool) {
     let address = client.address.map_or_else(|| "others".to_owned(), |address| address.to_string());
     let mut parts =
         vec![many(client.packets, "packet"), many(client.connections, "connection"), many(client.reconnects, "reconnect")];
@@ -215,6 +215,7 @@ fn conversation(text: &mut String, client: &ClientReport) {
         (client.resets, "reset"),
     ];
     parts.extend(counted(&figures));
+    parts.extend(client.response_ms.as_ref().filter(|_| is_one_of_several).map(spread));
     let _ = writeln!(text, "client {address}: {}", parts.join(", "));
 }
 
