@@ -73,7 +73,7 @@ fn analyse(name: &str, row: &Value) -> (Counters, AnalysisReport, u64) {
 }
 
 /// How many segments but bare acknowledgements and resets a capture has more than once, by brute force: alike in all their headers with the same
-/// number in IPv4's within 100 ms, or without a number within 100 µs.
+/// number in IPv4's or, without one, a time stamp in TCP's within 100 ms, or without either within 100 µs.
 fn doubled(name: &str) -> u64 {
     let mut latest = HashMap::new();
     let mut doubled = 0;
@@ -81,7 +81,7 @@ fn doubled(name: &str) -> u64 {
     while let Some(packet) = reader.next_packet().expect("readable") {
         let Ok(Decoded { net: Net::Ip(ip), .. }) = decode(packet.link_type, packet.data) else { continue };
         let Transport::Tcp(tcp) = ip.transport else { continue };
-        let (special, numbered) = (tcp.flags.syn() || tcp.flags.fin(), ip.number != 0);
+        let (special, numbered) = (tcp.flags.syn() || tcp.flags.fin(), ip.number != 0 || tcp.options().timestamps.is_some());
         let is_bare = tcp.payload_len == 0 && !special;
         if ip.fragment.is_some() || is_bare || tcp.flags.rst() {
             continue;

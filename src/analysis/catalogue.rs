@@ -320,7 +320,7 @@ catalogue! {
         ["A snap length smaller than the packets."],
         ["The snap length of the capture (0 or 262144 keeps all)."];
     CAPTURE_COPIES = "capture.copies", "packets were captured twice",
-        "The same packets are in the capture more than once: alike within a fraction of a millisecond, or with the same number in their IPv4 header within a tenth of a second, as when a mirror port or an interface and its bridge are captured together. Copies are left out of all counts.",
+        "The same packets are in the capture more than once: alike within a fraction of a millisecond, or with the same number in their IPv4 header, or where that has none (IPv6) the same time stamp of TCP, within a tenth of a second, as when a mirror port or an interface and its bridge are captured together. Copies are left out of all counts.",
         ["A mirror port that copies both ingress and egress.", "Several interfaces captured on which the same packet passes."],
         ["The settings of the mirror port; capture one interface only."];
     CAPTURE_FORGOTTEN = "capture.forgotten", "more was going on than could be remembered",

@@ -6,6 +6,8 @@ use std::hash::Hasher as _;
 
 /// Packets of one side that are remembered: so many may pass before the copy of the first one comes.
 const REMEMBERED: usize = 8;
+/// Bytes of a segment's options that tell it from another one.
+const TELLING_OPTIONS: usize = 12;
 /// Bytes of a datagram that tell it from another one.
 const TELLING_BYTES: usize = 64;
 
@@ -16,14 +18,16 @@ const TELLING_BYTES: usize = 64;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Print {
     hash: u64,
-    /// Whether the sender's IPv4 numbers its packets.
+    /// Whether the sender's IPv4 numbers its packets, ...
     is_numbered: bool,
+    /// ... or, where it does not, as over IPv6, its TCP puts the time on them.
+    is_stamped: bool,
 }
 
 impl Print {
     /// Of a segment in a packet with this number; 0 is none.
     pub fn of_segment(number: u16, tcp: &Tcp<'_>) -> Self {
-        let (first, rest) = match tcp.raw_options.first_chunk::<12>() {
+        let (first, rest) = match tcp.raw_options.first_chunk::<TELLING_OPTIONS>() {
             Some([a, b, c, d, e, f, g, h, rest @ ..]) => {
                 (u64::from_ne_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), u32::from_ne_bytes(*rest))
             }
@@ -34,7 +38,7 @@ impl Print {
         hasher.write_u64(u64::from(number) << 48 | u64::from(tcp.window) << 32 | u64::from(tcp.payload_len));
         hasher.write_u64(first);
         hasher.write_u64(u64::from(tcp.flags.0) << 32 | u64::from(rest));
-        Self { hash: hasher.finish(), is_numbered: number != 0 }
+        Self { hash: hasher.finish(), is_numbered: number != 0, is_stamped: number == 0 && has_time(tcp.raw_options) }
     }
 
     /// Of a datagram in a packet with this number.
@@ -42,7 +46,7 @@ impl Print {
         let mut hasher = QuickHasher::unseeded();
         hasher.write_u64(u64::from(number) << 32 | u64::from(udp.payload_len));
         hasher.write(udp.payload.get(..TELLING_BYTES).unwrap_or(udp.payload));
-        Self { hash: hasher.finish(), is_numbered: number != 0 }
+        Self { hash: hasher.finish(), is_numbered: number != 0, is_stamped: false }
     }
 
     /// Whether the sender's IPv4 numbers its packets, so that a copy can be told from what was sent again.
@@ -50,8 +54,30 @@ impl Print {
         self.is_numbered
     }
 
+    /// Whether it has no such number, and its TCP has put the time on it: what is sent again later has another, unless the sender's clock is
+    /// a slow one.
+    pub fn is_stamped(self) -> bool {
+        self.is_stamped
+    }
+
     fn window(self, limits: &Limits) -> i64 {
-        if self.is_numbered { limits.numbered_copy_window } else { limits.copy_window }
+        if self.is_numbered || self.is_stamped { limits.numbered_copy_window } else { limits.copy_window }
+    }
+}
+
+/// Whether the time stamp (RFC 7323: kind 8, length 10) is among the options that tell a segment from another.
+fn has_time(mut options: &[u8]) -> bool {
+    let mut before = 0;
+    loop {
+        let length = match options {
+            [8, 10, rest @ ..] => return rest.len() >= 4 && before + 6 <= TELLING_OPTIONS,
+            // The end of the options, or one without a length.
+            [] | [0, ..] | [_] => return false,
+            [1, ..] => 1,
+            [_, length, ..] => usize::from(*length).max(2),
+        };
+        before += length;
+        options = options.get(length..).unwrap_or_default();
     }
 }
 
@@ -113,6 +139,17 @@ mod tests {
         assert!(!recent.has(print(0, 1), 300 * ms, &limits));
         assert!(recent.has(print(0, 1), 300 * ms + 50_000, &limits), "without numbers only the time tells");
         assert!(!recent.has(print(0, 1), 301 * ms, &limits));
+    }
+
+    #[test]
+    fn a_time_stamp_is_found_where_it_tells() {
+        let stamp = [8, 10, 1, 2, 3, 4, 5, 6, 7, 8];
+        assert!(has_time(&[&[1, 1][..], &stamp].concat()) && has_time(&[&stamp[..], &[1, 1]].concat()));
+        assert!(has_time(&[&[2, 4, 5, 0xB4][..], &[4, 2], &stamp].concat()), "of a SYN");
+        assert!(!has_time(&[&[2, 4, 5, 0xB4][..], &[3, 3, 7, 1], &stamp].concat()), "behind what is looked at");
+        for none in [&[][..], &[1], &[0, 8, 10, 1, 2, 3, 4], &[8, 10, 1], &[5, 0, 8, 10], &[5], &[9, 200, 8, 10]] {
+            assert!(!has_time(none), "{none:?}");
+        }
     }
 
     #[test]

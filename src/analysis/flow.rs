@@ -187,7 +187,11 @@ impl Flow {
         let print = Print::of_segment(number, tcp);
         // Without a number, acknowledgements alike are told apart where their meaning is known. And a side that resets may do so for
         // each of several segments at once: alike, and no copies.
-        let may_be_copy = print.is_numbered() || (special || tcp.payload_len > 0) && (self.copied || !flags.rst());
+        // And a time stamp is the same also in what is sent again at once, which three acknowledgements alike ask for.
+        let asked_again = || print.is_stamped() && self.sides[usize::from(!from_server)].duplicate_acks >= 2;
+        let may_be_copy = print.is_numbered()
+            || (special || tcp.payload_len > 0) && (self.copied || !flags.rst()) && !asked_again()
+            || print.is_stamped() && self.copied && tcp.payload_len == 0;
         if may_be_copy && self.sides[usize::from(from_server)].recent.has(print, stamp.at, &shared.limits) {
             self.copied = true;
             count_copy(&mut shared.copies, tcp);
@@ -545,6 +549,7 @@ impl Flow {
     /// goes to its service.
     pub fn retire(mut self, ended: bool, service: &mut Service, shared: &mut Shared) {
         self.flush(service, shared);
+        shared.one_sided += u64::from(self.is_one_sided());
         if let Some(stamp) = self.unanswered_attempt(shared) {
             service.syn_unanswered.add(stamp);
             if !service.icmp.quotes(self.client) {

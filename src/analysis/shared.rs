@@ -66,6 +66,8 @@ pub(super) struct Shared {
     pub pending: usize,
     /// Bytes that wait for a gap to be filled.
     pub gap_bytes: usize,
+    /// Connections of which the capture had one direction only, and that are no longer remembered.
+    pub one_sided: u64,
     /// Stretches of response times that the clients of all servers have.
     pub client_stretches: usize,
     /// Requests forgotten because too many waited.
@@ -91,6 +93,7 @@ impl Shared {
             now: i64::MIN,
             pending: 0,
             gap_bytes: 0,
+            one_sided: 0,
             client_stretches: 0,
             requests_forgotten: 0,
             copies: Copies::default(),

@@ -233,7 +233,7 @@ impl Analysis {
 
     pub(super) fn of_capture(&self) -> Vec<Finding> {
         let one_sided = self.flows.iter().filter(|(_, flow)| flow.is_one_sided()).count() as u64;
-        findings::of_capture(&self.counters(), &self.undecodable, &self.cut, &self.around, one_sided)
+        findings::of_capture(&self.counters(), &self.undecodable, &self.cut, &self.around, self.shared.one_sided + one_sided)
     }
 
     /// What was seen in all, and what was lost.

@@ -305,6 +305,26 @@ fn a_capture_of_one_direction_says_so() {
 }
 
 #[test]
+fn connections_of_one_direction_count_also_when_they_are_no_longer_remembered() {
+    let mut site = Site::new(Vec::new());
+    for round in 0..3_u16 {
+        let mut talk = Conversation::new(CLIENT, DEVICE);
+        talk.next = [10_000 * u32::from(round + 1), 9];
+        let ms = 10_000.0 * f64::from(round);
+        // On the same ports, each in the place of the one before.
+        site.at(ms, talk.syn());
+        talk.syn_ack();
+        site.at(ms + 1.0, talk.ack(false));
+        for number in 0..6 {
+            site.at(ms + 100.0 * f64::from(number + 1), talk.send(false, &read(number, 0)));
+            talk.send(true, &value(number, 1));
+        }
+    }
+    let report = site.analysis.report();
+    assert_eq!(find(&report.findings, "capture.one_sided").count, 3, "{:#?}", report.findings);
+}
+
+#[test]
 fn of_what_has_one_direction_only_nothing_is_said_but_that() {
     for (side, has_handshake) in [(false, true), (false, false), (true, true), (true, false)] {
         let mut site = Site::new(Vec::new());

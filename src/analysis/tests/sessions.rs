@@ -160,6 +160,71 @@ fn copies_of_a_mirror_port_are_told_by_their_numbers_and_no_retransmissions() {
     }
 }
 
+/// A frame of IPv6 whose TCP header has this time stamp.
+fn stamped(mut frame: Vec<u8>, time: u32) -> Vec<u8> {
+    const IP: usize = 14;
+    const TCP: usize = IP + 40;
+    let length = u16::from_be_bytes([frame[IP + 4], frame[IP + 5]]) + 12;
+    frame[IP + 4..IP + 6].copy_from_slice(&length.to_be_bytes());
+    frame[TCP + 12] = 0x80;
+    let option = [&[1, 1, 8, 10][..], &time.to_be_bytes(), &[0, 0, 0, 1]].concat();
+    frame.splice(TCP + 20..TCP + 20, option);
+    frame
+}
+
+const CLIENT_V6: &str = "[fd00::1]:40000";
+const DEVICE_V6: &str = "[fd00::5]:502";
+
+#[test]
+fn copies_over_ipv6_are_told_by_their_time_stamps() {
+    for (apart_ms, interleaved) in [(0.02, true), (0.8, false), (20.0, true)] {
+        let mut site = Site::new(Vec::new());
+        let mut talk = Conversation::new(CLIENT_V6, DEVICE_V6);
+        let [syn, answer, ack] = talk.handshake();
+        let mut frames = vec![syn, answer, ack];
+        for _ in 0..10 {
+            frames.extend([talk.send(false, QUESTION), talk.ack(true), talk.send(true, ANSWER), talk.ack(false)]);
+        }
+        let frames: Vec<_> = (1..).zip(frames).map(|(time, frame)| stamped(frame, time * 100)).collect();
+        let mut ms = 0.0;
+        for some in frames.chunks(if interleaved { 2 } else { 1 }) {
+            for _ in 0..3 {
+                some.iter().for_each(|frame| _ = site.at(ms, frame));
+                ms += apart_ms;
+            }
+            ms += 100.0;
+        }
+        let (tcp, counters) = (tcp_of(&site), site.analysis.counters());
+        assert_eq!((tcp.accepted, tcp.syn_retries, tcp.retransmissions, tcp.duplicate_acks), (1, 0, 0, 0), "{apart_ms}");
+        assert_eq!(counters.copies.segments + counters.copies.acks, 2 * 43);
+        assert_eq!(told(&site), [("capture.copies".to_owned(), "86 packets captured twice and counted once".to_owned())]);
+    }
+}
+
+#[test]
+fn what_is_sent_again_over_ipv6_has_a_later_time_stamp_or_was_asked_for() {
+    let mut site = Site::new(Vec::new());
+    let mut talk = Conversation::new(CLIENT_V6, DEVICE_V6);
+    site.all(0.0, talk.handshake().map(|frame| stamped(frame, 1)));
+    let later = talk.send(false, QUESTION);
+    site.at(10.0, stamped(later.clone(), 10));
+    site.at(30.0, stamped(later, 30));
+    site.at(31.0, stamped(talk.ack(true), 31));
+    assert_eq!((tcp_of(&site).retransmissions, site.analysis.counters().copies.segments), (1, 0));
+    // Lost behind the place where the capture was taken, and sent again at once, in the same millisecond.
+    let wanted = talk.next[0];
+    let lost = talk.send(false, QUESTION);
+    site.at(40.0, stamped(lost.clone(), 40));
+    for number in 0..3 {
+        site.at(40.1 + f64::from(number) * 0.1, stamped(talk.send(false, QUESTION), 40));
+        let again = tcp(talk.server, talk.client, talk.next[1], wanted, ACK, &[]);
+        site.at(40.15 + f64::from(number) * 0.1, stamped(again, 40));
+    }
+    site.at(40.6, stamped(lost, 40));
+    let tcp = tcp_of(&site);
+    assert_eq!((tcp.retransmissions, tcp.fast_retransmissions, site.analysis.counters().copies.segments), (2, 1, 0));
+}
+
 #[test]
 fn what_a_host_sends_again_has_another_number_and_is_no_copy() {
     let mut site = Site::modbus();
