@@ -20,7 +20,7 @@ use crate::{
         Step,
         dnp3::{
             self, Application, Control, FIRST_BROADCAST_ADDRESS, Function, Indications, LinkControl, LinkError, LinkFunction,
-            LinkHeader, Pushed, Reassembler, Segment,
+            LinkHeader, Pushed, Reassembler, SELF_ADDRESS, Segment,
         },
     },
 };
@@ -219,6 +219,8 @@ struct Messages {
     confirms: Transactions<Key, Dnp3Query, Stray>,
     /// Responses of several fragments, of which the last one has not come.
     series: Vec<Series>,
+    /// Whether the outstation was asked by the address that any may have for its own.
+    asked_whoever: bool,
     asked: Asked,
 }
 
@@ -242,6 +244,7 @@ impl Dnp3Flow {
                 requests: Transactions::new(from_beginning),
                 confirms: Transactions::new(from_beginning),
                 series: Vec::new(),
+                asked_whoever: false,
                 asked: Asked::default(),
             },
             user_data: Vec::new(),
@@ -274,23 +277,24 @@ impl Dnp3Flow {
         shared: &mut Shared,
     ) {
         let Self { lanes, links, unacknowledged, never_acknowledged, messages, user_data } = self;
+        let mut reading = Reading { links, messages, arrival, master, service, shared };
         lanes[usize::from(from_server)].feed(bytes, |bytes, _| match dnp3::step(bytes) {
             Step::Frame { frame, length } => {
-                service.link_frame(frame.header.control, arrival.stamp);
+                reading.service.link_frame(frame.header.control, arrival.stamp);
                 acknowledge(&frame.header, arrival.stamp, unacknowledged, never_acknowledged);
                 if frame.header.control.function.carries_data() && frame.has_data() {
                     user_data.clear();
                     frame.user_data(user_data);
-                    segment(&frame.header, user_data, links, messages, (arrival, master), service, shared);
+                    reading.segment(&frame.header, user_data);
                 }
                 Step::Frame { frame: (), length }
             }
             Step::Skip { length, error } => {
                 match error {
-                    LinkError::HeaderCrc => service.header_crc_errors.add(arrival.stamp),
+                    LinkError::HeaderCrc => reading.service.header_crc_errors.add(arrival.stamp),
                     LinkError::DataCrc { header, .. } => {
-                        service.link_frame(header.control, arrival.stamp);
-                        service.data_crc_errors.add(arrival.stamp);
+                        reading.service.link_frame(header.control, arrival.stamp);
+                        reading.service.data_crc_errors.add(arrival.stamp);
                     }
                     LinkError::Start | LinkError::Length(_) => {}
                 }
@@ -310,13 +314,14 @@ impl Dnp3Flow {
         shared: &mut Shared,
     ) {
         let Self { lanes, links, unacknowledged, never_acknowledged, messages, .. } = self;
+        let mut reading = Reading { links, messages, arrival, master, service, shared };
         let mut is_read = true;
         let is_told = lanes[usize::from(from_server)].cut(missing, |bytes| {
             let (header, length, first) = dnp3::head(bytes)?;
-            service.link_frame(header.control, arrival.stamp);
+            reading.service.link_frame(header.control, arrival.stamp);
             acknowledge(&header, arrival.stamp, unacknowledged, never_acknowledged);
             if header.control.function.carries_data() {
-                is_read = segment_head(&header, first, links, messages, (arrival, master), service, shared);
+                is_read = reading.segment_head(&header, first);
             }
             Some(length)
         });
@@ -404,7 +409,62 @@ fn acknowledge(header: &LinkHeader, stamp: Stamp, waiting: &mut Vec<((u16, u16),
         waiting.push(((source, destination), stamp));
     } else if matches!(function, LinkFunction::Ack | LinkFunction::Nack | LinkFunction::NotFunctioning | LinkFunction::NotSupported)
     {
-        waiting.retain(|(link, _)| *link != (destination, source));
+        waiting.retain(|((asker, asked), _)| *asker != destination || (*asked != source && *asked != SELF_ADDRESS));
+    }
+}
+
+/// What the segments of an arrival are read with.
+struct Reading<'a> {
+    /// By source and destination address.
+    links: &'a mut Vec<((u16, u16), Reassembler)>,
+    messages: &'a mut Messages,
+    arrival: Arrival,
+    /// The side that asks, as far as the connection tells.
+    master: SocketAddr,
+    service: &'a mut Dnp3Service,
+    shared: &'a mut Shared,
+}
+
+impl Reading<'_> {
+    /// Takes a whole segment.
+    fn segment(&mut self, header: &LinkHeader, user_data: &[u8]) {
+        let link = (header.source, header.destination);
+        let Some(reassembler) = reassembler(link, self.links) else { return };
+        let fragment = match reassembler.push(user_data) {
+            Pushed::Fragment(fragment) => fragment,
+            Pushed::AfterLoss(fragment) => {
+                self.service.segments_lost.add(self.arrival.stamp);
+                fragment
+            }
+            Pushed::Lost => {
+                self.service.segments_lost.add(self.arrival.stamp);
+                return;
+            }
+            Pushed::Incomplete | Pushed::Duplicate => return,
+        };
+        if let Some((application, _)) = Application::decode(fragment) {
+            self.messages.take(application, link, (self.arrival, self.master), self.service, self.shared);
+        }
+    }
+
+    /// Takes the beginning of a segment of which the rest is missing: a first one has the application header in it. Gives whether it can be
+    /// said what the segment was.
+    fn segment_head(&mut self, header: &LinkHeader, user_data: &[u8]) -> bool {
+        let link = (header.source, header.destination);
+        // What follows of the message is not put together.
+        reassembler(link, self.links).into_iter().for_each(Reassembler::clear);
+        match user_data {
+            [transport, ..] if !Segment::from_byte(*transport).first => true,
+            [_, control, function, rest @ ..] => {
+                let function = Function(*function);
+                let indications = rest.first_chunk().filter(|_| function.is_response());
+                let indications = indications.map(|bytes| Indications::from_bytes(*bytes));
+                let application = Application { control: Control::from_byte(*control), function, indications };
+                self.messages.take(application, link, (self.arrival, self.master), self.service, self.shared);
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -418,61 +478,6 @@ fn reassembler(link: (u16, u16), links: &mut Vec<((u16, u16), Reassembler)>) -> 
         links.len() - 1
     });
     links.get_mut(at).map(|(_, reassembler)| reassembler)
-}
-
-fn segment(
-    header: &LinkHeader,
-    user_data: &[u8],
-    links: &mut Vec<((u16, u16), Reassembler)>,
-    messages: &mut Messages,
-    (arrival, master): (Arrival, SocketAddr),
-    service: &mut Dnp3Service,
-    shared: &mut Shared,
-) {
-    let link = (header.source, header.destination);
-    let Some(reassembler) = reassembler(link, links) else { return };
-    let fragment = match reassembler.push(user_data) {
-        Pushed::Fragment(fragment) => fragment,
-        Pushed::AfterLoss(fragment) => {
-            service.segments_lost.add(arrival.stamp);
-            fragment
-        }
-        Pushed::Lost => {
-            service.segments_lost.add(arrival.stamp);
-            return;
-        }
-        Pushed::Incomplete | Pushed::Duplicate => return,
-    };
-    if let Some((application, _)) = Application::decode(fragment) {
-        messages.take(application, link, (arrival, master), service, shared);
-    }
-}
-
-/// Takes the beginning of a segment of which the rest is missing: a first one has the application header in it. Gives whether it can be said
-/// what the segment was.
-fn segment_head(
-    header: &LinkHeader,
-    user_data: &[u8],
-    links: &mut Vec<((u16, u16), Reassembler)>,
-    messages: &mut Messages,
-    (arrival, master): (Arrival, SocketAddr),
-    service: &mut Dnp3Service,
-    shared: &mut Shared,
-) -> bool {
-    let link = (header.source, header.destination);
-    // What follows of the message is not put together.
-    reassembler(link, links).into_iter().for_each(Reassembler::clear);
-    match user_data {
-        [transport, ..] if !Segment::from_byte(*transport).first => true,
-        [_, control, function, rest @ ..] => {
-            let function = Function(*function);
-            let indications = rest.first_chunk().filter(|_| function.is_response()).map(|bytes| Indications::from_bytes(*bytes));
-            let application = Application { control: Control::from_byte(*control), function, indications };
-            messages.take(application, link, (arrival, master), service, shared);
-            true
-        }
-        _ => false,
-    }
 }
 
 impl Messages {
@@ -494,6 +499,10 @@ impl Messages {
             service.indicate(indications, arrival.stamp);
         }
         if from_outstation {
+            if self.asked_whoever {
+                // Whoever it is tells its own address.
+                self.requests.known_as(Key { outstation: SELF_ADDRESS, ..key }, key);
+            }
             service.links.answered((master, outstation), arrival.stamp);
             service.quiet.answered(arrival.stamp, timeout);
         } else {
@@ -514,6 +523,7 @@ impl Messages {
         } else {
             service.requests += 1;
             self.asked.requests += 1;
+            self.asked_whoever |= outstation == SELF_ADDRESS;
             if function.expects_response() && outstation < FIRST_BROADCAST_ADDRESS {
                 while let Some(left) = self.requests.make_room(arrival.stamp.at, shared) {
                     service.left(&left, &mut self.asked, shared);

@@ -9,7 +9,10 @@ use super::{
     settings::Watch,
     tally::{Stamp, Tally},
 };
-use crate::api::{Direction, Endpoint, Finding, Protocol, Severity, UtcTime};
+use crate::{
+    api::{Direction, Endpoint, Finding, Protocol, Severity, UtcTime},
+    protocol::dnp3::SELF_ADDRESS,
+};
 use std::{
     collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
@@ -145,7 +148,10 @@ impl Expectations {
         if let Some(dnp3) = &service.dnp3
             && expected.iter().all(|expected| !expected.links.is_empty())
         {
-            let is_unknown = |link: &(u16, u16)| !expected.iter().any(|expected| expected.links.contains(link));
+            // Addresses for all, and the one for whoever it is, are nobody's.
+            let is_nobodys = |(_, outstation): &(u16, u16)| *outstation >= SELF_ADDRESS;
+            let is_unknown =
+                |link: &(u16, u16)| !is_nobodys(link) && !expected.iter().any(|expected| expected.links.contains(link));
             let unknown: Vec<(u16, u16)> = dnp3.links.links().filter(is_unknown).collect();
             if !unknown.is_empty() {
                 let named: Vec<String> = unknown

@@ -151,6 +151,11 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
         None
     }
 
+    /// Requests that wait were for what is known by another key.
+    pub fn known_as(&mut self, asked: K, key: K) {
+        self.pending.iter_mut().filter(|pending| pending.key == asked).for_each(|pending| pending.key = key);
+    }
+
     /// Takes an answer; gives the transaction, or `None` when no request waits for it. Of several requests with one key that `fits`
     /// (or, if it fits none, of all) it belongs to the latest: the earlier ones were not answered, and were asked again. Unless that
     /// one was sent sooner after the one before than its answer took: then both were under way at once, and are answered in their order.

@@ -445,6 +445,44 @@ fn an_outstation_that_answers_from_another_link_address_is_told() {
 }
 
 #[test]
+fn who_is_asked_by_the_self_address_answers_by_its_own() {
+    use crate::analysis::Expectation;
+    let ask = |confirmed: bool, destination: u16, sequence: u8| {
+        let function = if confirmed { LinkFunction::ConfirmedUserData } else { LinkFunction::UnconfirmedUserData };
+        let header = LinkHeader::from_master(function, destination, 1);
+        let read = Application::request(Control::request(sequence), Function::READ);
+        dnp3::frames(header, sequence, &read.bytes(&objects::CLASS_1230))
+    };
+    let expected = Expectation { endpoint_id: DNP3_ID.into(), links: vec![(1, 10)], ..Expectation::default() };
+    let (mut site, mut talk) = open();
+    site.analysis = site.analysis.with_expectations(vec![expected]);
+    let mut acknowledged = Vec::new();
+    LinkHeader::from_outstation(LinkFunction::Ack, 1, 10).encode(&[], &mut acknowledged);
+    site.at(100.0, talk.send(false, &ask(false, dnp3::SELF_ADDRESS, 0)));
+    site.at(105.0, talk.send(true, &answer(0, Indications::default())));
+    site.at(1000.0, talk.send(false, &ask(true, dnp3::SELF_ADDRESS, 1)));
+    site.at(1001.0, talk.send(true, &acknowledged));
+    // In two fragments.
+    site.at(1005.0, talk.send(true, &fragment(1, true, false, false)));
+    site.at(1009.0, talk.send(true, &fragment(2, false, true, false)));
+    // To all, which nobody answers.
+    site.at(2000.0, talk.send(false, &ask(false, 0xFFFF, 2)));
+    site.wait_until(20_000.0);
+    let report = site.analysis.report();
+    let dnp3 = report.servers[0].dnp3.as_ref().unwrap();
+    assert_eq!((dnp3.requests, dnp3.responses, dnp3.unanswered, dnp3.wrong_address, dnp3.link_unacknowledged), (3, 2, 0, 0, 0));
+    assert_eq!((dnp3.response_ms.unwrap().min, dnp3.response_ms.unwrap().max), (5.0, 9.0));
+    assert!(dnp3.links.contains(&[1, 10]), "{:?}", dnp3.links);
+    assert!(codes(&report.findings).is_empty(), "{:#?}", report.findings);
+    // Nobody answers: that is told.
+    site.at(21_000.0, talk.send(false, &ask(false, dnp3::SELF_ADDRESS, 3)));
+    site.wait_until(30_000.0);
+    let report = site.analysis.report();
+    let unanswered = find(&report.findings, "dnp3.unanswered");
+    assert!(unanswered.message.contains("master 1 to outstation 65532"), "{}", unanswered.message);
+}
+
+#[test]
 fn link_frames_that_nobody_acknowledges_are_told() {
     let confirmed = |sequence: u8| {
         let read = Application::request(Control::request(sequence), Function::READ).bytes(&objects::CLASS_1230);

@@ -25,5 +25,7 @@ pub use transport::{MAX_FRAGMENT, Pushed, Reassembler, Segment, frames};
 
 /// The registered TCP and UDP port of DNP3.
 pub const PORT: u16 = 20_000;
+/// The link address that an outstation may answer to whatever its own is, and then answers from its own.
+pub const SELF_ADDRESS: u16 = 0xFFFC;
 /// Link addresses from here on are for all outstations, or reserved: nobody answers for them.
 pub const FIRST_BROADCAST_ADDRESS: u16 = 0xFFFD;
