@@ -37,3 +37,50 @@ pub struct Finding {
     #[serde(default)]
     pub packets: Vec<u64>,
 }
+
+impl Finding {
+    /// What it is about, wherever and whenever it is seen: the endpoint, or else its words that name something. What is counted or
+    /// measured in them changes from one capture to the next; addresses and names of interfaces do not.
+    pub fn about(&self) -> String {
+        let names = |word: &&str| word.contains(['.', ':']) && !is_measure(word);
+        let words = || self.message.split(' ').filter(names).collect::<Vec<_>>().join(" ");
+        self.endpoint_id.clone().unwrap_or_else(words)
+    }
+}
+
+/// Whether a word is a number or a time.
+fn is_measure(word: &str) -> bool {
+    let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+    bare.parse::<f64>().is_ok() || bare.parse::<UtcTime>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_an_endpoint_it_is_about_the_addresses_in_its_words_whatever_is_counted_and_measured() {
+        let about = |message: &str| {
+            let finding = Finding {
+                code: "x".into(),
+                severity: Severity::Info,
+                count: 1,
+                first_at: None,
+                last_at: None,
+                endpoint_id: None,
+                message: message.into(),
+                packets: Vec::new(),
+            };
+            (finding.about(), Finding { endpoint_id: Some("bms".into()), ..finding }.about())
+        };
+        for (message, expected) in [
+            ("3 segments sent again to or from 10.0.0.1:502, of 90 segments with payload (3.3 %); 1 fast", "10.0.0.1:502,"),
+            ("[fd00::1]:502 talked until 2026-11-23T12:00:00.000Z and has said nothing since, for 1.5 s", "[fd00::1]:502"),
+            ("eth0: not recorded for 3 s of 300 s", "eth0:"),
+            ("10.0.0.9 is claimed by 02:00:00:00:00:09 and by 02:00:00:00:00:0a", "10.0.0.9 02:00:00:00:00:09 02:00:00:00:00:0a"),
+            ("the clock was set back 3 times; times across it mean nothing", ""),
+        ] {
+            assert_eq!(about(message), (expected.to_owned(), "bms".to_owned()));
+        }
+    }
+}

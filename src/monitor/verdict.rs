@@ -32,14 +32,11 @@ pub fn suspicious<'a>(findings: &'a [Finding], at_least: Severity, ignore: &[Fin
     findings.iter().filter(matters).collect()
 }
 
-/// What a finding is, wherever and whenever it is seen: its code and the endpoint, or else its words without the numbers.
+/// What a finding is, wherever and whenever it is seen: its code, and what it is about.
 type Key = (String, String);
 
 fn key(finding: &Finding) -> Key {
-    let about = finding.endpoint_id.clone();
-    // Without an endpoint only the words tell one address from another; what is counted in them changes, addresses do not.
-    let words = || finding.message.split(' ').filter(|word| word.contains(['.', ':'])).collect::<Vec<_>>().join(" ");
-    (finding.code.clone(), about.unwrap_or_else(words))
+    (finding.code.clone(), finding.about())
 }
 
 /// What is to be done with a suspect snapshot.
