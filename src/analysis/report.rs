@@ -10,6 +10,7 @@ use super::{
     modbus::{ModbusService, is_acknowledged},
     polls,
     rank::{lines, worst_first},
+    seam::Told,
     service::Service,
     settings::Watch,
     shared::Shared,
@@ -39,14 +40,63 @@ const MAX_TOLD: usize = 5;
 /// Polls that a report names for each server.
 const MAX_POLLS: usize = 32;
 
+/// What was found of a server, or of no server.
+struct Looked<'a> {
+    of: Option<(&'a Service, Vec<&'a Watch>)>,
+    found: Vec<Finding>,
+}
+
 impl Analysis {
     /// All that was found so far, of watched endpoints and of others.
     pub fn report(&self) -> AnalysisReport {
+        self.report_after(&[])
+    }
+
+    /// The same without what earlier analyses that overlap with this one have told: see [`Self::mark_seam`].
+    pub fn report_after(&self, told: &[Told]) -> AnalysisReport {
+        let mut looked = self.look();
+        let mut own = self.own(told, looked.iter().flat_map(|looked| &looked.found));
+        if let Some(own) = &mut own {
+            for looked in &mut looked {
+                looked.found = std::mem::take(&mut looked.found).into_iter().filter_map(|finding| own.take(finding)).collect();
+            }
+        }
+        let (mut servers, mut found) = (Vec::new(), Vec::new());
+        for Looked { of, found: of_it } in looked {
+            if let Some((service, watches)) = of {
+                let worst = of_it.iter().map(|finding| finding.severity).max();
+                servers.push(self.server(service, &watches, worst));
+            }
+            found.extend(of_it);
+        }
+        let is_remarked = |found: &Finding| {
+            self.remarks.iter().any(|remark| remark.code == found.code && remark.endpoint_id == found.endpoint_id)
+        };
+        found.retain(|found| !is_remarked(found));
+        found.extend(self.remarks.iter().cloned());
+        let servers_total = servers.len() as u64;
+        // The worst first, and of equals the busiest.
+        servers.sort_by_key(|server| std::cmp::Reverse((server.worst, server.packets)));
+        servers.truncate(MAX_SERVERS);
+        let mut report = self.assembled(worst_first(found), servers, servers_total);
+        if let Some(left) = own.and_then(|own| own.in_words()) {
+            report.text.push_str("; ");
+            report.text.push_str(&left);
+        }
+        report
+    }
+
+    /// All findings, in no order.
+    pub(super) fn all_found(&self) -> impl Iterator<Item = Finding> {
+        self.look().into_iter().flat_map(|looked| looked.found)
+    }
+
+    fn look(&self) -> Vec<Looked<'_>> {
         let ours = self.ours();
         let watches = self.watches_of(&ours);
         let listeners = self.listeners(&watches, &ours);
         let stalls = self.stalls(|_| true);
-        let (mut servers, mut found) = (Vec::new(), Vec::new());
+        let (mut looked, mut found) = (Vec::new(), Vec::new());
         for service in self.services.iter().filter(|service| service.packets > 0 || service.icmp.tally.count > 0) {
             let of_service = service.address.and_then(|address| watches.get(&address)).map(Vec::as_slice).unwrap_or_default();
             let may_be_ours = service.address.filter(|_| !of_service.is_empty() && may_listen(of_service));
@@ -62,9 +112,7 @@ impl Analysis {
                 let of_host = |address: SocketAddr| stalls.iter().for_each(|stall| stall.takes(address.ip(), finding));
                 service.address.into_iter().for_each(of_host);
             }
-            let worst = of_server.iter().map(|finding| finding.severity).max();
-            servers.push(self.server(service, of_service, worst));
-            found.extend(of_server);
+            looked.push(Looked { of: Some((service, of_service.to_vec())), found: of_server });
         }
         for service in self.services.iter() {
             let of_service = service.address.and_then(|address| watches.get(&address)).map(Vec::as_slice).unwrap_or_default();
@@ -90,16 +138,8 @@ impl Analysis {
                 found.extend(self.expectations.never_seen(watch, self.around.span, self.shared.limits.never_seen_after));
             }
         }
-        let is_remarked = |found: &Finding| {
-            self.remarks.iter().any(|remark| remark.code == found.code && remark.endpoint_id == found.endpoint_id)
-        };
-        found.retain(|found| !is_remarked(found));
-        found.extend(self.remarks.iter().cloned());
-        let servers_total = servers.len() as u64;
-        // The worst first, and of equals the busiest.
-        servers.sort_by_key(|server| std::cmp::Reverse((server.worst, server.packets)));
-        servers.truncate(MAX_SERVERS);
-        self.assembled(worst_first(found), servers, servers_total)
+        looked.push(Looked { of: None, found });
+        looked
     }
 
     /// What the config calls the endpoint of these watches.

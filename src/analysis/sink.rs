@@ -14,6 +14,7 @@ use super::{
     icmp::{IcmpLog, is_time_exceeded, is_unreachable},
     lru::{Lru, Slot},
     rank::worst_first,
+    seam::Seam,
     service::{Service, ServiceIndex},
     services::{REST, Services},
     settings::{AnalysisSettings, Watch},
@@ -83,6 +84,8 @@ pub struct Analysis {
     pub(super) elsewhere: Elsewhere,
     /// What whoever records knows and no packet shows.
     pub(super) remarks: Vec<Finding>,
+    /// What it had found when an earlier one ended.
+    pub(super) seam: Option<Seam>,
 }
 
 impl Analysis {
@@ -115,6 +118,7 @@ impl Analysis {
             fragments: Fragments::default(),
             elsewhere: Elsewhere::default(),
             remarks: Vec::new(),
+            seam: None,
             watches,
         }
     }

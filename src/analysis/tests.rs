@@ -6,6 +6,7 @@ mod dnp3;
 mod limits;
 mod modbus;
 mod report;
+mod seam;
 mod sessions;
 mod tcp;
 mod thresholds;

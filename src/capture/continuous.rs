@@ -97,9 +97,13 @@ struct Shared {
     written_at: Option<Instant>,
 }
 
+/// What is done with the sink of a window that goes on at the moment when another one is closed; it is told how many packets the kernel has
+/// dropped since that window began.
+pub type AtSeam<S> = Box<dyn FnOnce(&mut S, u64) + Send>;
+
 enum Command<S> {
     Open(u64, WindowOptions, Arc<Mutex<S>>, SyncSender<()>),
-    Close(u64, SyncSender<ClosedWindow>),
+    Close(u64, Vec<(u64, AtSeam<S>)>, SyncSender<ClosedWindow>),
     Interfaces(Vec<String>),
     Filter(String),
     Past(Duration, usize),
@@ -180,9 +184,20 @@ impl<S: PacketSink + 'static> Continuous<S> {
     /// Closes a window; it gets what the kernel still holds, which takes some 120 ms. The receiver fails if there is no such window
     /// or the capture has ended. If the receiver is gone by then, the file is finished all the same, and the disk not waited for.
     pub fn close(&self, window: u64) -> Receiver<ClosedWindow> {
+        self.close_at_seam(window, Vec::new())
+    }
+
+    /// The same, and at the moment of it does something with the sinks of other windows, which go on: between the last packet that is in
+    /// both and the first that is in the others only.
+    pub fn close_at_seam(&self, window: u64, others: Vec<(u64, AtSeam<S>)>) -> Receiver<ClosedWindow> {
         let (reply, closed) = sync_channel(1);
-        self.send(Command::Close(window, reply));
+        self.send(Command::Close(window, others, reply));
         closed
+    }
+
+    /// Whether both are handles to one capture, so that their windows get the same packets.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Captures these interfaces from now on, and no others.
@@ -227,12 +242,20 @@ impl<S: PacketSink + 'static> Continuous<S> {
     }
 }
 
+/// A window that is to be closed.
+struct Closing<S> {
+    at: Instant,
+    window: u64,
+    others: Vec<(u64, AtSeam<S>)>,
+    reply: SyncSender<ClosedWindow>,
+}
+
 /// What the capture thread owns.
 struct Thread<S> {
     intake: Intake,
     ring: Option<Ring>,
     windows: BTreeMap<u64, Window<S>>,
-    closing: Vec<(Instant, u64, SyncSender<ClosedWindow>)>,
+    closing: Vec<Closing<S>>,
     commands: Receiver<Command<S>>,
     called: PipeReader,
     shared: Arc<Mutex<Shared>>,
@@ -244,7 +267,7 @@ impl<S: PacketSink> Thread<S> {
         let mut flush_at: Option<Instant> = None;
         loop {
             let now = Instant::now();
-            let closing = self.closing.iter().map(|(at, ..)| *at).min();
+            let closing = self.closing.iter().map(|closing| closing.at).min();
             let wake_at = [Some(self.state_at), self.intake.retry_at(), flush_at, closing].into_iter().flatten().min();
             let timeout = wake_at.map(|wake_at| wake_at.saturating_duration_since(now));
             let ready = self.intake.wait(Some(self.called.as_fd()), timeout)?;
@@ -297,7 +320,7 @@ impl<S: PacketSink> Thread<S> {
                     self.windows.insert(number, window);
                     let _ = opened.send(());
                 }
-                Command::Close(number, reply) => self.closing.push((now + DRAIN, number, reply)),
+                Command::Close(window, others, reply) => self.closing.push(Closing { at: now + DRAIN, window, others, reply }),
                 Command::Interfaces(interfaces) => self.intake.set_interfaces(&interfaces, now),
                 Command::Filter(filter) => self.intake.set_filter(filter, now),
                 Command::Past(past, _) if past.is_zero() => self.ring = None,
@@ -316,10 +339,14 @@ impl<S: PacketSink> Thread<S> {
     /// Closes the windows that have had what came before the word to close.
     fn close_due(&mut self, now: Instant, is_drained: bool) {
         let is_due = |at: Instant| at <= now && (is_drained || at + DRAIN_MORE <= now);
-        for (_, number, reply) in self.closing.extract_if(.., |(at, ..)| is_due(*at)) {
-            if let Some(window) = self.windows.remove(&number)
-                && let Err(SendError(closed)) = reply.send(window.close(&mut self.intake))
-            {
+        for Closing { window, others, reply, .. } in self.closing.extract_if(.., |closing| is_due(closing.at)) {
+            let Some(window) = self.windows.remove(&window) else { continue };
+            for (other, at_seam) in others {
+                if let Some(other) = self.windows.get_mut(&other) {
+                    other.at_seam(at_seam, &mut self.intake);
+                }
+            }
+            if let Err(SendError(closed)) = reply.send(window.close(&mut self.intake)) {
                 closed.finish(false);
             }
         }

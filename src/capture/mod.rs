@@ -27,7 +27,7 @@ mod rights;
 mod ring;
 mod window;
 
-pub use continuous::{Continuous, ContinuousOptions, InterfaceState, WindowOptions};
+pub use continuous::{AtSeam, Continuous, ContinuousOptions, InterfaceState, WindowOptions};
 pub use error::{CaptureError, OpenError};
 pub use file::{CaptureFile, FileReport};
 pub use filter::{covers, endpoints_filter, without_vlan_part};

@@ -152,14 +152,29 @@ impl<S: PacketSink> Window<S> {
             Some(file) => file.packet(&packet),
             None => self.unwritten += 1,
         }
+        self.guarded(|sink| sink.packet(&packet));
+    }
+
+    /// Another window is closed, and this one goes on.
+    pub fn at_seam(&mut self, at_seam: impl FnOnce(&mut S, u64), intake: &mut Intake) {
+        let losses = intake.lanes_mut().iter_mut().filter_map(|lane| {
+            let mark = *self.marks.get(&lane.name)?;
+            Some(lane.losses_since(mark).kernel_dropped)
+        });
+        let dropped = losses.sum();
+        self.guarded(|sink| at_seam(sink, dropped));
+    }
+
+    /// Does something with the sink; one that panics is left alone from then on.
+    fn guarded(&mut self, work: impl FnOnce(&mut S)) {
         if self.sink_broken {
             return;
         }
         let sink = &self.sink;
-        let taken = catch_unwind(AssertUnwindSafe(|| sink.lock().unwrap_or_else(PoisonError::into_inner).packet(&packet)));
-        if let Err(panic) = taken {
+        let done = catch_unwind(AssertUnwindSafe(|| work(&mut sink.lock().unwrap_or_else(PoisonError::into_inner))));
+        if let Err(panic) = done {
             self.sink_broken = true;
-            self.problem = Some(format!("the analysis broke off at packet {}: {}", packet.number, panic_text(&*panic)));
+            self.problem = Some(format!("the analysis broke off at packet {}: {}", self.packets, panic_text(&*panic)));
             tracing::error!(problem = self.problem, "recording goes on");
         }
     }

@@ -7,14 +7,14 @@ use crate::{
 };
 use proptest::prelude::*;
 
-const SLOT_MS: f64 = 20_000.0;
-const OVERLAP_MS: f64 = 5_000.0;
-const SLOTS: u32 = 4;
-const DEVICES: [(&str, &str); 3] = [("a", "10.0.0.5:502"), ("b", "10.0.0.6:502"), ("c", "10.0.0.7:1502")];
+pub(super) const SLOT_MS: f64 = 20_000.0;
+pub(super) const OVERLAP_MS: f64 = 5_000.0;
+pub(super) const SLOTS: u32 = 4;
+pub(super) const DEVICES: [(&str, &str); 3] = [("a", "10.0.0.5:502"), ("b", "10.0.0.6:502"), ("c", "10.0.0.7:1502")];
 
 /// What is asked of a device at a time, and what comes of it.
 #[derive(Debug, Clone, Copy)]
-enum What {
+pub(super) enum What {
     Answer(u16),
     Exception(u16),
     /// After the response time-out, which is 2 s.
@@ -28,7 +28,7 @@ enum What {
     Refused,
 }
 
-fn watches() -> Vec<Watch> {
+pub(super) fn watches() -> Vec<Watch> {
     DEVICES.map(|(id, address)| outbound(id, Protocol::Modbus, address)).into()
 }
 
@@ -39,7 +39,7 @@ fn adu(transaction_id: u16, pdu: &[u8]) -> Vec<u8> {
 }
 
 /// The frames of all that happens, by time.
-fn frames(happens: &[(usize, u32, What)]) -> Vec<(f64, Vec<u8>)> {
+pub(super) fn frames(happens: &[(usize, u32, What)]) -> Vec<(f64, Vec<u8>)> {
     let mut steps: Vec<(f64, usize, usize, &'static str)> = Vec::new();
     for (number, (device, at, what)) in happens.iter().enumerate() {
         let at = f64::from(*at);
@@ -137,7 +137,7 @@ fn in_periods(frames: &[(f64, Vec<u8>)], periods: &[f64]) -> Vec<std::collection
     ended
 }
 
-fn what() -> impl Strategy<Value = What> {
+pub(super) fn what() -> impl Strategy<Value = What> {
     prop_oneof![
         8 => (1_u16..60).prop_map(What::Answer),
         2 => (1_u16..60).prop_map(What::Exception),

@@ -8,7 +8,7 @@ use super::{
     view::is_filed,
 };
 use crate::{
-    analysis::Analysis,
+    analysis::{Analysis, Told},
     api::{
         AnalysisReport, AnalysisVerdict, CaptureReport, Event, Finding, IgnoredFinding, MonitorSettings, MonitorState, Snapshot,
         SnapshotState, UtcTime,
@@ -18,7 +18,7 @@ use crate::{
         needed_bytes, to_remove,
     },
     capture::ClosedWindow,
-    monitor::{Earlier, FindingPattern, Keep, NeighboursAfter, Recurrence, neighbours_before, suspicious},
+    monitor::{Earlier, FindingPattern, Keep, MAX_OPEN, NeighboursAfter, Recurrence, neighbours_before, suspicious},
     service::{free_bytes, replies::Core, results::body_of, supervised::Pulse},
 };
 use mending::BROKEN_OFF;
@@ -43,6 +43,8 @@ const MAX_WAITING: usize = 4;
 const MAX_JUDGED: usize = 16;
 /// So many snapshots there are at most, whatever their size: each takes some hundred bytes of memory.
 const MAX_SNAPSHOTS: usize = 50_000;
+/// So many snapshots may overlap with one that is still open.
+const MAX_TOLD: usize = 2 * MAX_OPEN;
 /// How often it is looked whether something is to be forgotten.
 const TIDY_PERIOD: Duration = Duration::from_secs(1);
 /// Severities of the alarm log.
@@ -104,6 +106,8 @@ struct Clerk {
     waiting: VecDeque<Work>,
     recurrence: Recurrence,
     neighbours: NeighboursAfter,
+    /// What the latest snapshots have told, the newest first: those that overlap with them do not tell it again.
+    told: Vec<Told>,
     clock: WallClock,
     started: Instant,
     tidied: Option<Instant>,
@@ -217,6 +221,7 @@ impl Clerk {
             waiting: VecDeque::new(),
             recurrence: Recurrence::default(),
             neighbours: NeighboursAfter::default(),
+            told: Vec::new(),
             clock: WallClock::default(),
             started: Instant::now(),
             tidied: None,
@@ -368,8 +373,12 @@ impl Clerk {
             let mut analysis = lock(&sink);
             analysis.set_dropped(window.as_ref().map_or(0, ClosedWindow::kernel_dropped));
             analysis.finish();
-            analysis.report()
+            analysis.report_after(&self.told)
         };
+        if snapshot.trigger.is_none() {
+            self.told.truncate(MAX_TOLD - 1);
+            self.told.insert(0, Told::new(&snapshot.snapshot_id, &report.findings));
+        }
         snapshot.packets = report.packets;
         snapshot.kernel_dropped = Some(report.dropped);
         if snapshot.trigger.is_none() {

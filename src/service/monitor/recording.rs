@@ -13,7 +13,7 @@ use crate::{
     analysis::{Analysis, Expectation, Watch},
     api::{Event, Interface, MonitorInterface, MonitorSettings, MonitorState, Snapshot, UtcTime},
     archive::{Store, may_record},
-    capture::{self, Continuous, ContinuousOptions, WindowOptions},
+    capture::{self, AtSeam, Continuous, ContinuousOptions, WindowOptions},
     connectivity::capture_interfaces,
     monitor::{OpenSnapshot, Outages, Schedule, Silences, Ways},
     service::{free_bytes, replies::Core, results::body_of, runners::local_addresses, supervised::Pulse},
@@ -203,9 +203,7 @@ impl Recorder<'_> {
             return (state, if core.sites.is_read() { second } else { BEFORE_THE_CONFIGS });
         }
         let wait = self.schedule(core, settings);
-        for open in std::mem::take(&mut self.leaving) {
-            self.close(open);
-        }
+        self.close_leaving();
         self.look_for_findings(core, settings);
         let captured = self.capture.as_ref().is_some_and(|(_, capture)| capture.interfaces().iter().any(|one| one.captured));
         (if captured { MonitorState::Recording } else { MonitorState::Paused }, wait)
@@ -413,14 +411,39 @@ impl Recorder<'_> {
         }
         core.publish(&format!("monitor/snapshots/{}", snapshot.snapshot_id), body_of(&snapshot));
         lock(&core.monitor.view).put(snapshot.clone());
-        self.open.push(Open { snapshot, capture: capture.clone(), window, sink, past, opened, ends });
+        self.open.push(Open { snapshot, capture: capture.clone(), window, sink, past, opened, shared_until: Duration::ZERO, ends });
     }
 
     /// Closes a snapshot. It is handed over to be judged and filed when the capture has let go of its file.
     fn close(&mut self, open: Open) {
         self.reading.closing(&open.sink, oldest(&self.open));
-        let closed = open.capture.close(open.window);
+        let closed = open.capture.close_at_seam(open.window, self.seams_with(&open));
         self.closing.push(Closing { open, closed, asked: self.started.elapsed() });
+    }
+
+    /// One after the other: those that follow on one have their seam with it.
+    fn close_leaving(&mut self) {
+        while !self.leaving.is_empty() {
+            let open = self.leaving.remove(0);
+            self.close(open);
+        }
+    }
+
+    /// What the snapshots that follow on one are to do when it is closed: what they have found by then, it has found, too. One that was
+    /// triggered is nobody's predecessor.
+    fn seams_with(&self, closing: &Open) -> Vec<(u64, AtSeam<Analysis>)> {
+        let follows = |next: &&Open| {
+            closing.is_by_schedule()
+                && next.is_by_schedule()
+                && next.opened >= closing.opened
+                && next.capture.is_same(&closing.capture)
+        };
+        let seam = |next: &Open| {
+            let by = closing.snapshot.snapshot_id.clone();
+            let mark: AtSeam<Analysis> = Box::new(move |analysis, dropped| analysis.mark_seam(&by, dropped));
+            (next.window, mark)
+        };
+        self.open.iter().chain(&self.leaving).filter(follows).map(seam).collect()
     }
 
     /// Hands over what is closed. As long as the capture has not let go of a file, that is not touched; a capture that has ended has.
@@ -435,10 +458,14 @@ impl Recorder<'_> {
                 outcome => outcome.ok(),
             };
             let Closing { open, asked, .. } = self.closing.remove(index);
-            let outages = self.outages.within(open.began(), asked);
-            open.remark_outages(&outages, asked);
-            if matches!(open.ends, Ends::BySchedule(_)) && window.is_some() {
-                open.remark_silences(core, &mut self.silences, &outages, asked);
+            open.remark_outages(&self.outages.within(open.own_from(), asked), asked);
+            if open.is_by_schedule() && window.is_some() {
+                open.remark_silences(core, &mut self.silences, &self.outages.within(open.began(), asked), asked);
+                let others =
+                    self.open.iter_mut().chain(&mut self.leaving).chain(self.closing.iter_mut().map(|closing| &mut closing.open));
+                others
+                    .filter(|other| other.is_by_schedule() && other.opened >= open.opened)
+                    .for_each(|other| other.shared_until = asked);
             }
             let Open { mut snapshot, sink, past, .. } = open;
             // Less may have been remembered.
@@ -456,10 +483,8 @@ impl Recorder<'_> {
             core.monitor.offer(None);
             core.monitor.set_has_capture(false);
         }
-        let leaving = std::mem::take(&mut self.leaving);
-        for open in leaving.into_iter().chain(std::mem::take(&mut self.open)) {
-            self.close(open);
-        }
+        self.leaving.append(&mut self.open);
+        self.close_leaving();
         (self.capture, self.filter_due) = (None, None);
     }
 
@@ -517,7 +542,7 @@ impl Recorder<'_> {
 
 /// The analysis of the oldest of the snapshots that go by the clock.
 fn oldest(open: &[Open]) -> Option<&Arc<Mutex<Analysis>>> {
-    open.iter().find(|open| matches!(open.ends, Ends::BySchedule(_))).map(|open| &open.sink)
+    open.iter().find(|open| open.is_by_schedule()).map(|open| &open.sink)
 }
 
 /// A first look that knows the site as it is now.

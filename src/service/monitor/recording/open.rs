@@ -25,6 +25,8 @@ pub(super) struct Open {
     pub past: Duration,
     /// When it was opened, on a clock that is never set.
     pub opened: Duration,
+    /// What was until then is told by an earlier one, too.
+    pub shared_until: Duration,
     /// The slot of one that goes by the clock; the end of one that was triggered.
     pub ends: Ends,
 }
@@ -43,9 +45,19 @@ pub(super) struct Closing {
 }
 
 impl Open {
+    /// Whether it goes by the clock, and was not triggered.
+    pub fn is_by_schedule(&self) -> bool {
+        matches!(self.ends, Ends::BySchedule(_))
+    }
+
     /// When what it records begins.
     pub fn began(&self) -> Duration {
         self.opened.saturating_sub(self.past)
+    }
+
+    /// When what it alone tells begins.
+    pub fn own_from(&self) -> Duration {
+        self.began().max(self.shared_until)
     }
 
     /// What was not recorded.
@@ -54,7 +66,7 @@ impl Open {
         for outage in outages {
             analysis.remark(Finding {
                 count: outage.times,
-                ..remark(catalogue::CAPTURE_INTERFACE_LOST, None, outage.told(until.saturating_sub(self.began())))
+                ..remark(catalogue::CAPTURE_INTERFACE_LOST, None, outage.told(until.saturating_sub(self.own_from())))
             });
         }
     }
@@ -68,7 +80,7 @@ impl Open {
         let endpoints = site.topology.endpoints.iter();
         let seen = endpoints.filter_map(|endpoint| Some(seen(endpoint, &meters.remove(&endpoint.endpoint_id)?, outages)));
         let at_least = Duration::from_millis(core.settings.silence_ms);
-        for silence in silences.take(&seen.collect::<Vec<_>>(), until.saturating_sub(self.opened), at_least) {
+        for silence in silences.take(&seen.collect::<Vec<_>>(), until.saturating_sub(self.own_from()), at_least) {
             let code = if silence.since.is_some() { catalogue::HOST_SILENT } else { catalogue::SITE_NEVER_SEEN };
             let found = remark(code, Some(silence.endpoint_id), silence.message);
             analysis.remark(Finding { first_at: silence.since, ..found });

@@ -1,0 +1,129 @@
+//! What the monitor tells when snapshots overlap: the real binary, and one event in the time that two of them share.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+use support::{
+    private_network,
+    service::{Bus, Options, Service, modbus_client},
+};
+
+const DEVICE: &str = "127.0.0.2";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A Modbus server, and a client that asks it fifty times a second. On demand one answer is an exception.
+struct Talk {
+    excepts: Arc<AtomicBool>,
+    ended: Arc<AtomicBool>,
+    port: u16,
+}
+
+impl Talk {
+    fn begin() -> Self {
+        let listener = TcpListener::bind((DEVICE, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (excepts, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (except, over) = (Arc::clone(&excepts), Arc::clone(&ended));
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 12];
+            while stream.read_exact(&mut request).is_ok() {
+                let head = [request[0], request[1], 0, 0, 0];
+                let answer: &[u8] =
+                    if except.swap(false, Ordering::Relaxed) { &[3, request[6], 0x83, 2] } else { &[5, request[6], 3, 2, 0, 7] };
+                if stream.write_all(&[&head, answer].concat()).is_err() {
+                    return;
+                }
+            }
+        });
+        thread::spawn(move || {
+            let mut stream = TcpStream::connect((DEVICE, port)).unwrap();
+            for id in 0_u16.. {
+                let [high, low] = id.to_be_bytes();
+                let asked = stream.write_all(&[high, low, 0, 0, 0, 6, 1, 3, 0, 0, 0, 1]);
+                if over.load(Ordering::Relaxed) || asked.is_err() || stream.read(&mut [0; 64]).is_err() {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self { excepts, ended, port }
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Those in this state, oldest first, in short.
+async fn listed(service: &Service, state: &str) -> Vec<String> {
+    let list = service.ask("get", "/monitor/snapshots", Some(&json!({"state": state}).to_string())).await;
+    let ids = list["snapshots"].as_array().unwrap().iter().rev().map(|one| one["snapshot_id"].as_str().unwrap().to_owned());
+    ids.collect()
+}
+
+/// A snapshot, when it is filed.
+async fn filed(service: &Service, snapshot_id: &str) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let snapshot = service.get(&format!("/monitor/snapshots/{snapshot_id}")).await;
+        if snapshot["state"] == "temporary" || snapshot["state"] == "archived" {
+            return snapshot;
+        }
+        assert!(Instant::now() < deadline, "not filed: {snapshot:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn exceptions(snapshot: &Value) -> u64 {
+    let found = snapshot["findings"].as_array().unwrap().iter().filter(|finding| finding["code"] == "modbus.exceptions");
+    found.map(|finding| finding["count"].as_u64().unwrap()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_exception_in_the_overlap_makes_one_snapshot_suspect() {
+    private_network();
+    let dir = tempfile::tempdir().unwrap();
+    let bus = Bus::start(&dir.path().join("fims"));
+    let talk = Talk::begin();
+    let monitor =
+        json!({"snapshot_s": 4, "overlap_s": 2, "min_free_bytes": 1 << 20, "interfaces": ["lo"], "pre_s": 0, "neighbours": 0});
+    let options = Options { settings: json!({"monitor": monitor, "monitor_enabled": true}), ..Options::default() };
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options);
+    service.ready().await;
+    let deadline = Instant::now() + PATIENCE;
+    // The first of two that are open together has recorded a whole slot and is clean.
+    let open = loop {
+        let open = listed(&service, "open").await;
+        if open.len() == 2 && !listed(&service, "temporary").await.is_empty() {
+            break open;
+        }
+        assert!(Instant::now() < deadline, "no two are open together: {open:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    talk.excepts.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(listed(&service, "open").await, open, "it was in the time that both record");
+
+    let (earlier, later) = (filed(&service, &open[0]).await, filed(&service, &open[1]).await);
+    assert_eq!((&earlier["verdict"], exceptions(&earlier)), (&json!("suspect"), 1), "{earlier:#}");
+    assert_eq!((&later["verdict"], exceptions(&later)), (&json!("clean"), 0), "{later:#}");
+    let text = later["text"].as_str().unwrap();
+    assert!(text.contains(&format!("1 finding of the overlap is told by {}", open[0])), "{text}");
+    assert_eq!(service.get("/monitor").await["snapshots"]["suspect"], 1);
+}
