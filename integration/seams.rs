@@ -1,4 +1,5 @@
-//! What the monitor tells when snapshots overlap: the real binary, and one event in the time that two of them share.
+//! What the monitor tells of snapshots that follow on one another, and when: the real binary, one event in the time that two of them share, a
+//! disk that hangs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -69,6 +70,14 @@ impl Drop for Talk {
     }
 }
 
+/// The monitor is on from the start, and records snapshots of four seconds.
+fn options(more: &Value) -> Options {
+    let mut monitor =
+        json!({"snapshot_s": 4, "overlap_s": 2, "min_free_bytes": 1 << 20, "interfaces": ["lo"], "pre_s": 0, "neighbours": 0});
+    monitor.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    Options { settings: json!({"monitor": monitor, "monitor_enabled": true}), ..Options::default() }
+}
+
 /// Those in this state, oldest first, in short.
 async fn listed(service: &Service, state: &str) -> Vec<String> {
     let list = service.ask("get", "/monitor/snapshots", Some(&json!({"state": state}).to_string())).await;
@@ -126,4 +135,45 @@ async fn one_exception_in_the_overlap_makes_one_snapshot_suspect() {
     let text = later["text"].as_str().unwrap();
     assert!(text.contains(&format!("1 finding of the overlap is told by {}", open[0])), "{text}");
     assert_eq!(service.get("/monitor").await["snapshots"]["suspect"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_holds_back_no_verdict() {
+    private_network();
+    let dir = tempfile::tempdir().unwrap();
+    let bus = Bus::start(&dir.path().join("fims"));
+    let talk = Talk::begin();
+    let more = json!({"snapshot_s": 1, "overlap_s": 0.2});
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options(&more));
+    service.ready().await;
+    let deadline = Instant::now() + PATIENCE;
+    let open = loop {
+        if let Some(open) = listed(&service, "open").await.pop() {
+            break open;
+        }
+        assert!(Instant::now() < deadline, "nothing is recorded");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    // Who opens a pipe to write waits for who reads it: so the pin is never written, like anything on a disk that does not answer.
+    let note = service.dir.path().join(format!("state/monitor/open/{open}.pinned"));
+    nix::unistd::mkfifo(&note, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    service.ask("set", &format!("/monitor/snapshots/{open}/pinned"), Some("true")).await;
+    let judged = loop {
+        let judged = listed(&service, "filing").await;
+        if judged.len() >= 4 {
+            break judged;
+        }
+        assert!(Instant::now() < deadline, "no verdict while the disk hangs: {judged:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    for snapshot_id in &judged {
+        let snapshot = service.get(&format!("/monitor/snapshots/{snapshot_id}")).await;
+        assert_eq!((&snapshot["state"], &snapshot["verdict"]), (&json!("filing"), &json!("clean")), "{snapshot:#}");
+    }
+    assert!(judged.contains(&open));
+    thread::spawn(move || std::fs::File::open(note).map(drop)).join().unwrap().unwrap();
+    for snapshot_id in &judged {
+        let snapshot = filed(&service, snapshot_id).await;
+        assert_eq!(snapshot["pinned"], *snapshot_id == open, "{snapshot:#}");
+    }
 }

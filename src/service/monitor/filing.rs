@@ -1,5 +1,6 @@
 //! The filing thread: judges each snapshot as it closes, files it, and forgets what need not be kept.
 
+mod judging;
 mod mending;
 
 use super::{
@@ -8,26 +9,22 @@ use super::{
     view::is_filed,
 };
 use crate::{
-    analysis::{Analysis, Told},
-    api::{
-        AnalysisReport, AnalysisVerdict, CaptureReport, Event, Finding, IgnoredFinding, MonitorSettings, MonitorState, Snapshot,
-        SnapshotState, UtcTime,
-    },
+    api::{CaptureReport, Event, MonitorSettings, MonitorState, Snapshot, SnapshotState, UtcTime},
     archive::{
         Handover, Leftover, Limits, Room, SetForward, Store, StoreError, WallClock, comfort_bytes, filing_floor_bytes,
         needed_bytes, to_remove,
     },
-    capture::ClosedWindow,
-    monitor::{Earlier, FindingPattern, Keep, MAX_OPEN, NeighboursAfter, Recurrence, neighbours_before, suspicious},
+    monitor::{Earlier, neighbours_before},
     service::{free_bytes, replies::Core, results::body_of, supervised::Pulse},
 };
+pub(super) use judging::Closed;
+use judging::{Judge, Judged, Judgement, guarded};
 use mending::BROKEN_OFF;
 pub(super) use mending::unfinished;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, VecDeque},
     fs,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
@@ -39,12 +36,10 @@ use std::{
 
 /// So many closed snapshots may wait to be judged; then recording waits with closing the next.
 const MAX_WAITING: usize = 4;
-/// So many that are judged may wait to be filed, while others are judged.
+/// So many that are judged may wait to be filed.
 const MAX_JUDGED: usize = 16;
 /// So many snapshots there are at most, whatever their size: each takes some hundred bytes of memory.
 const MAX_SNAPSHOTS: usize = 50_000;
-/// So many snapshots may overlap with one that is still open.
-const MAX_TOLD: usize = 2 * MAX_OPEN;
 /// How often it is looked whether something is to be forgotten.
 const TIDY_PERIOD: Duration = Duration::from_secs(1);
 /// Severities of the alarm log.
@@ -53,61 +48,37 @@ pub(super) const ALARM: u8 = 3;
 /// Findings that a publication holds at most; the snapshot's own file has all.
 const MAX_PUBLISHED: usize = 50;
 
-/// A snapshot that was closed.
-pub(super) struct Closed {
-    pub snapshot: Snapshot,
-    /// Its recording; `None` when the capture broke off.
-    pub window: Option<ClosedWindow>,
-    pub sink: Arc<Mutex<Analysis>>,
-}
-
 /// What is to be done.
 pub(super) enum Filing {
     Closed(Box<Closed>),
+    Errand(Errand),
+}
+
+/// What is done in its turn, between snapshots.
+pub(super) enum Errand {
     Pin(String, bool),
     Delete(String),
     /// Write down how the monitor is set.
     Remember,
 }
 
-/// What was made of a snapshot.
-#[derive(Clone)]
-struct Judgement {
-    verdict: AnalysisVerdict,
-    text: String,
-    neighbour_of: Option<String>,
-    /// It goes into the archive; and that not only as a neighbour.
-    archived: bool,
-    for_itself: bool,
-}
-
-/// A snapshot that is judged, and told, and is to be filed.
-struct Judged {
-    snapshot: Snapshot,
-    judgement: Judgement,
-    report: AnalysisReport,
-    /// Its recording, if its file is still to be finished.
-    window: Option<ClosedWindow>,
-}
-
-/// What is done in its turn.
+/// What is done on the disk.
 enum Work {
     File(Box<Judged>),
+    /// The capture broke off before it was closed: it is to be mended from what is on disk.
+    Unclosed(Box<Closed>),
     Mend(Leftover, &'static str),
-    Other(Filing),
+    Errand(Errand),
 }
 
-struct Clerk {
+struct Clerk<'a> {
     core: Weak<Core>,
     store: Store,
-    received: Receiver<Filing>,
+    judge: &'a Mutex<Judge>,
+    received: Receiver<Work>,
     /// Its signs of life.
     pulse: Pulse,
     waiting: VecDeque<Work>,
-    recurrence: Recurrence,
-    neighbours: NeighboursAfter,
-    /// What the latest snapshots have told, the newest first: those that overlap with them do not tell it again.
-    told: Vec<Told>,
     clock: WallClock,
     started: Instant,
     tidied: Option<Instant>,
@@ -125,7 +96,7 @@ struct Clerk {
     lacks_room: bool,
 }
 
-/// Runs the monitor until it is told to stop, or cannot: this thread files, and another one, that it starts, records.
+/// Runs the monitor until it is told to stop, or cannot: this thread files, and two others, that it starts, record and judge.
 pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> Ended {
     let Some(strong) = core.upgrade() else { return Ended::Stopped };
     let shipped = Weak::clone(core);
@@ -159,14 +130,15 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
             lock(&strong.monitor.view).put(Snapshot { pinned, ..unfinished(&leftover.snapshot_id, BROKEN_OFF) });
         }
     }
-    let (recording, pulse) = (strong.monitor.recording.clone(), strong.monitor.filing.clone());
+    let [recording, judging, filing] =
+        [&strong.monitor.recording, &strong.monitor.judging, &strong.monitor.filing].map(Pulse::clone);
     drop(strong);
     let (filings, received) = sync_channel(MAX_WAITING);
     let (recorded, recorded_store) = (Weak::clone(core), store.clone());
-    let is_alone = AtomicBool::new(false);
+    let (is_alone, judge) = (AtomicBool::new(false), Mutex::new(Judge::new(Instant::now())));
     thread::scope(|scope| {
-        // It is gone before the other thread is waited for, so that nothing is handed over to nobody.
-        let (received, is_alone) = (received, &is_alone);
+        // What a thread takes from is gone with it, so that nothing is handed over to nobody.
+        let (received, is_alone, judge) = (received, &is_alone, &judge);
         let record = move || {
             let commands = lock(commands);
             let between = recording::Between { commands: &commands, filings, is_alone };
@@ -177,8 +149,14 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
             Err(error) => return Ended::BrokeOff(format!("the recording cannot be started: {error}")),
         };
         let _leaves_it_alone = LeavesAlone(is_alone);
-        let mut clerk = Clerk::new(core, store, received, pulse, leftovers);
+        let (work, handed_on) = sync_channel(MAX_JUDGED);
+        let mut clerk = Clerk::new(core, store, (judge, handed_on), filing, leftovers);
         clerk.read_all(names);
+        let judges = move || judging::run(core, judge, received, work, &judging);
+        let judging = match thread::Builder::new().name("netdiag-judge".into()).spawn_scoped(scope, judges) {
+            Ok(judging) => judging,
+            Err(error) => return Ended::BrokeOff(format!("the judging cannot be started: {error}")),
+        };
         loop {
             clerk.turn();
             if !clerk.wait() {
@@ -188,9 +166,11 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
         clerk.turn();
         clerk.mend_all();
         drop(clerk);
-        match recorder.join() {
-            Ok(_) => Ended::Stopped,
-            Err(panic) => Ended::BrokeOff(format!("the recording broke off: {}", said(&*panic))),
+        let broke_off = |what: &str, panic| Ended::BrokeOff(format!("the {what} broke off: {}", said(panic)));
+        match (judging.join(), recorder.join()) {
+            (Err(panic), _) => broke_off("judging", &*panic),
+            (_, Err(panic)) => broke_off("recording", &*panic),
+            (Ok(()), Ok(_)) => Ended::Stopped,
         }
     })
 }
@@ -211,17 +191,21 @@ pub(super) fn alarm(core: &Core, message: String) {
     }
 }
 
-impl Clerk {
-    fn new(core: &Weak<Core>, store: Store, received: Receiver<Filing>, pulse: Pulse, broken_off: Vec<Leftover>) -> Self {
+impl<'a> Clerk<'a> {
+    fn new(
+        core: &Weak<Core>,
+        store: Store,
+        (judge, received): (&'a Mutex<Judge>, Receiver<Work>),
+        pulse: Pulse,
+        broken_off: Vec<Leftover>,
+    ) -> Self {
         Self {
             core: Weak::clone(core),
             store,
+            judge,
             received,
             pulse,
             waiting: VecDeque::new(),
-            recurrence: Recurrence::default(),
-            neighbours: NeighboursAfter::default(),
-            told: Vec::new(),
             clock: WallClock::default(),
             started: Instant::now(),
             tidied: None,
@@ -252,22 +236,18 @@ impl Clerk {
             newest = newest.max(at);
             if let (Some(at), None) = (at, &snapshot.trigger) {
                 let ago = Duration::from_nanos(u64::try_from(now.saturating_sub(at)).unwrap_or(0));
-                let at = RECALLED.saturating_sub(ago);
-                closed = closed.max(Some(at));
+                closed = Some(closed.map_or(ago, |closed: Duration| closed.min(ago)));
                 let settings = lock(&core.monitor.view).settings().clone();
-                let matters = suspicious(&snapshot.findings, settings.severity, &ignored(&settings));
-                let for_itself = state == SnapshotState::Archived && snapshot.neighbour_of.is_none();
-                self.recurrence.recall(&matters, at, for_itself);
+                lock(self.judge).recall(&snapshot, ago, &settings);
             }
             lock(&core.monitor.view).put(snapshot);
         }
         let Some(core) = self.core.upgrade() else { return };
-        let mut view = lock(&core.monitor.view);
-        view.all_read();
+        lock(&core.monitor.view).all_read();
         if let Some(closed) = closed {
-            self.recurrence.resume(closed, RECALLED + self.started.elapsed(), gone_after(view.settings()));
+            let settings = lock(&core.monitor.view).settings().clone();
+            lock(self.judge).resume(closed, &settings);
         }
-        drop(view);
         self.clock.begins(self.started.elapsed(), wall_ns(), newest);
         core.monitor.shipping.begin();
         core.publish_monitor();
@@ -288,47 +268,25 @@ impl Clerk {
         }
     }
 
-    /// Waits for what is to be done, and does it when it is its turn. False: nothing comes any more.
+    /// Waits for what is to be done. False: nothing comes any more.
     fn wait(&mut self) -> bool {
         match self.received.recv_timeout(TIDY_PERIOD) {
-            Ok(filing) => {
-                let pulse = self.pulse.clone();
-                let _turn = pulse.turn();
-                self.take(filing);
-            }
+            Ok(work) => self.waiting.push_back(work),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return false,
         }
         true
     }
 
-    /// Judges at once what has been closed meanwhile; all else waits for its turn.
-    fn hear(&mut self) {
-        while self.waiting.len() < MAX_JUDGED {
-            let Ok(filing) = self.received.try_recv() else { return };
-            self.take(filing);
-        }
-    }
-
-    fn take(&mut self, filing: Filing) {
-        match filing {
-            Filing::Closed(closed) => {
-                let Some(core) = self.core.upgrade() else { return };
-                self.guarded(&core, |clerk| clerk.closed(&core, *closed));
-            }
-            other => self.waiting.push_back(Work::Other(other)),
-        }
-    }
-
     fn work(&mut self, work: Work) {
         let Some(core) = self.core.upgrade() else { return };
         match work {
-            Work::File(judged) => self.guarded(&core, |clerk| clerk.file(&core, *judged)),
+            Work::File(judged) => drop(guarded(&core, || self.file(&core, *judged))),
+            Work::Unclosed(closed) => drop(guarded(&core, || self.file_unclosed(&core, *closed))),
             Work::Mend(leftover, problem) => self.mend(&core, &leftover, problem),
-            Work::Other(Filing::Closed(closed)) => self.guarded(&core, |clerk| clerk.closed(&core, *closed)),
-            Work::Other(Filing::Pin(snapshot_id, pinned)) => self.pin(&core, &snapshot_id, pinned),
-            Work::Other(Filing::Delete(snapshot_id)) => self.forget(&core, &snapshot_id, "it was asked for"),
-            Work::Other(Filing::Remember) => core.monitor.remember(&core.settings.state_dir),
+            Work::Errand(Errand::Pin(snapshot_id, pinned)) => self.pin(&core, &snapshot_id, pinned),
+            Work::Errand(Errand::Delete(snapshot_id)) => self.forget(&core, &snapshot_id, "it was asked for"),
+            Work::Errand(Errand::Remember) => core.monitor.remember(&core.settings.state_dir),
         }
     }
 
@@ -347,106 +305,6 @@ impl Clerk {
             (Err(error), _) => view.problem(error.to_string()),
             (Ok(()), None) => {}
         }
-    }
-
-    /// A panic over one snapshot must not end the filing of all others; its recording stays where it is.
-    fn guarded(&mut self, core: &Core, work: impl FnOnce(&mut Self)) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) {
-            let said = said(&*panic);
-            alarm(core, format!("the filing of a snapshot broke off; its recording is still there; please report this: {said}"));
-        }
-    }
-
-    /// Judges a snapshot at once; its file is finished when it is its turn.
-    fn closed(&mut self, core: &Core, closed: Closed) {
-        let Closed { mut snapshot, window, sink } = closed;
-        const BROKE_OFF: &str = "the capture broke off before the snapshot was closed";
-        // Without a word from the capture, what is on disk counts.
-        if window.is_none() {
-            if let Some(leftover) = self.store.leftovers().into_iter().find(|left| left.snapshot_id == snapshot.snapshot_id) {
-                return self.waiting.push_back(Work::Mend(leftover, BROKE_OFF));
-            }
-            snapshot.file = None;
-            snapshot.problem = Some(BROKE_OFF.to_owned());
-        }
-        let report = {
-            let mut analysis = lock(&sink);
-            analysis.set_dropped(window.as_ref().map_or(0, ClosedWindow::kernel_dropped));
-            analysis.finish();
-            analysis.report_after(&self.told)
-        };
-        if snapshot.trigger.is_none() {
-            self.told.truncate(MAX_TOLD - 1);
-            self.told.insert(0, Told::new(&snapshot.snapshot_id, &report.findings));
-        }
-        snapshot.packets = report.packets;
-        snapshot.kernel_dropped = Some(report.dropped);
-        if snapshot.trigger.is_none() {
-            core.monitor.found(core, &report.findings);
-        }
-        let judged = self.judge(core, snapshot, report, window);
-        self.waiting.push_back(Work::File(Box::new(judged)));
-    }
-
-    /// Judges a snapshot, and tells it: before it is filed, which takes as long as the disk does.
-    fn judge(&mut self, core: &Core, mut snapshot: Snapshot, report: AnalysisReport, window: Option<ClosedWindow>) -> Judged {
-        let known = self.unfiled.get(&snapshot.snapshot_id).cloned().flatten();
-        let is_new = known.is_none();
-        let settings = lock(&core.monitor.view).settings().clone();
-        let (judgement, keep) = match known {
-            Some(judgement) => (judgement, None),
-            None => self.judgement(&snapshot, &report, &settings),
-        };
-        snapshot.verdict = Some(judgement.verdict);
-        snapshot.text.clone_from(&judgement.text);
-        snapshot.neighbour_of.clone_from(&judgement.neighbour_of);
-        snapshot.findings.clone_from(&report.findings);
-        snapshot.state = SnapshotState::Filing;
-        let mut view = lock(&core.monitor.view);
-        let former = view.snapshot(&snapshot.snapshot_id);
-        snapshot.pinned = former.as_ref().map_or(snapshot.pinned, |former| former.pinned);
-        snapshot.disk_bytes = former.map_or(0, |former| former.disk_bytes);
-        if is_new {
-            view.judged(&snapshot);
-        }
-        view.put(snapshot.clone());
-        drop(view);
-        publish(core, &snapshot);
-        core.publish_monitor();
-        if is_new && judgement.for_itself && keep != Some(Keep::Again) {
-            let why = snapshot.trigger.as_ref().map_or_else(String::new, |trigger| format!(" (saved because: {trigger})"));
-            let what = if keep.is_some() { "is suspect" } else { "was saved" };
-            let message = format!("snapshot {} {what}{why}: {}", snapshot.snapshot_id, snapshot.text);
-            core.post(&Event { source: core.settings.process_name.clone(), message, severity: STATUS });
-        }
-        Judged { snapshot, judgement, report, window }
-    }
-
-    /// What is to be made of a snapshot by what was found, and by what was found before.
-    fn judgement(&mut self, snapshot: &Snapshot, report: &AnalysisReport, settings: &MonitorSettings) -> (Judgement, Option<Keep>) {
-        let matters = suspicious(&report.findings, settings.severity, &ignored(settings));
-        let repeat = Duration::from_secs(settings.repeat_s);
-        let continuous = snapshot.trigger.is_none();
-        let now = RECALLED + self.started.elapsed();
-        let keep = match (matters.is_empty(), continuous) {
-            (true, _) => None,
-            (false, true) => Some(self.recurrence.take(&matters, now, repeat, gone_after(settings))),
-            // What was triggered is archived for the trigger's sake; it says nothing of the continuous ones.
-            (false, false) => Some(self.recurrence.clone().take(&matters, now, repeat, gone_after(settings))),
-        };
-        let for_itself = !continuous || matches!(keep, Some(Keep::New | Keep::Again));
-        let neighbour_of = if for_itself { None } else { self.neighbours.take() };
-        if continuous && for_itself {
-            self.neighbours.archived(&snapshot.snapshot_id, settings.neighbours);
-        }
-        let judgement = Judgement {
-            verdict: if keep.is_some() { AnalysisVerdict::Suspect } else { AnalysisVerdict::Clean },
-            text: text(&matters, keep, report),
-            archived: for_itself || neighbour_of.is_some(),
-            neighbour_of,
-            for_itself,
-        };
-        (judgement, keep)
     }
 
     /// Files a snapshot that is judged.
@@ -482,7 +340,7 @@ impl Clerk {
         self.tidied = None;
     }
 
-    /// Writes within the room that there is from moment to moment. Meanwhile what is closed is judged, and what need not be kept goes.
+    /// Writes within the room that there is from moment to moment. Meanwhile what need not be kept goes.
     fn within_room<T>(
         &mut self,
         settings: &MonitorSettings,
@@ -492,7 +350,6 @@ impl Clerk {
         self.being_filed = Some(snapshot_id.to_owned());
         let store = self.store.clone();
         let written = write(&store, &mut || {
-            self.hear();
             self.tidy();
             self.room(settings)
         });
@@ -623,20 +480,6 @@ impl Clerk {
     }
 }
 
-/// The time of the start, on the clock by which findings stay: what was found before is known by how long ago it was.
-const RECALLED: Duration = Duration::from_secs(10 * 365 * 86_400);
-
-/// A finding that is not seen for so long has gone.
-fn gone_after(settings: &MonitorSettings) -> Duration {
-    settings.snapshot_s.0 * 2 + Duration::from_secs(60)
-}
-
-fn ignored(settings: &MonitorSettings) -> Vec<FindingPattern> {
-    let pattern =
-        |ignored: &IgnoredFinding| FindingPattern { code: ignored.code.clone(), endpoint_id: ignored.endpoint_id.clone() };
-    settings.ignore.iter().map(pattern).collect()
-}
-
 fn wall_ns() -> i64 {
     UtcTime::from(SystemTime::now()).unix_ns()
 }
@@ -655,27 +498,6 @@ fn recorded(snapshot: &mut Snapshot, capture: CaptureReport) {
 /// What an archived snapshot has beside it: the topology and the settings of this time.
 fn context(core: &Core, settings: &MonitorSettings) -> Value {
     json!({"topology": core.sites.latest().topology, "settings": settings})
-}
-
-/// The verdict in one sentence.
-fn text(matters: &[&Finding], keep: Option<Keep>, report: &AnalysisReport) -> String {
-    let Some(worst) = matters.first() else {
-        return match report.reasons.len() {
-            0 => report.text.clone(),
-            1 => format!("nothing that matters by the settings; left out: {}", report.reasons.join("")),
-            several => format!(
-                "nothing that matters by the settings; left out: {} and {} more",
-                report.reasons.first().map_or("", String::as_str),
-                several - 1
-            ),
-        };
-    };
-    let more = match matters.len() {
-        1 => String::new(),
-        several => format!(" and {} more", several - 1),
-    };
-    let known = if keep == Some(Keep::Known) { "; known, and archived before" } else { "" };
-    format!("{}{more}{known}", worst.message)
 }
 
 fn publish(core: &Core, snapshot: &Snapshot) {

@@ -52,8 +52,9 @@ const BETWEEN_TRIGGERS: Duration = Duration::from_secs(1);
 const FINDING_GONE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// How long one turn of a thread may take, in a disk's worst hour, before it counts as stuck: closing snapshots, and filing one.
+/// How long one turn of a thread may take, in a disk's worst hour, before it counts as stuck: closing snapshots, judging one, and filing it.
 const RECORDING_PATIENCE: Duration = Duration::from_secs(300);
+const JUDGING_PATIENCE: Duration = Duration::from_secs(300);
 const FILING_PATIENCE: Duration = Duration::from_secs(900);
 /// The capture gives a sign of life twice a second.
 const CAPTURE_PATIENCE: Duration = Duration::from_secs(60);
@@ -103,8 +104,9 @@ pub(super) struct Monitor {
     is_refusal_told: AtomicBool,
     /// There is something to save, whether packets come just now or not.
     has_capture: AtomicBool,
-    /// Signs of life of the threads: of the one that records, of the one that files, and of the capture.
+    /// Signs of life of the threads: of the one that records, of those that judge and file, and of the capture.
     recording: Pulse,
+    judging: Pulse,
     filing: Pulse,
     capturing: Pulse,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -146,6 +148,7 @@ impl Monitor {
             is_refusal_told: AtomicBool::new(false),
             has_capture: AtomicBool::new(false),
             recording: Pulse::of_thread(),
+            judging: Pulse::of_thread(),
             filing: Pulse::of_thread(),
             capturing: Pulse::of_thread(),
             thread: Mutex::new(None),
@@ -182,9 +185,10 @@ impl Monitor {
     }
 
     /// The signs of life of its threads, and how long one turn of each may take.
-    pub fn pulses(&self) -> [(&'static str, Pulse, Duration); 3] {
+    pub fn pulses(&self) -> [(&'static str, Pulse, Duration); 4] {
         [
             ("the monitor's recording", self.recording.clone(), RECORDING_PATIENCE),
+            ("the monitor's judging", self.judging.clone(), JUDGING_PATIENCE),
             ("the monitor's filing", self.filing.clone(), FILING_PATIENCE),
             ("the monitor's capture", self.capturing.clone(), CAPTURE_PATIENCE),
         ]

@@ -4,7 +4,7 @@ mod open;
 
 use super::{
     Command,
-    filing::{Closed, Filing, alarm},
+    filing::{Closed, Errand, Filing, alarm},
     floor, lock,
     series::Reading,
     sharing::Offer,
@@ -139,8 +139,8 @@ impl Recorder<'_> {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Trigger(reason) => self.trigger(reason),
-            Command::Pin(snapshot_id, pinned) => self.hand_over(Filing::Pin(snapshot_id, pinned)),
-            Command::Delete(snapshot_id) => self.hand_over(Filing::Delete(snapshot_id)),
+            Command::Pin(snapshot_id, pinned) => self.hand_over(Filing::Errand(Errand::Pin(snapshot_id, pinned))),
+            Command::Delete(snapshot_id) => self.hand_over(Filing::Errand(Errand::Delete(snapshot_id))),
             // What has changed is looked at in each round.
             Command::Look | Command::Stop => {}
         }
@@ -156,7 +156,7 @@ impl Recorder<'_> {
     /// Looks at everything; gives how long to wait until the next look.
     fn look(&mut self, core: &Core) -> Duration {
         if core.monitor.has_changed() {
-            self.hand_over(Filing::Remember);
+            self.hand_over(Filing::Errand(Errand::Remember));
         }
         let view = lock(&core.monitor.view);
         let (enabled, settings) = (view.is_enabled(), view.settings().clone());

@@ -2,7 +2,7 @@
 
 use super::{
     super::{lock, view::is_filed},
-    Clerk, Judgement, Work, alarm, recording,
+    Clerk, Closed, Judgement, Work, alarm, guarded, recording,
 };
 use crate::{
     api::{Snapshot, SnapshotState, UtcTime},
@@ -23,10 +23,12 @@ const REFILE_PERIOD_WITH_ROOM: Duration = Duration::from_secs(5);
 const ENOUGH_ROOM_BYTES: u64 = 1 << 20;
 /// How long recordings that were broken off wait for the configs to be read.
 const BEFORE_THE_CONFIGS: Duration = Duration::from_secs(20);
+/// What is wrong with a recording that the capture did not close.
+const BROKE_OFF: &str = "the capture broke off before the snapshot was closed";
 /// What is wrong with a recording that an earlier netdiag left.
 pub(super) const BROKEN_OFF: &str = "netdiag ended while this was recorded; what was written until then is whole";
 
-impl Clerk {
+impl Clerk<'_> {
     /// The snapshot stays as if it were open, its recording where it is, and it is tried again.
     pub(super) fn could_not(&mut self, core: &Core, snapshot: Snapshot, judgement: Judgement, error: &StoreError) {
         let snapshot_id = snapshot.snapshot_id.clone();
@@ -79,12 +81,23 @@ impl Clerk {
 
     /// A recording that nobody closed: cut to its last whole packet, looked at, and filed like any other.
     pub(super) fn mend(&mut self, core: &Core, leftover: &Leftover, problem: &str) {
-        self.guarded(core, |clerk| {
-            if let Err(error) = clerk.mended(core, leftover, problem) {
+        guarded(core, || {
+            if let Err(error) = self.mended(core, leftover, problem) {
                 lock(&core.monitor.view).problem(format!("{}: {error}", leftover.path.display()));
-                clerk.unfiled.entry(leftover.snapshot_id.clone()).or_default();
+                self.unfiled.entry(leftover.snapshot_id.clone()).or_default();
             }
         });
+    }
+
+    /// A snapshot of which the capture said nothing at its end: what is on disk counts.
+    pub(super) fn file_unclosed(&mut self, core: &Core, closed: Closed) {
+        let leftover = self.store.leftovers().into_iter().find(|left| left.snapshot_id == closed.snapshot.snapshot_id);
+        if let Some(leftover) = leftover {
+            return self.mend(core, &leftover, BROKE_OFF);
+        }
+        let snapshot = Snapshot { file: None, problem: Some(BROKE_OFF.to_owned()), ..closed.snapshot };
+        let judged = lock(self.judge).closed(core, Closed { snapshot, ..closed });
+        self.file(core, judged);
     }
 
     fn mended(&mut self, core: &Core, leftover: &Leftover, problem: &str) -> std::io::Result<()> {
@@ -119,7 +132,8 @@ impl Clerk {
             pinned: self.store.is_open_pinned(&leftover.snapshot_id),
             ..unfinished(&leftover.snapshot_id, problem)
         };
-        let judged = self.judge(core, snapshot, report, None);
+        let known = self.unfiled.get(&snapshot.snapshot_id).cloned().flatten();
+        let judged = lock(self.judge).judge(core, snapshot, (report, None), known);
         self.file(core, judged);
         Ok(())
     }
