@@ -18,7 +18,7 @@ use std::{
 };
 use support::{
     private_network,
-    service::{Bus, Options, Service, modbus_client},
+    service::{Asker, Bus, Options, Service, modbus_client},
 };
 
 const DEVICE: &str = "127.0.0.2";
@@ -175,5 +175,38 @@ async fn a_disk_that_hangs_holds_back_no_verdict() {
     for snapshot_id in &judged {
         let snapshot = filed(&service, snapshot_id).await;
         assert_eq!(snapshot["pinned"], *snapshot_id == open, "{snapshot:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_triggers_is_told_the_snapshot_and_can_ask_for_it_at_once() {
+    private_network();
+    let dir = tempfile::tempdir().unwrap();
+    let bus = Bus::start(&dir.path().join("fims"));
+    let talk = Talk::begin();
+    let more = json!({"snapshot_s": 86_400, "pre_s": 1, "post_s": 1});
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options(&more));
+    service.ready().await;
+    let deadline = Instant::now() + PATIENCE;
+    while service.get("/monitor").await["state"] != "recording" {
+        assert!(Instant::now() < deadline, "nothing is recorded");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut asker = Asker::connect(&service.socket, "/netdiag").await;
+    // Two at one moment are two snapshots.
+    let first = asker.ask("set", "/monitor/trigger", Some(r#"{"reason": "the inverter tripped"}"#)).await;
+    let second = asker.ask("set", "/monitor/trigger", Some("true")).await;
+    assert_eq!((&first["enabled"], &first["state"]), (&json!(true), &json!("recording")), "{first:#}");
+    let [first, second] = [first, second].map(|accepted| {
+        let snapshot_id = accepted["snapshot_id"].as_str().unwrap().to_owned();
+        assert_eq!(accepted["uri"], format!("/netdiag/monitor/snapshots/{snapshot_id}"));
+        snapshot_id
+    });
+    assert_ne!(first, second);
+    let snapshot = asker.ask("get", &format!("/monitor/snapshots/{first}"), None).await;
+    assert_eq!((&snapshot["state"], &snapshot["trigger"]), (&json!("open"), &json!("the inverter tripped")), "{snapshot:#}");
+    for snapshot_id in [first, second] {
+        let snapshot = filed(&service, &snapshot_id).await;
+        assert!(snapshot["state"] == "archived" && snapshot["packets"].as_u64() > Some(50), "{snapshot:#}");
     }
 }

@@ -43,7 +43,7 @@ pub use limits::{DegradedFrom, is_one_in};
 pub use message::{CopsAnswer, Event};
 pub use monitor::{
     IgnoredFinding, Monitor, MonitorInterface, MonitorSettings, MonitorState, SinkState, SinkStatus, Snapshot, SnapshotCounts,
-    SnapshotList, SnapshotQuery, SnapshotState, TriggerRequest, TriggerRule,
+    SnapshotList, SnapshotQuery, SnapshotState, TriggerAccepted, TriggerRequest, TriggerRule,
 };
 pub use request::{
     AnalysisRequest, CaptureRequest, ConnectivityRequest, ExtraEndpoint, JobQuery, MAX_BODY_DEPTH, body_json, parse_body,

@@ -457,6 +457,31 @@ pub struct Snapshot {
     pub shipped_to: Vec<String>,
 }
 
+impl Snapshot {
+    /// One that begins to be recorded, of which nothing else is known yet.
+    pub fn opened(snapshot_id: String, opened_at: UtcTime) -> Self {
+        Self {
+            snapshot_id,
+            state: SnapshotState::Open,
+            opened_at,
+            closed_at: None,
+            verdict: None,
+            text: "it is being recorded".to_owned(),
+            trigger: None,
+            neighbour_of: None,
+            file: None,
+            disk_bytes: 0,
+            packets: 0,
+            kernel_dropped: Some(0),
+            interfaces: Vec::new(),
+            findings: Vec::new(),
+            problem: None,
+            pinned: false,
+            shipped_to: Vec::new(),
+        }
+    }
+}
+
 /// Which snapshots to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -517,6 +542,18 @@ impl TriggerRequest {
             None => Ok(()),
         }
     }
+}
+
+/// The flight recorder saves: how the monitor is, and where to get what it saves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TriggerAccepted {
+    /// The name of the snapshot that it makes.
+    pub snapshot_id: String,
+    /// Where that is published, and can be asked for from now on.
+    pub uri: String,
+    /// How the monitor is.
+    #[serde(flatten)]
+    pub monitor: Monitor,
 }
 
 #[cfg(test)]

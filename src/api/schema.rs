@@ -4,7 +4,7 @@ use super::{
     AnalysisReport, AnalysisRequest, CaptureReport, CaptureRequest, ConnectivityRequest, ConnectivityResult, CopsAnswer,
     EndpointDetail, EndpointHealth, EndpointResult, ErrorBody, Event, HealthList, InterfaceList, Job, JobAccepted, JobQuery,
     Monitor, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, Status, Summary, Topology, TopologyChange, TopologyList,
-    TopologyPiece, TopologySummary, Transaction, TriggerRequest,
+    TopologyPiece, TopologySummary, Transaction, TriggerAccepted, TriggerRequest,
 };
 use schemars::{JsonSchema, Schema, schema_for};
 
@@ -41,6 +41,7 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         ("topology_piece", schema_for!(TopologyPiece)),
         ("topology_summary", schema_for!(TopologySummary)),
         ("transaction", schema_for!(Transaction)),
+        ("trigger_accepted", schema_for!(TriggerAccepted)),
         ("trigger_request", schema_for!(TriggerRequest)),
     ]
 }
@@ -74,11 +75,12 @@ pub fn reply_schema(method: &str, path: &str) -> Option<&'static str> {
         ("get" | "pub", ["monitor"])
         | (
             "set",
-            ["monitor", "enabled" | "settings" | "trigger"]
+            ["monitor", "enabled" | "settings"]
             | ["monitor", "settings", _]
             | ["monitor", "sinks", _, "retry"]
             | ["summary", "monitor_enabled"],
         ) => Some("monitor"),
+        ("set", ["monitor", "trigger"]) => Some("trigger_accepted"),
         ("get", ["monitor", "settings"]) => Some("monitor_settings"),
         ("get", ["monitor", "snapshots"]) => Some("snapshot_list"),
         ("get" | "pub", ["monitor", "snapshots", _]) | ("set", ["monitor", "snapshots", _, "pinned" | "delete"]) => {

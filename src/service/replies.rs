@@ -14,7 +14,7 @@ use crate::{
     analysis::HeartbeatWatch,
     api::{
         ApiError, Capabilities, ConnectivityResult, CopsAnswer, Endpoint, EndpointResult, ErrorBody, ErrorCode, Event, Job,
-        JobAccepted, JobKind, Snapshot, Topology,
+        JobAccepted, JobKind, Snapshot, Topology, TriggerAccepted,
     },
     connectivity,
     fims::{Client, Message, SendError},
@@ -195,8 +195,9 @@ impl Core {
             }
             Request::Trigger(request) => {
                 let reason = request.reason.unwrap_or_else(|| format!("{} asked for it", message.process_name));
-                self.monitor.trigger(reason)?;
-                now(body_of(&self.monitor_now()))
+                let snapshot_id = self.monitor.trigger(reason)?;
+                let uri = self.settings.uri(&format!("monitor/snapshots/{snapshot_id}"));
+                now(body_of(&TriggerAccepted { snapshot_id, uri, monitor: self.monitor_now() }))
             }
             Request::RetrySink(name) => {
                 self.monitor.shipping.retry(&name)?;

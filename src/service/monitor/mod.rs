@@ -21,7 +21,7 @@ use crate::{
     analysis::{Analysis, catalogue},
     api::{
         ApiError, Endpoint, ErrorCode, Event, Finding, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, SnapshotState,
-        TriggerRule,
+        TriggerRule, UtcTime,
     },
     archive::{Store, floor_bytes},
     capture::{Recording, RecordingOptions, check_filter},
@@ -64,8 +64,8 @@ const CAPTURE_PATIENCE: Duration = Duration::from_secs(60);
 pub(super) enum Command {
     /// Whether it is on or how it records has changed: look at the view.
     Look,
-    /// Save what the flight recorder remembers.
-    Trigger(String),
+    /// Save what the flight recorder remembers, as this snapshot.
+    Trigger(Box<Snapshot>),
     /// Pin a snapshot, or let it go.
     Pin(String, bool),
     /// Delete a snapshot.
@@ -303,13 +303,30 @@ impl Monitor {
         }
     }
 
-    /// Saves what the flight recorder remembers.
+    /// Saves what the flight recorder remembers; gives the name of the snapshot.
     ///
     /// # Errors
     /// `unavailable` with the reason when nothing is recorded, `busy` when there were too many triggers.
-    pub fn trigger(&self, reason: String) -> Result<(), ApiError> {
+    pub fn trigger(&self, reason: String) -> Result<String, ApiError> {
         self.admit(&reason)?;
-        self.tell(Command::Trigger(reason))
+        let no_name =
+            || ApiError::new(ErrorCode::Busy, "there is no name for another snapshot of this moment; try again in a moment");
+        let snapshot = self.begin_triggered(reason).ok_or_else(no_name)?;
+        let snapshot_id = snapshot.snapshot_id.clone();
+        self.tell(Command::Trigger(Box::new(snapshot))).inspect_err(|_| lock(&self.view).forget(&snapshot_id))?;
+        Ok(snapshot_id)
+    }
+
+    /// The snapshot of a trigger: who triggered can ask for it from now on.
+    fn begin_triggered(&self, reason: String) -> Option<Snapshot> {
+        let now_ns = recording::wall_ns();
+        let mut view = lock(&self.view);
+        let pre_ns = i64::try_from(Duration::from_secs(view.settings().pre_s).as_nanos()).unwrap_or(i64::MAX);
+        let opened_at = UtcTime::from_unix_ns(now_ns.saturating_sub(pre_ns)).to_millis();
+        let snapshot = view.begin(&recording::name_of_trigger(now_ns), opened_at)?;
+        let snapshot = Snapshot { trigger: Some(reason), ..snapshot };
+        view.put(snapshot.clone());
+        Some(snapshot)
     }
 
     /// Whether a trigger may be followed. If so, it counts.

@@ -18,7 +18,7 @@ use crate::{
     monitor::{OpenSnapshot, Outages, Schedule, Silences, Ways},
     service::{free_bytes, replies::Core, results::body_of, runners::local_addresses, supervised::Pulse},
 };
-use open::{Closing, Ends, Open, newly_opened};
+use open::{Closing, Ends, Open};
 use std::{
     sync::{
         Arc, Mutex, Weak,
@@ -138,7 +138,7 @@ pub(super) fn run(core: Weak<Core>, store: Store, between: Between<'_>, pulse: &
 impl Recorder<'_> {
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Trigger(reason) => self.trigger(reason),
+            Command::Trigger(snapshot) => self.save(*snapshot),
             Command::Pin(snapshot_id, pinned) => self.hand_over(Filing::Errand(Errand::Pin(snapshot_id, pinned))),
             Command::Delete(snapshot_id) => self.hand_over(Filing::Errand(Errand::Delete(snapshot_id))),
             // What has changed is looked at in each round.
@@ -346,7 +346,10 @@ impl Recorder<'_> {
         if let Some(slot) = step.open {
             let begins = slot.saturating_mul(i64::try_from(schedule.slot.as_nanos()).unwrap_or(i64::MAX));
             let name = name_of(UtcTime::from_unix_ns(begins));
-            self.open(core, settings, &name, None, Ends::BySchedule(OpenSnapshot { slot, opened }));
+            let begun = lock(&core.monitor.view).begin(&name, UtcTime::from_unix_ns(wall_ns()).to_millis());
+            if let Some(snapshot) = begun {
+                self.open(core, settings, snapshot, Ends::BySchedule(OpenSnapshot { slot, opened }));
+            }
         }
         for index in due.into_iter().rev() {
             let open = self.open.remove(index);
@@ -373,25 +376,30 @@ impl Recorder<'_> {
     /// Saves what is remembered. That it may has been looked at.
     fn trigger(&mut self, reason: String) {
         let Some(core) = self.core.upgrade() else { return };
-        let settings = lock(&core.monitor.view).settings().clone();
-        if self.capture.is_none() {
-            return alarm(&core, format!("a trigger could not be followed, for nothing is recorded any more: {reason}"));
+        if let Some(snapshot) = core.monitor.begin_triggered(reason) {
+            self.save(snapshot);
         }
-        let name = format!("{}{TRIGGERED}", name_of(UtcTime::from_unix_ns(wall_ns())));
-        let ends = Ends::At(Instant::now() + Duration::from_secs(settings.post_s));
-        self.open(&core, &settings, &name, Some(reason), ends);
     }
 
-    fn open(&mut self, core: &Core, settings: &MonitorSettings, name: &str, trigger: Option<String>, ends: Ends) {
+    /// Saves what is remembered as this snapshot.
+    fn save(&mut self, snapshot: Snapshot) {
+        let Some(core) = self.core.upgrade() else { return };
+        let settings = lock(&core.monitor.view).settings().clone();
+        if self.capture.is_none() {
+            lock(&core.monitor.view).forget(&snapshot.snapshot_id);
+            let reason = snapshot.trigger.unwrap_or_default();
+            return alarm(&core, format!("a trigger could not be followed, for nothing is recorded any more: {reason}"));
+        }
+        let ends = Ends::At(Instant::now() + Duration::from_secs(settings.post_s));
+        self.open(&core, &settings, snapshot, ends);
+    }
+
+    fn open(&mut self, core: &Core, settings: &MonitorSettings, snapshot: Snapshot, ends: Ends) {
         let Some((options, capture)) = &self.capture else { return };
-        // A clock that was set back comes to the same slot again.
-        let is_free = |name: &String| !lock(&core.monitor.view).knows(name);
-        let again = (2..10_000).map(|number| format!("{name}_{number}"));
-        let Some(snapshot_id) = std::iter::once(name.to_owned()).chain(again).find(is_free) else { return };
         let analysis = analysis(core);
         let sink = Arc::new(Mutex::new(analysis));
-        let past = if trigger.is_some() { options.past } else { Duration::ZERO };
-        let file = self.store.recording(&snapshot_id);
+        let past = if snapshot.trigger.is_some() { options.past } else { Duration::ZERO };
+        let file = self.store.recording(&snapshot.snapshot_id);
         let window = WindowOptions {
             file: file.clone(),
             max_bytes: settings.snapshot_max_bytes,
@@ -401,7 +409,8 @@ impl Recorder<'_> {
             filter: String::new(),
         };
         let opened_ns = wall_ns().saturating_sub(i64::try_from(past.as_nanos()).unwrap_or(0));
-        let snapshot = newly_opened(snapshot_id, UtcTime::from_unix_ns(opened_ns).to_millis(), trigger, &file);
+        let opened_at = UtcTime::from_unix_ns(opened_ns).to_millis();
+        let snapshot = Snapshot { opened_at, file: Some(file.display().to_string()), ..snapshot };
         let opened = self.started.elapsed();
         let window = capture.open(window, Arc::clone(&sink));
         if let Some(reason) = &snapshot.trigger
@@ -573,8 +582,13 @@ fn is_up(interface: &Interface) -> bool {
     interface.up && interface.running
 }
 
-fn wall_ns() -> i64 {
+pub(super) fn wall_ns() -> i64 {
     UtcTime::from(SystemTime::now()).unix_ns()
+}
+
+/// The name of what the flight recorder saves at this time.
+pub(super) fn name_of_trigger(unix_ns: i64) -> String {
+    format!("{}{TRIGGERED}", name_of(UtcTime::from_unix_ns(unix_ns)))
 }
 
 /// A name that sorts by time and may stand in a uri and a path: `20261123T114500.000Z`.

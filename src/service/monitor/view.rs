@@ -172,6 +172,22 @@ impl View {
         }
     }
 
+    /// A snapshot begins, under this name or the next one that is free: a clock that was set back comes to the same slot again.
+    pub fn begin(&mut self, name: &str, opened_at: UtcTime) -> Option<Snapshot> {
+        let again = (2..10_000).map(|number| format!("{name}_{number}"));
+        let snapshot_id = std::iter::once(name.to_owned()).chain(again).find(|name| !self.knows(name))?;
+        let snapshot = Snapshot::opened(snapshot_id, opened_at);
+        self.put(snapshot.clone());
+        Some(snapshot)
+    }
+
+    /// A snapshot that had begun does not come about.
+    pub fn forget(&mut self, snapshot_id: &str) {
+        if let Some(former) = self.snapshots.remove(snapshot_id) {
+            self.totals.count(&former, u64::saturating_sub);
+        }
+    }
+
     /// These are on the disk and will be read: their names are taken.
     pub fn expect(&mut self, names: impl IntoIterator<Item = String>) {
         self.unread = names.into_iter().collect();
@@ -195,8 +211,8 @@ impl View {
     }
 
     pub fn remove(&mut self, snapshot_id: &str) {
-        if let Some(former) = self.snapshots.remove(snapshot_id) {
-            self.totals.count(&former, u64::saturating_sub);
+        if self.snapshots.contains_key(snapshot_id) {
+            self.forget(snapshot_id);
             self.deleted += 1;
         }
     }
@@ -321,6 +337,19 @@ mod tests {
         }
         view.all_read();
         assert!(view.knows("a") && !view.knows("b"));
+    }
+
+    #[test]
+    fn what_begins_has_a_name_of_its_own_and_what_does_not_come_about_is_not_counted() {
+        let mut view = View::new(true, MonitorSettings::default());
+        view.expect(["a".to_owned()]);
+        let mut begin = || view.begin("a", UtcTime::from_unix_ns(0)).unwrap().snapshot_id;
+        assert_eq!((begin(), begin()), ("a_2".to_owned(), "a_3".to_owned()));
+        assert_eq!(view.counts().open, 2);
+        view.forget("a_2");
+        assert!(view.counts().open == 1 && view.counts().deleted == 0 && !view.knows("a_2"));
+        view.remove("a_3");
+        assert_eq!((view.counts().open, view.counts().deleted), (0, 1));
     }
 
     #[test]

@@ -141,24 +141,10 @@ impl Clerk<'_> {
 
 /// A snapshot of which nothing is known but that netdiag ended while it was recorded.
 pub(in crate::service::monitor) fn unfinished(snapshot_id: &str, problem: &str) -> Snapshot {
-    let now = UtcTime::from(SystemTime::now());
     Snapshot {
-        snapshot_id: snapshot_id.to_owned(),
-        state: SnapshotState::Open,
-        opened_at: now,
-        closed_at: None,
-        verdict: None,
         text: "it was broken off and is being looked at".to_owned(),
-        trigger: None,
-        neighbour_of: None,
-        file: None,
-        disk_bytes: 0,
-        packets: 0,
         kernel_dropped: None,
-        interfaces: Vec::new(),
-        findings: Vec::new(),
         problem: Some(problem.to_owned()),
-        pinned: false,
-        shipped_to: Vec::new(),
+        ..Snapshot::opened(snapshot_id.to_owned(), UtcTime::from(SystemTime::now()))
     }
 }

@@ -2,14 +2,13 @@
 
 use crate::{
     analysis::{Analysis, Meter, catalogue},
-    api::{Activity, Direction, Endpoint, Finding, Severity, Snapshot, SnapshotState, UtcTime},
+    api::{Activity, Direction, Endpoint, Finding, Severity, Snapshot, UtcTime},
     capture::{ClosedWindow, Continuous},
     monitor::{OpenSnapshot, Outage, Seen, Silences},
     service::{monitor::lock, replies::Core},
 };
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::{Arc, Mutex, mpsc::Receiver},
     time::{Duration, Instant},
 };
@@ -115,28 +114,5 @@ fn remark(entry: &catalogue::Entry, endpoint_id: Option<String>, message: String
         endpoint_id,
         message,
         packets: Vec::new(),
-    }
-}
-
-/// A snapshot of which nothing is known yet but that it is being recorded.
-pub(super) fn newly_opened(snapshot_id: String, opened_at: UtcTime, trigger: Option<String>, file: &Path) -> Snapshot {
-    Snapshot {
-        snapshot_id,
-        state: SnapshotState::Open,
-        opened_at,
-        closed_at: None,
-        verdict: None,
-        text: "it is being recorded".to_owned(),
-        trigger,
-        neighbour_of: None,
-        file: Some(file.display().to_string()),
-        disk_bytes: 0,
-        packets: 0,
-        kernel_dropped: Some(0),
-        interfaces: Vec::new(),
-        findings: Vec::new(),
-        problem: None,
-        pinned: false,
-        shipped_to: Vec::new(),
     }
 }
