@@ -5,6 +5,7 @@
 
 mod support;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::{
     io::{Read as _, Write as _},
@@ -208,5 +209,66 @@ async fn who_triggers_is_told_the_snapshot_and_can_ask_for_it_at_once() {
     for snapshot_id in [first, second] {
         let snapshot = filed(&service, &snapshot_id).await;
         assert!(snapshot["state"] == "archived" && snapshot["packets"].as_u64() > Some(50), "{snapshot:#}");
+    }
+}
+
+/// Waits for a snapshot of the clock in which this is found.
+async fn found(service: &Service, code: &str) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        for state in ["temporary", "archived"] {
+            for snapshot_id in listed(service, state).await {
+                let snapshot = service.get(&format!("/monitor/snapshots/{snapshot_id}")).await;
+                let found = snapshot["findings"].as_array().unwrap().iter().find(|finding| finding["code"] == code);
+                if let Some(found) = found {
+                    return found.clone();
+                }
+            }
+        }
+        assert!(Instant::now() < deadline, "no {code}\n{}", service.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_falls_silent_while_netdiag_restarts_is_told() {
+    private_network();
+    let dir = tempfile::tempdir().unwrap();
+    let bus = Bus::start(&dir.path().join("fims"));
+    let talk = Talk::begin();
+    let mut options = options(&json!({"snapshot_s": 2, "overlap_s": 0.5}));
+    options.settings["silence_ms"] = json!(1000);
+    let mut service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options);
+    service.ready().await;
+    let deadline = Instant::now() + PATIENCE;
+    while listed(&service, "temporary").await.is_empty() {
+        assert!(Instant::now() < deadline, "no clean snapshot");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.wait(PATIENCE).await, Some(0));
+    drop(talk);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    service.restart();
+    service.ready().await;
+    let silent = found(&service, "host.silent").await;
+    assert!(silent["message"].as_str().unwrap().contains("there is no packet to or from it since"), "{silent:#}");
+    assert!(silent["first_at"].is_string() && silent["endpoint_id"].is_string(), "{silent:#}");
+
+    // What is damaged is told, and survived.
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.wait(PATIENCE).await, Some(0));
+    let remembered = service.dir.path().join("state/monitor-heard.json");
+    let before: Value = serde_json::from_slice(&std::fs::read(&remembered).unwrap()).unwrap();
+    assert_eq!(before["endpoints"].as_object().unwrap().len(), 1, "{before:#}");
+    std::fs::write(&remembered, &before.to_string()[..20]).unwrap();
+    let mut events = bus.listen("/events").await;
+    service.restart();
+    service.ready().await;
+    let told = tokio::time::timeout(PATIENCE, events.recv()).await.unwrap().unwrap();
+    let told: Value = serde_json::from_slice(&told.body.unwrap()).unwrap();
+    assert!(told["message"].as_str().unwrap().contains("monitor-heard.json"), "{told:#}");
+    while service.get("/monitor").await["state"] != "recording" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,7 +1,8 @@
 //! Who has fallen silent: what each endpoint was doing is carried from snapshot to snapshot, so that a silence is told that began before
 //! the snapshot did. A plain function of what was seen in each.
 
-use crate::api::UtcTime;
+use crate::api::{Seconds, UtcTime};
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Who is quiet for so many times as long as is usual is silent.
@@ -39,7 +40,8 @@ pub struct Silence {
     pub message: String,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "WrittenPast", from = "WrittenPast")]
 struct Past {
     last_seen: Option<UtcTime>,
     quiet: Duration,
@@ -47,9 +49,30 @@ struct Past {
     gaps: [Duration; 2],
 }
 
-/// What is known of each endpoint so far.
-#[derive(Debug, Clone, Default)]
+/// The same as it is written down for the next start.
+#[derive(Serialize, Deserialize)]
+struct WrittenPast {
+    last_seen: Option<UtcTime>,
+    quiet_s: Seconds,
+    gaps_s: [Seconds; 2],
+}
+
+impl From<Past> for WrittenPast {
+    fn from(Past { last_seen, quiet, gaps }: Past) -> Self {
+        Self { last_seen, quiet_s: Seconds(quiet), gaps_s: gaps.map(Seconds) }
+    }
+}
+
+impl From<WrittenPast> for Past {
+    fn from(WrittenPast { last_seen, quiet_s, gaps_s }: WrittenPast) -> Self {
+        Self { last_seen, quiet: quiet_s.0, gaps: gaps_s.map(|gap| gap.0) }
+    }
+}
+
+/// What is known of each endpoint so far. It can be written down, so that a silence is told that began before a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Silences {
+    #[serde(rename = "endpoints")]
     past: BTreeMap<String, Past>,
 }
 
@@ -160,6 +183,28 @@ mod tests {
         let short = Duration::from_secs(6);
         let mut take = |packets| silences.take(&[seen(packets, packets)], short, AT_LEAST).len();
         assert_eq!((take(1), take(0), take(0), take(1), take(0)), (0, 0, 1, 0, 0));
+    }
+
+    #[test]
+    fn what_is_written_down_and_read_again_goes_on_as_if_nothing_had_been_between() {
+        let mut silences = Silences::default();
+        take(&mut silences, &seen(600, 300));
+        for packets in [0, 1, 0, 0, 0] {
+            take(&mut silences, &seen(packets, packets));
+            let written = serde_json::to_vec(&silences).unwrap();
+            assert_eq!(serde_json::from_slice::<Silences>(&written).unwrap(), silences);
+        }
+        let written = serde_json::to_vec(&silences).unwrap();
+        assert!(take(&mut serde_json::from_slice(&written).unwrap(), &seen(0, 0)).unwrap().contains("talked until 2023-11-14"));
+        for damaged in [
+            r#"{}"#,
+            r#"{"endpoints": {"a": {}}}"#,
+            r#"{"endpoints": {"a": {"last_seen": null, "quiet_s": -1, "gaps_s": [0, 0]}}}"#,
+        ] {
+            assert!(serde_json::from_str::<Silences>(damaged).is_err(), "{damaged}");
+        }
+        let most = r#"{"endpoints": {"bms": {"last_seen": null, "quiet_s": 1e19, "gaps_s": [1e19, 1e19]}}}"#;
+        assert_eq!(take(&mut serde_json::from_str(most).unwrap(), &seen(0, 0)), None, "no length of time is too much");
     }
 
     #[test]

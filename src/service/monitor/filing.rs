@@ -60,6 +60,8 @@ pub(super) enum Errand {
     Delete(String),
     /// Write down how the monitor is set.
     Remember,
+    /// Write down who was heard.
+    RememberHeard,
 }
 
 /// What is done on the disk.
@@ -286,6 +288,7 @@ impl<'a> Clerk<'a> {
             Work::Mend(leftover, problem) => self.mend(&core, &leftover, problem),
             Work::Errand(Errand::Pin(snapshot_id, pinned)) => self.pin(&core, &snapshot_id, pinned),
             Work::Errand(Errand::Delete(snapshot_id)) => self.forget(&core, &snapshot_id, "it was asked for"),
+            Work::Errand(Errand::RememberHeard) => core.monitor.remember_heard(&core.settings.state_dir),
             Work::Errand(Errand::Remember) => core.monitor.remember(&core.settings.state_dir),
         }
     }

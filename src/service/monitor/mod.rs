@@ -4,6 +4,7 @@
 //! The rules (when, whether suspect, what is kept) are plain functions of [`crate::monitor`] and [`crate::archive`].
 
 mod filing;
+mod heard;
 mod recording;
 mod series;
 mod sharing;
@@ -94,6 +95,8 @@ pub(super) struct Monitor {
     commands: OnceLock<SyncSender<Command>>,
     /// How it is set has changed, and is to be written down.
     changed: AtomicBool,
+    /// Who was heard, as it is to be written down.
+    heard: Mutex<Option<Vec<u8>>>,
     /// When a rule triggered last.
     ruled: Mutex<Option<Instant>>,
     started: Instant,
@@ -141,6 +144,7 @@ impl Monitor {
             rules: Mutex::new(Rules::new(rules)),
             commands: OnceLock::new(),
             changed: AtomicBool::new(false),
+            heard: Mutex::default(),
             ruled: Mutex::new(None),
             started: Instant::now(),
             triggers: Mutex::default(),

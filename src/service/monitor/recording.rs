@@ -5,7 +5,7 @@ mod open;
 use super::{
     Command,
     filing::{Closed, Errand, Filing, alarm},
-    floor, lock,
+    floor, heard, lock,
     series::Reading,
     sharing::Offer,
 };
@@ -47,6 +47,8 @@ const CAPTURE_HANGS: Duration = Duration::from_secs(10);
 /// How often it is looked whether a finding triggers, and at most what part of the time that may take.
 const FINDINGS_PERIOD: Duration = Duration::from_secs(1);
 const FINDINGS_SHARE: u32 = 50;
+/// How often it is written down who was heard.
+const HEARD_PERIOD: Duration = Duration::from_secs(10);
 /// Ends the names of what the flight recorder saved.
 pub(super) const TRIGGERED: &str = "_trigger";
 /// Severities of the alarm log.
@@ -76,6 +78,9 @@ struct Recorder<'a> {
     ways: Ways,
     outages: Outages,
     silences: Silences,
+    /// There is something in them to be written down; and when it was last.
+    has_heard: bool,
+    heard_at: Option<Instant>,
     started: Instant,
     findings_at: Instant,
     full: bool,
@@ -104,6 +109,8 @@ pub(super) fn run(core: Weak<Core>, store: Store, between: Between<'_>, pulse: &
         ways: Ways::default(),
         outages: Outages::default(),
         silences: Silences::default(),
+        has_heard: false,
+        heard_at: None,
         started: now,
         findings_at: now,
         full: false,
@@ -113,6 +120,7 @@ pub(super) fn run(core: Weak<Core>, store: Store, between: Between<'_>, pulse: &
         published_at: now,
         reading: Reading::default(),
     };
+    recorder.recall_heard();
     let stopped = loop {
         let Some(core) = recorder.core.upgrade() else { break true };
         let turn = pulse.turn();
@@ -146,6 +154,26 @@ impl Recorder<'_> {
         }
     }
 
+    /// What each endpoint was doing when netdiag ended.
+    fn recall_heard(&mut self) {
+        let Some(core) = self.core.upgrade() else { return };
+        match heard::recall(&core.settings.state_dir) {
+            Ok(silences) => self.silences = silences,
+            Err(problem) => alarm(&core, problem),
+        }
+    }
+
+    /// Has written down what each endpoint is doing, now and then and at the end.
+    fn remember_heard(&mut self, core: &Core, is_end: bool) {
+        let is_due = is_end || self.heard_at.is_none_or(|at| at.elapsed() >= HEARD_PERIOD);
+        if self.has_heard && is_due {
+            (self.has_heard, self.heard_at) = (false, Some(Instant::now()));
+            if core.monitor.heard(&self.silences) {
+                self.hand_over(Filing::Errand(Errand::RememberHeard));
+            }
+        }
+    }
+
     /// The filing thread ends after this one. A long queue is waited for: packets go on being recorded meanwhile.
     fn hand_over(&mut self, filing: Filing) {
         if self.filings.send(filing).is_err() {
@@ -165,6 +193,7 @@ impl Recorder<'_> {
         self.look_for_outages(core);
         let (state, wait) = if enabled { self.record(core, &settings, free) } else { (self.off(), Duration::from_secs(1)) };
         self.hand_over_closed(core);
+        self.remember_heard(core, false);
         self.put_filter_in_place(core, &settings);
         let wait = wait.min(self.reading.look(&core.monitor.series, oldest(&self.open)));
         self.tell(core, state, free);
@@ -373,14 +402,6 @@ impl Recorder<'_> {
         core.monitor.found(core, &report.findings);
     }
 
-    /// Saves what is remembered. That it may has been looked at.
-    fn trigger(&mut self, reason: String) {
-        let Some(core) = self.core.upgrade() else { return };
-        if let Some(snapshot) = core.monitor.begin_triggered(reason) {
-            self.save(snapshot);
-        }
-    }
-
     /// Saves what is remembered as this snapshot.
     fn save(&mut self, snapshot: Snapshot) {
         let Some(core) = self.core.upgrade() else { return };
@@ -470,6 +491,7 @@ impl Recorder<'_> {
             open.remark_outages(&self.outages.within(open.own_from(), asked), asked);
             if open.is_by_schedule() && window.is_some() {
                 open.remark_silences(core, &mut self.silences, &self.outages.within(open.began(), asked), asked);
+                self.has_heard = true;
                 let others =
                     self.open.iter_mut().chain(&mut self.leaving).chain(self.closing.iter_mut().map(|closing| &mut closing.open));
                 others
@@ -506,6 +528,7 @@ impl Recorder<'_> {
             self.hand_over_closed(&core);
             std::thread::sleep(CLOSING_LOOK);
         }
+        self.remember_heard(&core, true);
         if !self.closing.is_empty() {
             tracing::error!("{} snapshots could not be closed; the next start mends them", self.closing.len());
         }

@@ -1,0 +1,72 @@
+//! Who was heard and who was not, remembered over a restart.
+
+use super::{Monitor, lock};
+use crate::{jobs::write_atomically, monitor::Silences};
+use std::{
+    fs,
+    io::{ErrorKind, Read as _},
+    path::{Path, PathBuf},
+};
+
+/// The longest file that is read: what a hundred thousand endpoints need.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// What was remembered before this start; nothing if there is no file yet. Blocks on the disk.
+///
+/// # Errors
+/// A sentence with the path, when the file cannot be read or is damaged.
+pub(super) fn recall(state_dir: &Path) -> Result<Silences, String> {
+    let path = place(state_dir);
+    let told = |error: &dyn std::fmt::Display| {
+        format!("who was heard before this start is not known, for {} cannot be read: {error}", path.display())
+    };
+    let mut json = Vec::new();
+    match fs::File::open(&path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut json)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Silences::default()),
+        Err(error) => return Err(told(&error)),
+        Ok(_) if json.len() as u64 > MAX_BYTES => return Err(told(&format!("it has more than {MAX_BYTES} bytes"))),
+        Ok(_) => {}
+    }
+    serde_json::from_slice(&json).map_err(|error| told(&error))
+}
+
+fn place(state_dir: &Path) -> PathBuf {
+    state_dir.join("monitor-heard.json")
+}
+
+impl Monitor {
+    /// Notes what is to be written down next. True: nothing was waiting for that, so somebody has to be told.
+    pub(super) fn heard(&self, silences: &Silences) -> bool {
+        let json = serde_json::to_vec(silences).inspect_err(|error| tracing::error!(%error, "who was heard is not written down"));
+        json.is_ok_and(|json| lock(&self.heard).replace(json).is_none())
+    }
+
+    /// Writes down who was heard, for the next start. Blocks on the disk.
+    pub(super) fn remember_heard(&self, state_dir: &Path) {
+        let Some(json) = lock(&self.heard).take() else { return };
+        if let Err(error) = write_atomically(&place(state_dir), &json) {
+            lock(&self.view).problem(format!("who was heard could not be written down: {error}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_damaged_or_too_long_is_refused_with_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(recall(dir.path()), Ok(Silences::default()));
+        let written = br#"{"endpoints": {"bms": {"last_seen": "2026-11-23T12:00:00Z", "quiet_s": 0.5, "gaps_s": [0, 300]}}}"#;
+        fs::write(place(dir.path()), written).unwrap();
+        assert!(recall(dir.path()).is_ok_and(|known| known != Silences::default()));
+        for damaged in [&written[..40], b"", b"\xFF\x00", b"[]"] {
+            fs::write(place(dir.path()), damaged).unwrap();
+            let told = recall(dir.path()).unwrap_err();
+            assert!(told.contains("monitor-heard.json cannot be read: "), "{told}");
+        }
+        fs::File::create(place(dir.path())).unwrap().set_len(MAX_BYTES + 1).unwrap();
+        assert!(recall(dir.path()).unwrap_err().contains("more than"));
+    }
+}
