@@ -211,7 +211,7 @@ impl Expectations {
 
     /// An endpoint of which nothing was seen. That is a warning when the capture is at least `after_ns` long, so that it should have shown it,
     /// and its config names somebody who is to talk: this host at a device, a master at an outstation.
-    pub fn never_seen(&self, watch: &Watch, span: Option<(i64, i64)>, after_ns: i64) -> Option<Finding> {
+    pub fn never_seen(&self, watch: &Watch, looks_at: &str, (span, after_ns): (Option<(i64, i64)>, i64)) -> Option<Finding> {
         let expected = self.by_endpoint.get(&watch.endpoint_id)?;
         let is_long = span.is_some_and(|(from, to)| to.saturating_sub(from) >= after_ns);
         let (port, is_awaited) = (watch.port?, watch.direction != Direction::Inbound || !expected.links.is_empty());
@@ -220,11 +220,11 @@ impl Expectations {
         let message = match watch.address.filter(|_| !listens_on_all(watch)) {
             Some(address) => {
                 let at = SocketAddr::new(address, port);
-                format!("no packet to or from {at}{name} is in the capture, although a config names it")
+                format!("no packet to or from {at}{name} is in {looks_at}, although a config names it")
             }
             None if watch.direction == Direction::Outbound => return None,
             None => format!(
-                "nobody talks to port {port}{name} of this host in the capture, although a config has a process listen there"
+                "nobody talks to port {port}{name} of this host in {looks_at}, although a config has a process listen there"
             ),
         };
         let time = |at: Option<i64>| at.map(UtcTime::from_unix_ns);

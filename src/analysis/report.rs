@@ -135,7 +135,8 @@ impl Analysis {
             let of_watch = || self.services.of_watch(index).filter(is_its_own);
             found.extend(self.expectations.moved(watch, of_watch(), self.services.iter(), is_stranger));
             if !of_watch().any(|service| service.packets > 0) {
-                found.extend(self.expectations.never_seen(watch, self.around.span, self.shared.limits.never_seen_after));
+                let span = (self.around.span, self.shared.limits.never_seen_after);
+                found.extend(self.expectations.never_seen(watch, self.looks_at, span));
             }
         }
         looked.push(Looked { of: None, found });
@@ -196,7 +197,7 @@ impl Analysis {
         );
         let entries = lines(suspicious());
         let text = match entries.len() {
-            0 if counters.packets == 0 => "the capture holds no packets, so nothing can be said".to_owned(),
+            0 if counters.packets == 0 => format!("{} holds no packets, so nothing can be said", self.looks_at),
             0 => format!("nothing suspicious in {what}"),
             1 => format!("one thing to look at in {what}: {}", entries.join("")),
             several => {

@@ -84,6 +84,8 @@ pub struct Analysis {
     pub(super) elsewhere: Elsewhere,
     /// What whoever records knows and no packet shows.
     pub(super) remarks: Vec<Finding>,
+    /// What messages call that which is looked at.
+    pub(super) looks_at: &'static str,
     /// What it had found when an earlier one ended.
     pub(super) seam: Option<Seam>,
 }
@@ -118,6 +120,7 @@ impl Analysis {
             fragments: Fragments::default(),
             elsewhere: Elsewhere::default(),
             remarks: Vec::new(),
+            looks_at: "the capture",
             seam: None,
             watches,
         }
@@ -142,6 +145,13 @@ impl Analysis {
     #[must_use]
     pub fn with_listeners_at(mut self, local_addresses: &[IpAddr]) -> Self {
         self.services.listen_at(local_addresses);
+        self
+    }
+
+    /// What messages call that which is looked at; `the capture`, unless this is said.
+    #[must_use]
+    pub fn that_looks_at(mut self, what: &'static str) -> Self {
+        self.looks_at = what;
         self
     }
 

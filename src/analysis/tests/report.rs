@@ -47,6 +47,24 @@ fn a_remark_takes_the_place_of_what_was_found_and_counts_for_the_verdict() {
     assert!(report.text.starts_with("one thing to look at") && report.text.ends_with(": it is in use"), "{}", report.text);
 }
 
+#[test]
+fn messages_call_what_is_looked_at_by_its_name() {
+    let never_seen = |name: Option<&'static str>| {
+        let mut site = Site::new(Vec::new());
+        site.analysis = Analysis::new(AnalysisSettings::default(), vec![outbound(ID, Protocol::Modbus, DEVICE)], Vec::new())
+            .with_expectations(vec![Expectation { endpoint_id: ID.into(), ..Expectation::default() }]);
+        if let Some(name) = name {
+            site.analysis = site.analysis.that_looks_at(name);
+        }
+        site.wait_until(1.0);
+        find(&site.analysis.report().findings, "site.never_seen").message.clone()
+    };
+    assert_eq!(never_seen(None), "no packet to or from 10.0.0.5:502 is in the capture, although a config names it");
+    assert!(never_seen(Some("this snapshot")).contains(" is in this snapshot, although "));
+    let empty = Analysis::new(AnalysisSettings::default(), Vec::new(), Vec::new()).that_looks_at("this snapshot");
+    assert_eq!(empty.report().text, "this snapshot holds no packets, so nothing can be said");
+}
+
 fn two_ports() -> Site {
     Site::with(AnalysisSettings { modbus_ports: vec![502, 1502], ..AnalysisSettings::default() }, Vec::new())
 }

@@ -585,6 +585,7 @@ pub(super) fn analysis(core: &Core) -> Analysis {
     Analysis::new(core.settings.analysis(), watches, local_addresses(&site.topology))
         .with_expectations(site.configured().map(Expectation::of).collect())
         .with_heartbeats(core.heartbeats(&site.topology, endpoints))
+        .that_looks_at("this snapshot")
 }
 
 /// What is or was wrong with an interface is told only while it is so.
