@@ -55,9 +55,23 @@ pub struct AnalysisReport {
     pub findings_total: u64,
     /// What is wrong, with evidence, worst first.
     pub findings: Vec<Finding>,
-    /// What of the lists a message could not hold, and where to get the whole; absent if it is all here.
+    /// What of the lists a message, or the archive, could not hold, and where to get the whole; absent if it is all here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
+}
+
+impl AnalysisReport {
+    /// Keeps so many findings at most, the worst, and says how many there are.
+    pub fn keep_worst(&mut self, most: usize) {
+        self.findings_total = self.findings_total.max(self.findings.len() as u64);
+        if self.findings.len() > most {
+            self.findings.truncate(most);
+            self.left_out = Some(format!(
+                "these are {most} of {} findings, the worst ones; `netdiag analyze --json` of the capture prints all",
+                self.findings_total
+            ));
+        }
+    }
 }
 
 /// One server: an address and port, and all who talk to it.

@@ -446,8 +446,11 @@ pub struct Snapshot {
     pub kernel_dropped: Option<u64>,
     /// What each interface gave; empty if that is not known.
     pub interfaces: Vec<InterfaceCapture>,
-    /// What was found, worst first.
+    /// What was found, worst first; a publication holds 50 at most, the archive 1000.
     pub findings: Vec<Finding>,
+    /// How many findings there are.
+    #[serde(default)]
+    pub findings_total: u64,
     /// What is wrong with the recording itself.
     pub problem: Option<String>,
     /// Whether it is kept whatever happens.
@@ -475,6 +478,7 @@ impl Snapshot {
             kernel_dropped: Some(0),
             interfaces: Vec::new(),
             findings: Vec::new(),
+            findings_total: 0,
             problem: None,
             pinned: false,
             shipped_to: Vec::new(),

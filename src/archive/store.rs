@@ -444,23 +444,12 @@ mod tests {
         let recording = store.recording(id);
         fs::write(&recording, vec![7; 100_000]).unwrap();
         Snapshot {
-            snapshot_id: id.into(),
             state,
-            opened_at: UtcTime::from_unix_ns(0),
             closed_at: Some(UtcTime::from_unix_ns(1)),
             verdict: Some(AnalysisVerdict::Clean),
-            text: String::new(),
-            trigger: None,
-            neighbour_of: None,
             file: Some(recording.display().to_string()),
-            disk_bytes: 0,
             packets: 3,
-            kernel_dropped: Some(0),
-            interfaces: Vec::new(),
-            findings: Vec::new(),
-            problem: None,
-            pinned: false,
-            shipped_to: Vec::new(),
+            ..Snapshot::opened(id.into(), UtcTime::from_unix_ns(0))
         }
     }
 

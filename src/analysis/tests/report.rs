@@ -65,6 +65,29 @@ fn messages_call_what_is_looked_at_by_its_name() {
     assert_eq!(empty.report().text, "this snapshot holds no packets, so nothing can be said");
 }
 
+#[test]
+fn a_report_that_is_kept_has_the_worst_findings_and_the_number_of_all() {
+    let mut site = Site::new(Vec::new());
+    opened(&mut site, "10.0.0.1:41000", DEVICE);
+    let mut report = site.analysis.report();
+    let finding = |number: u64| crate::api::Finding {
+        code: "tcp.reset".into(),
+        severity: Severity::Warning,
+        count: number,
+        first_at: None,
+        last_at: None,
+        endpoint_id: None,
+        message: String::new(),
+        packets: Vec::new(),
+    };
+    report.findings = (0..30).map(finding).collect();
+    report.keep_worst(30);
+    assert_eq!((report.findings.len(), report.findings_total, report.left_out.clone()), (30, 30, None));
+    report.keep_worst(7);
+    assert_eq!((report.findings.last().unwrap().count, report.findings_total), (6, 30));
+    assert!(report.left_out.unwrap().starts_with("these are 7 of 30 findings, the worst ones; "));
+}
+
 fn two_ports() -> Site {
     Site::with(AnalysisSettings { modbus_ports: vec![502, 1502], ..AnalysisSettings::default() }, Vec::new())
 }

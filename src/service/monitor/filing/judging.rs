@@ -22,6 +22,8 @@ use std::{
 
 /// So many snapshots may overlap with one that is still open.
 const MAX_TOLD: usize = 2 * MAX_OPEN;
+/// Findings of one snapshot that are kept; of more only the number.
+const MAX_FINDINGS: usize = 1_000;
 
 /// A snapshot that was closed.
 pub(in super::super) struct Closed {
@@ -127,9 +129,9 @@ impl Judge {
         if snapshot.trigger.is_none() {
             core.monitor.found(core, &report.findings);
         }
-        let told = snapshot.trigger.is_none().then(|| Told::new(&snapshot.snapshot_id, &report.findings));
         let judged = self.judge(core, snapshot, (report, window), None);
-        self.told.splice(..0, told);
+        let Judged { snapshot, report, .. } = &judged;
+        self.told.splice(..0, snapshot.trigger.is_none().then(|| Told::new(&snapshot.snapshot_id, &report.findings)));
         self.told.truncate(MAX_TOLD);
         judged
     }
@@ -140,9 +142,10 @@ impl Judge {
         &mut self,
         core: &Core,
         mut snapshot: Snapshot,
-        (report, window): (AnalysisReport, Option<ClosedWindow>),
+        (mut report, window): (AnalysisReport, Option<ClosedWindow>),
         known: Option<Judgement>,
     ) -> Judged {
+        report.keep_worst(MAX_FINDINGS);
         let is_new = known.is_none();
         let settings = lock(&core.monitor.view).settings().clone();
         let (judgement, keep) = match known {
@@ -153,6 +156,7 @@ impl Judge {
         snapshot.text.clone_from(&judgement.text);
         snapshot.neighbour_of.clone_from(&judgement.neighbour_of);
         snapshot.findings.clone_from(&report.findings);
+        snapshot.findings_total = report.findings_total;
         snapshot.state = SnapshotState::Filing;
         let mut view = lock(&core.monitor.view);
         let former = view.snapshot(&snapshot.snapshot_id);
