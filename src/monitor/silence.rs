@@ -77,9 +77,9 @@ pub struct Silences {
 }
 
 impl Silences {
-    /// Takes what was seen in a snapshot that lasted so long; tells who is silent. Who is quiet for less than `at_least` never is. Who is
-    /// not among them is forgotten.
-    pub fn take(&mut self, seen: &[Seen], lasted: Duration, at_least: Duration) -> Vec<Silence> {
+    /// Takes what was seen in a snapshot that lasted for so long in all, and for so long beyond the one before; tells who is silent. Who is
+    /// quiet for less than `at_least` never is. Who is not among them is forgotten.
+    pub fn take(&mut self, seen: &[Seen], (in_all, beyond): (Duration, Duration), at_least: Duration) -> Vec<Silence> {
         let mut before = std::mem::take(&mut self.past);
         let mut silent = Vec::new();
         for seen in seen {
@@ -90,7 +90,7 @@ impl Silences {
                 past.gaps = if past.last_seen.is_some() { [quiet, past.gaps[0]] } else { <[Duration; 2]>::default() };
                 past.last_seen = seen.last_seen.or(past.last_seen);
             } else if seen.was_recorded {
-                past.quiet = past.quiet.saturating_add(lasted);
+                past.quiet = if past.quiet.is_zero() { in_all } else { past.quiet.saturating_add(beyond) };
                 let usual = past.gaps[0].min(past.gaps[1]).max(seen.poll.unwrap_or_default()).saturating_mul(USUAL_TIMES);
                 silent.extend(told(seen, &past).filter(|_| past.quiet > usual && past.quiet >= at_least));
             }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     fn take(silences: &mut Silences, seen: &Seen) -> Option<String> {
-        silences.take(std::slice::from_ref(seen), SNAPSHOT, AT_LEAST).pop().map(|silence| silence.message)
+        silences.take(std::slice::from_ref(seen), (SNAPSHOT, SNAPSHOT), AT_LEAST).pop().map(|silence| silence.message)
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
     fn a_short_snapshot_says_nothing_and_counts() {
         let mut silences = Silences::default();
         let short = Duration::from_secs(6);
-        let mut take = |packets| silences.take(&[seen(packets, packets)], short, AT_LEAST).len();
+        let mut take = |packets| silences.take(&[seen(packets, packets)], (short, short), AT_LEAST).len();
         assert_eq!((take(1), take(0), take(0), take(1), take(0)), (0, 0, 1, 0, 0));
     }
 
@@ -208,10 +208,22 @@ mod tests {
     }
 
     #[test]
+    fn what_two_snapshots_share_is_quiet_once() {
+        let mut silences = Silences::default();
+        let mut take = |packets, poll_s| {
+            let seen = Seen { poll: Some(Duration::from_secs(poll_s)), ..seen(packets, packets) };
+            silences.take(&[seen], (SNAPSHOT, Duration::from_secs(200)), AT_LEAST).len()
+        };
+        assert_eq!((take(1, 140), take(0, 140)), (0, 1), "quiet for 300 s");
+        take(1, 200);
+        assert_eq!((take(0, 260), take(0, 260), take(0, 260)), (0, 0, 1), "for 300, 500 and 700 s");
+    }
+
+    #[test]
     fn a_config_in_use_whose_endpoint_was_never_seen_is_told_as_that() {
         let mut silences = Silences::default();
         let unseen = Seen { in_use: true, ..seen(0, 0) };
-        let silent = silences.take(std::slice::from_ref(&unseen), SNAPSHOT, AT_LEAST);
+        let silent = silences.take(std::slice::from_ref(&unseen), (SNAPSHOT, SNAPSHOT), AT_LEAST);
         assert_eq!((silent.len(), silent[0].since), (1, None));
         assert_eq!(take(&mut silences, &Seen { packets: 3, ..unseen }), None, "the findings of what was sent say more");
     }
@@ -222,7 +234,7 @@ mod tests {
             let mut silences = Silences::default();
             for step in steps {
                 let all: Vec<Seen> = step.iter().map(|(id, packets)| Seen { endpoint_id: id.to_string(), ..seen(*packets, *packets) }).collect();
-                let silent = silences.take(&all, SNAPSHOT, AT_LEAST);
+                let silent = silences.take(&all, (SNAPSHOT, SNAPSHOT), AT_LEAST);
                 prop_assert!(silences.past.len() <= all.len() && silent.len() <= all.len());
             }
         }

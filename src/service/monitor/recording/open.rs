@@ -79,7 +79,8 @@ impl Open {
         let endpoints = site.topology.endpoints.iter();
         let seen = endpoints.filter_map(|endpoint| Some(seen(endpoint, &meters.remove(&endpoint.endpoint_id)?, outages)));
         let at_least = Duration::from_millis(core.settings.silence_ms);
-        for silence in silences.take(&seen.collect::<Vec<_>>(), until.saturating_sub(self.own_from()), at_least) {
+        let lasted = (until.saturating_sub(self.opened), until.saturating_sub(self.own_from()));
+        for silence in silences.take(&seen.collect::<Vec<_>>(), lasted, at_least) {
             let code = if silence.since.is_some() { catalogue::HOST_SILENT } else { catalogue::SITE_NEVER_SEEN };
             let found = remark(code, Some(silence.endpoint_id), silence.message);
             analysis.remark(Finding { first_at: silence.since, ..found });
