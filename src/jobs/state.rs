@@ -346,7 +346,8 @@ fn following(newest: Uuid, fresh: Uuid) -> Uuid {
 fn end(job: &mut Job, state: JobState, now: UtcTime) {
     job.state = state;
     job.finished_at = Some(now);
-    job.generation += 1;
+    // The record that a job was read back from may say anything.
+    job.generation = job.generation.saturating_add(1);
     if state == JobState::Succeeded {
         job.progress = 1.0;
     }
@@ -370,6 +371,15 @@ mod tests {
 
     fn submit(jobs: &mut Jobs, id: &str, kind: JobKind) -> Result<Job, Refusal> {
         jobs.submit(id.to_owned(), kind, Value::Null, None, at(0))
+    }
+
+    #[test]
+    fn a_record_that_says_anything_is_taken_up() {
+        let mut before = Jobs::default();
+        let job = submit(&mut before, "a", JobKind::Capture).unwrap();
+        let mut jobs = Jobs::default();
+        let interrupted = jobs.restore([Job { generation: u64::MAX, ..job }], at(1));
+        assert_eq!((interrupted.len(), jobs.get("a").unwrap().state), (1, JobState::Interrupted));
     }
 
     #[test]
