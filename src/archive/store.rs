@@ -1,6 +1,6 @@
 //! The folders of the snapshots. Everything here blocks on the disk.
 
-use super::writing::{Room, compress, create, link_or_copy, on_disk, size_of, sync_dir, write};
+use super::writing::{Room, compress, create, link_or_copy, on_disk, remove_all, size_of, sync_dir, write};
 use crate::api::{Snapshot, SnapshotState};
 use serde::Serialize;
 use serde_json::Value;
@@ -78,7 +78,7 @@ impl Store {
             fs::create_dir_all(&dir).map_err(io_at(&dir))?;
             for entry in fs::read_dir(&dir).map_err(io_at(&dir))?.flatten() {
                 if entry.file_name().to_string_lossy().starts_with(HALF_FILED) {
-                    fs::remove_dir_all(entry.path()).map_err(io_at(&entry.path()))?;
+                    remove_all(&entry.path()).map_err(io_at(&entry.path()))?;
                 }
             }
         }
@@ -144,7 +144,7 @@ impl Store {
             Ok(filed) => filed,
             Err(_) => {
                 if half.exists() {
-                    fs::remove_dir_all(&half).map_err(io_at(&half))?;
+                    remove_all(&half).map_err(io_at(&half))?;
                 }
                 let filed = self.fill(&half, &place, snapshot, analysis, context, &mut room);
                 let filed = filed.and_then(|filed| fs::rename(&half, &place).map_err(io_at(&place)).map(|()| filed));
@@ -590,6 +590,16 @@ mod tests {
         store.set_pinned("a", true).unwrap();
         store.file(Snapshot { pinned: true, ..recorded }, &report(), None, &mut all_room()).unwrap();
         assert!(store.get("a").unwrap().pinned && !store.is_open_pinned("a"));
+    }
+
+    #[test]
+    fn a_file_that_is_called_like_a_half_filed_snapshot_keeps_nothing_from_opening() {
+        let dir = tempfile::tempdir().unwrap();
+        Store::open(dir.path(), to_nobody()).unwrap();
+        let stray = dir.path().join("archive").join(format!("{HALF_FILED}a"));
+        fs::write(&stray, "x").unwrap();
+        Store::open(dir.path(), to_nobody()).unwrap();
+        assert!(!stray.exists());
     }
 
     #[test]

@@ -43,6 +43,14 @@ impl Write for Bounded<'_, '_> {
     }
 }
 
+/// Removes a folder with all that is in it, or a file that has its name.
+pub(super) fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => fs::remove_file(path),
+        removed => removed,
+    }
+}
+
 /// Makes a file that is not there yet.
 pub(super) fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(OWNER_AND_GROUP).open(path)

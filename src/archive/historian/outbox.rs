@@ -1,6 +1,6 @@
 //! The queue of a sink on disk: a folder for each snapshot that waits, whole or not at all. Everything here blocks on the disk.
 
-use super::Parcel;
+use super::{super::writing::remove_all, Parcel};
 use std::{
     fs::{self, File},
     io,
@@ -30,7 +30,7 @@ impl Outbox {
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(HALF) {
-                fs::remove_dir_all(entry.path())?;
+                remove_all(&entry.path())?;
             }
         }
         Ok(())
@@ -56,7 +56,7 @@ impl Outbox {
         if !place.exists() {
             let half = self.dir.join(format!("{HALF}{name}"));
             if half.exists() {
-                fs::remove_dir_all(&half)?;
+                remove_all(&half)?;
             }
             fs::create_dir_all(&half)?;
             let linked =
@@ -133,6 +133,7 @@ mod tests {
         assert_eq!(outbox.put("a", &folder).unwrap(), bytes, "twice is once");
         fs::remove_dir_all(folder).unwrap();
         fs::create_dir(dir.path().join("outbox/x/.half-b")).unwrap();
+        fs::write(dir.path().join("outbox/x/.half-c"), "no folder").unwrap();
         outbox.clean().unwrap();
         assert_eq!(outbox.list(), [("a".to_owned(), bytes)]);
         let mut tar = Vec::new();
