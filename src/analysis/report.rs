@@ -97,7 +97,7 @@ impl Analysis {
         let listeners = self.listeners(&watches, &ours);
         let stalls = self.stalls(|_| true);
         let (mut looked, mut found) = (Vec::new(), Vec::new());
-        for service in self.services.iter().filter(|service| service.packets > 0 || service.icmp.tally.count > 0) {
+        for service in self.services.iter().filter(|service| service.is_talked_to() || service.icmp.tally.count > 0) {
             let of_service = service.address.and_then(|address| watches.get(&address)).map(Vec::as_slice).unwrap_or_default();
             let may_be_ours = service.address.filter(|_| !of_service.is_empty() && may_listen(of_service));
             let listeners = may_be_ours.and_then(|address| listeners.get(&address.port())).copied().unwrap_or(0);
@@ -134,7 +134,7 @@ impl Analysis {
             };
             let of_watch = || self.services.of_watch(index).filter(is_its_own);
             found.extend(self.expectations.moved(watch, of_watch(), self.services.iter(), is_stranger));
-            if !of_watch().any(|service| service.packets > 0) {
+            if !of_watch().any(Service::is_talked_to) {
                 let span = (self.around.span, self.shared.limits.never_seen_after);
                 found.extend(self.expectations.never_seen(watch, self.looks_at, span));
             }

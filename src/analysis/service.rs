@@ -90,6 +90,12 @@ impl Service {
         Self { address, protocol, ..Self::default() }
     }
 
+    /// Whether somebody talked to it. A connection that shows late who serves on it brings what was said, and its packets stay where they
+    /// were counted.
+    pub fn is_talked_to(&self) -> bool {
+        self.packets > 0 || self.clients.iter().next().is_some()
+    }
+
     /// Of the segments that were sent again, those that their sender repeated because no acknowledgement came in time.
     pub fn timeout_retransmissions(&self) -> u64 {
         self.retransmissions.count.saturating_sub(self.fast_retransmissions + self.spurious_retransmissions)

@@ -56,6 +56,18 @@ fn a_device_that_lost_its_power_leaves_a_half_open_connection_and_the_next_one_i
 }
 
 #[test]
+fn a_server_that_shows_itself_with_the_last_packet_is_reported() {
+    let mut site = Site::new(Vec::new());
+    let mut talk = Conversation::new("10.0.0.1:1000", "10.0.0.5:40000");
+    site.at(0.0, talk.send(false, QUESTION));
+    site.at(4.0, talk.send(true, ANSWER));
+    let servers = site.analysis.report().servers;
+    let device = servers.iter().find(|server| server.port == Some(40_000)).unwrap();
+    let modbus = device.modbus.as_ref().unwrap();
+    assert_eq!((modbus.requests, modbus.responses), (1, 1));
+}
+
+#[test]
 fn an_answer_in_the_end_makes_a_long_silence_no_half_open_connection() {
     let mut site = Site::modbus();
     let mut talk = opened(&mut site, 0.0, CLIENT);
