@@ -34,6 +34,7 @@ mod problem;
 mod process;
 mod reading;
 mod repair;
+mod saved;
 mod scan;
 mod section;
 mod serial;
@@ -51,4 +52,5 @@ pub use network::{RouteFacts, apply_names, apply_network, compare_ends, host_nam
 pub use port::Services;
 pub use problem::{ProblemCode, markdown as problems_markdown};
 pub use process::Process;
+pub use saved::{SavedError, read_saved};
 pub use scan::{Footprint, Readings, ScanOptions, footprint, scan, scan_again};

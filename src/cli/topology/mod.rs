@@ -9,9 +9,9 @@ use super::{
     text::{Paint, print_and_exit, width},
 };
 use crate::{
-    api::{Severity, Topology, UtcTime},
+    api::{Severity, Topology},
     service::{read_topology, read_topology_of_others},
-    topology::{align, compare},
+    topology::{align, compare, read_saved},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -71,7 +71,7 @@ pub(super) fn run(args: &Args) -> u8 {
             return EXIT_USAGE;
         }
     }
-    let before = match args.compare.as_deref().map(read_saved).transpose() {
+    let before = match args.compare.as_deref().map(saved).transpose() {
         Ok(before) => before,
         Err(error) => {
             eprintln!("netdiag topology: {error}");
@@ -155,21 +155,10 @@ fn is_unprintable(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A topology as `--json` printed it; an older one may lack what this version adds.
-fn read_saved(path: &Path) -> Result<Topology, String> {
+/// The topology that was saved in this file.
+fn saved(path: &Path) -> Result<Topology, String> {
     let text = std::fs::read(path).map_err(|error| format!("{}: {error}; name a file that --json was saved to", path.display()))?;
-    let topology: Topology = serde_json::from_slice(&text)
-        .map_err(|error| format!("{}: it is no topology as --json prints it: {error}", path.display()))?;
-    match topology.endpoint_uris.is_empty() {
-        true => Ok(topology),
-        false => {
-            let at: UtcTime = topology.scanned_at;
-            Err(format!(
-                "{}: the topology of {at} was cut to fit a message; save it with `netdiag topology --json`",
-                path.display()
-            ))
-        }
-    }
+    read_saved(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]
