@@ -17,7 +17,7 @@ mod waiting;
 mod writing;
 
 pub use clock::{SetForward, WallClock};
-pub use repair::cut_to_whole;
+pub use repair::{cut_to_whole, whole_bytes};
 pub use retention::{
     Limits, Removal, Stored, Why, comfort_bytes, filing_floor_bytes, floor_bytes, may_record, needed_bytes, to_remove,
 };

@@ -1,8 +1,8 @@
 //! A capture file that was being written when the power went: cut to its last whole block.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom},
+    fs::OpenOptions,
+    io::{self, Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -29,7 +29,11 @@ pub fn cut_to_whole(path: &Path) -> io::Result<u64> {
     Ok(whole)
 }
 
-fn whole_bytes(file: &mut File, size: u64) -> io::Result<u64> {
+/// How many of the `size` bytes of a pcapng file are whole blocks from its beginning on.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn whole_bytes(file: &mut (impl Read + Seek), size: u64) -> io::Result<u64> {
     let (mut at, mut little_endian) = (0, true);
     while size - at >= SMALLEST_BLOCK {
         file.seek(SeekFrom::Start(at))?;

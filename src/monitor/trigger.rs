@@ -1,5 +1,6 @@
 //! What makes the flight recorder save: rules on other processes' messages, and how often it may. Plain functions.
 
+use crate::api::TriggerRule;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -63,6 +64,20 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// The rule on messages that is set; `None`: it is one on findings, or none at all.
+    pub fn of(given: &TriggerRule) -> Option<Self> {
+        let TriggerRule { uri, key, equals, differs, below, above, source, severity, .. } = given.clone();
+        let condition = (equals.map(Condition::Equals))
+            .or(differs.map(Condition::Differs))
+            .or(below.map(Condition::Below))
+            .or(above.map(Condition::Above));
+        match (uri, key, condition, severity) {
+            (Some(uri), Some(key), Some(condition), _) => Some(Self::Value { uri, key, condition }),
+            (None, None, None, Some(severity)) => Some(Self::Event { source, severity }),
+            _ => None,
+        }
+    }
+
     /// The uri that it needs to hear.
     pub fn uri(&self) -> &str {
         match self {

@@ -32,8 +32,8 @@ impl Service {
         }
     }
 
-    /// Judges what has arrived; `None`: more is needed. `is_end`: no more will come.
-    pub(super) fn judge(self, received: &[u8], is_end: bool) -> Option<(GreetingState, Option<String>)> {
+    /// Judges what has arrived, and gives the line as it may be shown; `None`: more is needed. `is_end`: no more will come.
+    pub fn judge(self, received: &[u8], is_end: bool) -> Option<(GreetingState, Option<String>)> {
         let found = match self {
             Self::Ssh => lines(received, is_end).find(|line| line.starts_with(b"SSH-")).map(|line| (GreetingState::Answered, line)),
             Self::Http => lines(received, is_end).next().map(|line| match is_status_line(line) {

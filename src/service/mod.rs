@@ -21,6 +21,7 @@ mod site_bodies;
 mod sites;
 mod supervised;
 
+pub use monitor::changed_monitor_settings;
 pub use router::{Request, route};
 pub(crate) use runners::{disk_bytes, free_bytes};
 pub use series_settings::{InfluxSettings, SeriesSettings};

@@ -233,12 +233,20 @@ impl Settings {
     /// When it cannot be read or is malformed; the message names the file, the place and the setting.
     pub fn from_file(path: &Path) -> Result<Self, SettingsError> {
         let text = fs::read_to_string(path).map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
+        Self::from_text(path, &text)
+    }
+
+    /// The same of a text that was read already.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn from_text(path: &Path, text: &str) -> Result<Self, SettingsError> {
         let malformed =
             |message: String| SettingsError::Malformed { path: path.to_owned(), message: message.trim_end().to_owned() };
         if path.extension().is_some_and(|extension| extension == "toml") {
-            toml::from_str(&text).map_err(|error| malformed(error.to_string()))
+            toml::from_str(text).map_err(|error| malformed(error.to_string()))
         } else {
-            serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))
+            serde_json::from_str(text).map_err(|error| malformed(error.to_string()))
         }
     }
 

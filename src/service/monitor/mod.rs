@@ -27,7 +27,7 @@ use crate::{
     archive::{Store, floor_bytes},
     capture::{Recording, RecordingOptions, check_filter},
     jobs::write_atomically,
-    monitor::{Condition, FindingPattern, Keep, RateLimit, Recurrence, Rule, Rules},
+    monitor::{FindingPattern, Keep, RateLimit, Recurrence, Rule, Rules},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -134,7 +134,7 @@ impl Monitor {
             }
         });
         let Remembered { enabled, settings } = remembered.unwrap_or_else(|| Remembered { enabled, settings: settings.clone() });
-        let rules: Vec<Rule> = settings.triggers.iter().filter_map(rule).collect();
+        let rules: Vec<Rule> = settings.triggers.iter().filter_map(Rule::of).collect();
         Self {
             uris: watch::Sender::new(uris(&rules)),
             view: Mutex::new(View::new(enabled, settings)),
@@ -275,14 +275,14 @@ impl Monitor {
         loop {
             // Checked without the lock: it takes a while, and others ask meanwhile.
             let before = lock(&self.view).settings().clone();
-            let settings = changed(&before, changes)?;
+            let settings = changed_monitor_settings(&before, changes)?;
             check(&settings)?;
             let mut view = lock(&self.view);
             if *view.settings() != before {
                 continue;
             }
             if settings.triggers != before.triggers {
-                let rules: Vec<Rule> = settings.triggers.iter().filter_map(rule).collect();
+                let rules: Vec<Rule> = settings.triggers.iter().filter_map(Rule::of).collect();
                 let wanted = uris(&rules);
                 self.uris.send_if_modified(|uris| std::mem::replace(uris, wanted.clone()) != wanted);
                 *lock(&self.rules) = Rules::new(rules);
@@ -441,8 +441,12 @@ impl Monitor {
     }
 }
 
-/// Settings with some of them changed.
-fn changed(settings: &MonitorSettings, changes: &Map<String, Value>) -> Result<MonitorSettings, ApiError> {
+/// The settings of the monitor with some of them changed, as a message may. What the types cannot check is left to
+/// [`MonitorSettings::validate`].
+///
+/// # Errors
+/// `bad_request` that names the field.
+pub fn changed_monitor_settings(settings: &MonitorSettings, changes: &Map<String, Value>) -> Result<MonitorSettings, ApiError> {
     let internal = |error: serde_json::Error| ApiError::new(ErrorCode::Internal, error.to_string());
     let mut all = match serde_json::to_value(settings).map_err(internal)? {
         Value::Object(all) => all,
@@ -507,19 +511,6 @@ fn undressed(body: Value) -> Value {
     }
 }
 
-fn rule(given: &TriggerRule) -> Option<Rule> {
-    let TriggerRule { uri, key, equals, differs, below, above, source, severity, .. } = given.clone();
-    let condition = (equals.map(Condition::Equals))
-        .or(differs.map(Condition::Differs))
-        .or(below.map(Condition::Below))
-        .or(above.map(Condition::Above));
-    match (uri, key, condition, severity) {
-        (Some(uri), Some(key), Some(condition), _) => Some(Rule::Value { uri, key, condition }),
-        (None, None, None, Some(severity)) => Some(Rule::Event { source, severity }),
-        _ => None,
-    }
-}
-
 fn uris(rules: &[Rule]) -> Vec<String> {
     let mut uris: Vec<String> = rules.iter().map(|rule| rule.uri().to_owned()).collect();
     uris.sort();
@@ -558,7 +549,7 @@ mod tests {
     fn a_change_is_checked_as_a_whole_before_anything_changes() {
         let refused = |changes: Value| {
             let Value::Object(changes) = changes else { panic!() };
-            let checked = changed(&MonitorSettings::default(), &changes).and_then(|settings| check(&settings));
+            let checked = changed_monitor_settings(&MonitorSettings::default(), &changes).and_then(|settings| check(&settings));
             checked.err().map(|error| (error.field.unwrap(), error.message))
         };
         for (changes, field, says) in [
