@@ -1,4 +1,4 @@
-//! Any packets through the whole analysis: never a panic, and an answer at any time.
+//! Any packets through the whole analysis, set in any way: never a panic, an answer at any time, and figures that fit each other.
 #![no_main]
 
 #[path = "../targets/analysis_packets.rs"]
