@@ -71,9 +71,18 @@ test: setup-test
 bench: setup
 	$(CARGO) bench
 
-# Needs cargo-fuzz and a nightly toolchain: make fuzz TARGET=fims_codec
+# Feeds made bytes to every parser of outside bytes, one after the other, 600 s each; or to one: make fuzz TARGET=fims_codec SECONDS=60.
+# What is found goes to fuzz/work, a crash to fuzz/artifacts; fuzz/corpus, which the tests replay, stays as it is.
+FUZZ_TARGETS := $(sort $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))))
 fuzz:
-	$(CARGO) fuzz run $(TARGET) -- -max_total_time=$(or $(SECONDS),600)
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: cargo install cargo-fuzz"; exit 1; }
+	@$(CARGO) +nightly --version >/dev/null 2>&1 || { echo "a nightly toolchain is missing: rustup toolchain install nightly"; exit 1; }
+	@$(if $(filter-out $(FUZZ_TARGETS),$(TARGET)),echo "there is no fuzz target $(TARGET); there are $(FUZZ_TARGETS)"; exit 1)
+	@set -e; for target in $(or $(TARGET),$(FUZZ_TARGETS)); do \
+		echo "fuzzing $$target for $(or $(SECONDS),600) s"; mkdir -p fuzz/work/$$target; \
+		$(CARGO) +nightly fuzz run $$target fuzz/work/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(or $(SECONDS),600) -timeout=20 -rss_limit_mb=2048; \
+	done
 
 # Writes schemas/ anew after a type of the bus has changed.
 schemas:
