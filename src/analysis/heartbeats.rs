@@ -224,6 +224,7 @@ impl HeartbeatState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const SECOND: i64 = 1_000_000_000;
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
@@ -324,5 +325,19 @@ mod tests {
         (0..5).for_each(|round| life.answered(CLIENT, &read(102, 1), &[3, 2, 0, round], stamp(i64::from(round) * 20)));
         assert_eq!(life.stopped_at(140 * SECOND, 10 * SECOND), None, "a slow pace is one");
         assert_eq!(life.stopped_at(141 * SECOND, 10 * SECOND), life.latest);
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_definitions_file_is_told_and_never_a_panic(at: prop::sample::Index, byte: u8, any: Vec<u8>) {
+            let mut text = br#"{"life": {"pair_id": "10.0.0.1->10.0.0.2:502", "hb_reg_type": 3, "hb_dev_id": 1, "hb_reg": 102}}"#.to_vec();
+            let place = at.index(text.len());
+            text[place] = byte;
+            for text in [&text, &any] {
+                if let Err(problem) = read_heartbeat_definitions(text) {
+                    prop_assert!(!problem.is_empty());
+                }
+            }
+        }
     }
 }

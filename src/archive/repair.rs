@@ -69,6 +69,7 @@ pub fn whole_bytes(file: &mut (impl Read + Seek), size: u64) -> io::Result<u64> 
 mod tests {
     use super::*;
     use crate::packet::{InterfaceDescription, LinkType, Packet, Reader, SectionDescription, Writer};
+    use proptest::prelude::*;
 
     fn capture(packets: u64) -> Vec<u8> {
         let mut writer = Writer::new(Vec::new(), &SectionDescription::default()).unwrap();
@@ -116,5 +117,19 @@ mod tests {
         assert_eq!(cut_to_whole(&path).unwrap(), whole.len() as u64);
         std::fs::write(&path, b"this is no capture file at all").unwrap();
         assert_eq!(cut_to_whole(&path).unwrap(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_of_a_damaged_file_is_whole(packets in 0_u64..4, at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
+            let mut bytes = capture(packets);
+            let place = at.index(bytes.len());
+            bytes[place] = byte;
+            bytes.truncate(cut.index(bytes.len() + 1));
+            let kept = |bytes: &[u8]| whole_bytes(&mut io::Cursor::new(bytes), bytes.len() as u64).unwrap();
+            let whole = kept(&bytes);
+            prop_assert!(whole <= bytes.len() as u64);
+            prop_assert_eq!(kept(&bytes[..whole as usize]), whole, "to mend it again changes nothing");
+        }
     }
 }

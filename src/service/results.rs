@@ -194,6 +194,7 @@ mod tests {
         analysis::{Analysis, AnalysisSettings},
         api::{Finding, JobKind, Severity, UtcTime},
     };
+    use proptest::prelude::*;
 
     #[test]
     fn a_report_too_large_for_a_message_says_how_much_of_it_is_missing_and_where_it_is() {
@@ -239,5 +240,20 @@ mod tests {
         let listed: Vec<Job> = serde_json::from_slice(&fit_jobs(vec![large, small], 400)).unwrap();
         assert_eq!(listed, [fitted]);
         assert_eq!(fit_jobs(listed, 10), b"[]");
+    }
+
+    proptest! {
+        #[test]
+        fn a_recorded_report_that_is_damaged_is_sent_as_far_as_it_can_be(at: prop::sample::Index, byte: u8, body_max in 0_usize..5_000) {
+            let report = Analysis::new(AnalysisSettings::default(), Vec::new(), Vec::new()).report();
+            let mut recorded = body_of(&report);
+            let place = at.index(recorded.len());
+            recorded[place] = byte;
+            let fitted = fit_result("/netdiag", &recorded, body_max);
+            prop_assert!(!fitted.is_empty());
+            if let Ok(read) = serde_json::from_slice::<AnalysisReport>(&recorded) {
+                prop_assert_eq!(serde_json::from_slice::<AnalysisReport>(&fitted).unwrap().packets, read.packets);
+            }
+        }
     }
 }

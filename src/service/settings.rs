@@ -387,6 +387,7 @@ impl From<SettingsError> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn file(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -482,6 +483,25 @@ mod tests {
         let settings = serde_json::to_value(Settings::default()).unwrap();
         for field in settings.as_object().unwrap().keys() {
             assert!(page.contains(&format!("`{field}`")), "{field} is not in docs/settings.md");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_damaged_file_names_itself_and_a_sound_one_can_be_written(at: prop::sample::Index, character: char, is_toml: bool) {
+            let example = Settings::from_text(Path::new("s.toml"), include_str!("../../examples/settings.toml")).unwrap();
+            let (name, text) = match is_toml {
+                true => ("s.toml", include_str!("../../examples/settings.toml").to_owned()),
+                false => ("s.json", serde_json::to_string_pretty(&example).unwrap()),
+            };
+            prop_assert_eq!(Settings::from_text(Path::new(name), &text).unwrap(), example);
+            let place = at.index(text.chars().count());
+            let damaged: String = text.chars().enumerate().map(|(index, c)| if index == place { character } else { c }).collect();
+            match Settings::from_text(Path::new(name), &damaged) {
+                Ok(settings) => prop_assert!(serde_json::to_string(&settings).is_ok()),
+                Err(error) => prop_assert!(error.to_string().contains(name)),
+            }
         }
     }
 }

@@ -543,6 +543,7 @@ pub(super) fn check_at_start(settings: &MonitorSettings) -> Result<(), ApiError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     #[test]
@@ -568,6 +569,31 @@ mod tests {
             let (field, message) = refused(json!({"filter": "this is no ( filter"})).unwrap();
             assert!(field == "filter" && message.contains("does not compile: "), "{message}");
             assert_eq!(refused(json!({"filter": "tcp port 502 or (vlan and tcp port 502)"})), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_change_of_any_kind_is_taken_or_refused_with_its_field(field: prop::sample::Index, text in "[-0-9a-z.\"{}\\[\\]:,]{0,12}") {
+            let before = MonitorSettings::default();
+            let Value::Object(all) = serde_json::to_value(&before).unwrap() else { panic!() };
+            let field = all.keys().nth(field.index(all.len())).unwrap();
+            let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+            match changed_monitor_settings(&before, &Map::from_iter([(field.clone(), value)])) {
+                Ok(changed) => _ = changed.validate(),
+                Err(error) => prop_assert_eq!(error.field.as_ref(), Some(field)),
+            }
+        }
+
+        #[test]
+        fn what_was_remembered_and_is_damaged_is_no_panic(at: prop::sample::Index, byte: u8) {
+            let remembered = Remembered { enabled: true, settings: MonitorSettings::default() };
+            let mut json = serde_json::to_vec(&remembered).unwrap();
+            let place = at.index(json.len());
+            json[place] = byte;
+            if let Ok(read) = serde_json::from_slice::<Remembered>(&json) {
+                prop_assert!(serde_json::to_vec(&read).is_ok());
+            }
         }
     }
 }
