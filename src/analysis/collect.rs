@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 /// Sums over several services.
 #[derive(Debug, Default)]
 pub(super) struct Sum {
-    pub wire: WireView,
+    /// All but the response times.
+    wire: WireView,
     pub modbus_unexpected: u64,
     pub dnp3_unexpected: u64,
     pub dnp3_further_fragments: u64,
@@ -35,30 +36,28 @@ impl Sum {
         wire.retransmissions += service.retransmissions.count;
         self.attempts_unseen += service.attempts_unseen + flows.clone().filter(|flow| flow.is_attempt_unseen()).count() as u64;
         if let Some(modbus) = service.modbus.as_ref().filter(|modbus| modbus.is_seen()) {
-            let overdue = flows.clone().filter_map(Flow::modbus).map(|flow| flow.overdue(shared).count() as u64).sum();
-            let (view, sum) = (modbus.view(overdue), wire.modbus.get_or_insert_with(ModbusView::default));
-            sum.requests += view.requests;
-            sum.responses += view.responses;
-            sum.exceptions += view.exceptions;
-            sum.unanswered += view.unanswered;
+            let overdue: u64 = flows.clone().filter_map(Flow::modbus).map(|flow| flow.overdue(shared).count() as u64).sum();
+            let sum = wire.modbus.get_or_insert_with(ModbusView::default);
+            sum.requests += modbus.requests;
+            sum.responses += modbus.responses;
+            sum.exceptions += modbus.exception_count;
+            sum.unanswered += modbus.unanswered.count() + overdue;
             self.modbus_times.merge(&modbus.times);
-            sum.response_ms = self.modbus_times.response_times();
             self.modbus_unexpected += modbus.strays.total();
             self.modbus_unseen +=
                 modbus.unseen + flows.clone().filter_map(Flow::modbus).map(|flow| flow.unseen(shared)).sum::<u64>();
         }
         if let Some(dnp3) = &service.dnp3 {
             let flows = flows.filter_map(Flow::dnp3);
-            let overdue = flows.clone().map(|flow| flow.overdue(shared).count() as u64).sum();
-            let (view, sum) = (dnp3.view(overdue), wire.dnp3.get_or_insert_with(Dnp3View::default));
-            sum.frames += view.frames;
-            sum.requests += view.requests;
-            sum.responses += view.responses;
-            sum.unsolicited += view.unsolicited;
-            sum.unanswered += view.unanswered;
-            sum.crc_errors += view.crc_errors;
+            let overdue: u64 = flows.clone().map(|flow| flow.overdue(shared).count() as u64).sum();
+            let sum = wire.dnp3.get_or_insert_with(Dnp3View::default);
+            sum.frames += dnp3.frames;
+            sum.requests += dnp3.requests;
+            sum.responses += dnp3.responses;
+            sum.unsolicited += dnp3.unsolicited;
+            sum.unanswered += dnp3.unanswered.count() + overdue;
+            sum.crc_errors += dnp3.header_crc_errors.count + dnp3.data_crc_errors.count;
             self.dnp3_times.merge(&dnp3.times);
-            sum.response_ms = self.dnp3_times.response_times();
             self.dnp3_unexpected += dnp3.strays.total();
             self.dnp3_unseen += dnp3.unseen + flows.clone().map(|flow| flow.unseen(shared)).sum::<u64>();
             self.dnp3_further_fragments += dnp3.further_fragments;
@@ -67,6 +66,14 @@ impl Sum {
             self.dnp3_header_crc_errors += dnp3.header_crc_errors.count;
             self.dnp3_data_crc_errors += dnp3.data_crc_errors.count;
         }
+    }
+
+    /// As the bus has it.
+    pub fn wire(&self) -> WireView {
+        let mut wire = self.wire.clone();
+        wire.modbus.iter_mut().for_each(|modbus| modbus.response_ms = self.modbus_times.response_times());
+        wire.dnp3.iter_mut().for_each(|dnp3| dnp3.response_ms = self.dnp3_times.response_times());
+        wire
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     transactions::{ANSWER_IS_CUT, Fate, Matched, ONE_SIDED, Pending, Transactions},
 };
 use crate::{
-    api::{Dnp3View, Protocol, TransactionOutcome},
+    api::{Protocol, TransactionOutcome},
     protocol::{
         Step,
         dnp3::{
@@ -110,19 +110,6 @@ pub(super) struct Dnp3Service {
 }
 
 impl Dnp3Service {
-    /// As the bus has it, with `overdue` requests that still wait.
-    pub fn view(&self, overdue: u64) -> Dnp3View {
-        Dnp3View {
-            frames: self.frames,
-            requests: self.requests,
-            responses: self.responses,
-            unsolicited: self.unsolicited,
-            unanswered: self.unanswered.count() + overdue,
-            crc_errors: self.header_crc_errors.count + self.data_crc_errors.count,
-            response_ms: self.times.response_times(),
-        }
-    }
-
     /// The responses that carried a bit (of several, the lowest).
     pub fn indicated(&self, bit: Indications) -> Tally {
         self.indications.get(bit.0.trailing_zeros() as usize).copied().unwrap_or_default()

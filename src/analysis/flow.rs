@@ -21,15 +21,32 @@ use crate::{
     api::Protocol,
     packet::{Tcp, TcpFlags},
 };
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    hash::{Hash, Hasher},
+    net::{IpAddr, SocketAddr},
+};
 
 /// The two ends of a connection, in an order that does not depend on who sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FlowKey {
     low: u128,
     high: u128,
     /// The lower end's port, the higher end's, and the IP protocol number.
     ports: u64,
+}
+
+impl Hash for FlowKey {
+    /// What is zero in every IPv4 address that is written as an IPv6 one tells nothing.
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        for address in [self.low, self.high] {
+            let [upper, lower] = [(address >> 64) as u64, address as u64];
+            if upper != 0 {
+                hasher.write_u64(upper);
+            }
+            hasher.write_u64(lower);
+        }
+        hasher.write_u64(self.ports);
+    }
 }
 
 impl FlowKey {
@@ -547,7 +564,7 @@ impl Flow {
 
     /// The connection is forgotten, because it has `ended` (another begins on its ports) or because room is needed; what is known of it
     /// goes to its service.
-    pub fn retire(mut self, ended: bool, service: &mut Service, shared: &mut Shared) {
+    pub fn retire(mut self: Box<Self>, ended: bool, service: &mut Service, shared: &mut Shared) {
         self.flush(service, shared);
         shared.one_sided += u64::from(self.is_one_sided());
         if let Some(stamp) = self.unanswered_attempt(shared) {

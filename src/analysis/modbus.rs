@@ -16,7 +16,7 @@ use super::{
     transactions::{ANSWER_IS_CUT, Fate, Matched, ONE_SIDED, Pending, Transactions},
 };
 use crate::{
-    api::{ModbusView, Protocol, TransactionOutcome},
+    api::{Protocol, TransactionOutcome},
     protocol::{
         Step,
         modbus::{self, Adu, EXCEPTION_FLAG, Echo, Query},
@@ -167,17 +167,6 @@ impl ModbusService {
         query.unit_id == BROADCAST
             && query.is_write()
             && !self.units.iter().any(|(unit, of)| *unit == BROADCAST && of.responses > 0)
-    }
-
-    /// As the bus has it, with `overdue` requests that still wait.
-    pub fn view(&self, overdue: u64) -> ModbusView {
-        ModbusView {
-            requests: self.requests,
-            responses: self.responses,
-            exceptions: self.exception_count,
-            unanswered: self.unanswered.count() + overdue,
-            response_ms: self.times.response_times(),
-        }
     }
 
     fn matched(&mut self, matched: Matched<Query, Reply>, asker: IpAddr, asked: &mut Asked, shared: &mut Shared) {

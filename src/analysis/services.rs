@@ -1,6 +1,7 @@
 //! The servers that are told apart, and which watch each belongs to.
 
 use super::{
+    hasher::QuickBuild,
     service::{Service, ServiceIndex},
     settings::{AnalysisSettings, Watch},
 };
@@ -17,7 +18,7 @@ pub(super) const REST: ServiceIndex = 0;
 #[derive(Debug)]
 pub(super) struct Services {
     list: Vec<Service>,
-    by_address: HashMap<SocketAddr, ServiceIndex>,
+    by_address: HashMap<SocketAddr, ServiceIndex, QuickBuild>,
     /// The services of each watch: one, but for a watch on all local addresses.
     of_watch: Vec<Vec<ServiceIndex>>,
     /// Watches on all local addresses, by port.
@@ -34,7 +35,7 @@ impl Services {
     pub fn new(settings: &AnalysisSettings, watches: &[Watch], local_addresses: &[IpAddr]) -> Self {
         let mut services = Self {
             list: vec![Service::default()],
-            by_address: HashMap::new(),
+            by_address: HashMap::default(),
             of_watch: vec![Vec::new(); watches.len()],
             any_address: HashMap::new(),
             protocols: watches.iter().map(|watch| watch.protocol).collect(),

@@ -22,7 +22,7 @@ use super::{
     tally::{Stamp, Tally},
 };
 use crate::{
-    api::{Finding, Protocol, Transaction},
+    api::{Finding, Protocol, Transaction, WireView},
     packet::{
         self, Arp, ArpOperation, Decoded, Fragments, Icmp, IcmpBody, Ip, MacAddr, Net, Packet, PacketSink, Quoted, Tcp, Transport,
         Udp,
@@ -60,7 +60,8 @@ pub struct Analysis {
     watch_of: HashMap<String, usize>,
     pub(super) shared: Shared,
     pub(super) services: Services,
-    pub(super) flows: Lru<FlowKey, Flow>,
+    /// Boxed, for they are large, and the table moves what it holds.
+    pub(super) flows: Lru<FlowKey, Box<Flow>>,
     pub(super) watched_hosts: HashMap<IpAddr, Host>,
     pub(super) other_hosts: Lru<IpAddr, Host>,
     echoes: Lru<EchoKey, Stamp>,
@@ -180,18 +181,18 @@ impl Analysis {
         let watch = self.watches.get(index)?;
         let own: Vec<SocketAddr> = own.iter().map(|own| SocketAddr::new(own.ip().to_canonical(), own.port())).collect();
         let (mut sum, mut split, mut found) = (Sum::default(), Split::default(), Vec::new());
-        let mut attempt_icmp = Vec::new();
+        let (mut wire_icmp, mut attempt_icmp) = (Vec::new(), Vec::new());
         for service in self.services.of_watch(index) {
             sum.add(service, self.flows_of(service), &self.shared);
             split.add(service, self.flows_of(service), &own, &self.shared);
-            sum.wire.icmp.extend(service.icmp.list(|_| true));
+            wire_icmp.extend(service.icmp.list(|_| true));
             found.extend(service.address.into_iter().flat_map(|address| self.elsewhere.findings(|asked| asked == address)));
             attempt_icmp.extend(service.icmp.list(|client| client.is_some_and(|client| own.contains(&client))));
             let server = findings::label(service, self.expectations.name(endpoint_id));
             found.extend(findings::of_service(service, &server, self.flows_of(service), &self.shared));
         }
-        let mut evidence =
-            Evidence { wire: sum.wire, attempt: split.own.attempt(), session: split.others.session(), ..Evidence::default() };
+        let wire = WireView { icmp: wire_icmp, ..sum.wire() };
+        let mut evidence = Evidence { wire, attempt: split.own.attempt(), session: split.others.session(), ..Evidence::default() };
         evidence.attempt.icmp = attempt_icmp;
         if let Some(address) = watch.address.filter(|address| !address.is_unspecified()).map(|address| address.to_canonical()) {
             let stalls = self.stalls(|asked| asked == address);
@@ -255,9 +256,12 @@ impl Analysis {
         let mut sum = Sum::default();
         self.services.iter().for_each(|service| sum.add(service, self.flows_of(service), &self.shared));
         let hosts = self.watched_hosts.values().chain(self.other_hosts.iter().map(|(_, host)| host));
-        sum.wire.arp_unanswered = hosts.map(|host| host.unanswered(&self.shared).count).sum();
-        sum.wire.icmp_unreachable = self.icmp.tally.count;
-        sum.wire.icmp = self.icmp.list(|_| true);
+        let wire = WireView {
+            arp_unanswered: hosts.map(|host| host.unanswered(&self.shared).count).sum(),
+            icmp_unreachable: self.icmp.tally.count,
+            icmp: self.icmp.list(|_| true),
+            ..sum.wire()
+        };
         Counters {
             packets: self.packets,
             undecodable: self.undecodable.count,
@@ -283,7 +287,7 @@ impl Analysis {
             dnp3_unseen: sum.dnp3_unseen,
             dnp3_header_crc_errors: sum.dnp3_header_crc_errors,
             dnp3_data_crc_errors: sum.dnp3_data_crc_errors,
-            wire: sum.wire,
+            wire,
         }
     }
 
@@ -324,7 +328,7 @@ impl Analysis {
     }
 
     pub(super) fn flows_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Flow> + Clone {
-        service.flows.iter().filter_map(|&slot| self.flows.get(slot))
+        service.flows.iter().filter_map(|&slot| self.flows.get(slot).map(Box::as_ref))
     }
 
     fn host(&mut self, address: IpAddr) -> Option<&mut Host> {
@@ -405,7 +409,7 @@ impl Analysis {
         if let Some(recognised) = flow.take_recognised() {
             self.read_on(slot, *recognised, stamp);
         }
-        if let Some(is_spare) = self.flows.get(slot).map(Flow::is_spare) {
+        if let Some(is_spare) = self.flows.get(slot).map(|flow| flow.is_spare()) {
             self.flows.set_spare(slot, is_spare);
         }
     }
@@ -538,7 +542,7 @@ impl Analysis {
             None => 0,
         };
         let flow = Flow::new(client, server, service, self.reading(client, server), from_beginning, (client_place, self.recognise));
-        let (slot, forgotten) = self.flows.insert(key, flow);
+        let (slot, forgotten) = self.flows.insert(key, Box::new(flow));
         if let Some(forgotten) = forgotten {
             let is_spare = forgotten.is_spare();
             self.flows_evicted += u64::from(!is_spare);
@@ -571,7 +575,7 @@ impl Analysis {
         Some(())
     }
 
-    fn retire(&mut self, flow: Flow, ended: bool) {
+    fn retire(&mut self, flow: Box<Flow>, ended: bool) {
         if let Some(service) = self.services.get_mut(flow.service) {
             flow.retire(ended, service, &mut self.shared);
         }

@@ -46,7 +46,8 @@ pub enum Net<'a> {
 ///
 /// # Errors
 /// Why the packet was not understood.
-#[inline]
+// Its one caller is the loop over packets, and what comes out is large: inlined, it is not copied.
+#[inline(always)]
 pub fn decode(link_type: LinkType, data: &[u8]) -> Result<Decoded<'_>, Reject> {
     let frame = link::decode(link_type, data)?;
     let (net, cut) = match frame.ethertype {

@@ -45,15 +45,13 @@ impl Pcap {
 
     /// Reads what stands before a packet.
     pub fn record(&self, header: &[u8]) -> Record {
-        let seconds = i64::from(self.number(header, 0));
-        let fraction = i64::from(self.number(header, 4));
-        Record {
-            unix_ns: seconds * 1_000_000_000 + fraction * self.ns_per_unit,
-            captured_len: self.number(header, 8),
-            wire_len: self.number(header, 12),
-        }
+        // Four numbers, with one look whether they are there: this is done for each packet.
+        let header = header.first_chunk::<16>().copied().unwrap_or_default();
+        let [seconds, fraction, captured_len, wire_len] = [0, 4, 8, 12].map(|offset| self.number(&header, offset));
+        Record { unix_ns: i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * self.ns_per_unit, captured_len, wire_len }
     }
 
+    #[inline]
     fn number(&self, bytes: &[u8], offset: usize) -> u32 {
         let number = bytes.get(offset..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
         if self.big_endian { u32::from_be_bytes(number) } else { u32::from_le_bytes(number) }

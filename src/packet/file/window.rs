@@ -35,10 +35,13 @@ impl<R: Read> Window<R> {
     }
 
     /// Reads until `len` bytes are here; `false` if the source ends before. The caller bounds `len`.
+    #[inline]
     pub fn fill(&mut self, len: usize) -> io::Result<bool> {
-        if self.end - self.start >= len {
-            return Ok(true);
-        }
+        if self.end - self.start >= len { Ok(true) } else { self.read_until(len) }
+    }
+
+    #[cold]
+    fn read_until(&mut self, len: usize) -> io::Result<bool> {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;

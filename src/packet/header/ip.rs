@@ -101,7 +101,7 @@ impl Carried<'_> {
 
 impl<'a> Ip<'a> {
     /// The packet, and whether it was cut.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn decode_v4(data: &'a [u8]) -> Result<(Self, bool), Reject> {
         let header = Ipv4Packet::new(data).ok_or(Reject::IpHeader)?;
         if header.get_version() != 4 {

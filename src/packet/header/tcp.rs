@@ -72,7 +72,7 @@ impl TcpFlags {
 impl<'a> Tcp<'a> {
     pub(super) const HEADER_LEN: usize = 20;
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn decode(carried: Carried<'a>) -> Result<Self, Reject> {
         let header = TcpPacket::new(carried.data).ok_or(Reject::TcpHeader)?;
         let header_len = usize::from(header.get_data_offset()) * 4;
