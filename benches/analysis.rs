@@ -1,6 +1,6 @@
 //! How fast packets are analysed: Modbus polls over many connections, made in memory.
 //!
-//! `cargo bench --bench analysis`; the items per second are packets.
+//! `cargo bench --bench analysis`; the items per second are packets. Whole files are measured by `first_look`.
 
 #![allow(clippy::panic)]
 
@@ -93,66 +93,6 @@ mod period {
                 account.take()
             },
         );
-    }
-}
-
-/// The whole first look as `netdiag analyze` takes it: a pcapng file of about a million packets of 20,000 connections, read, analysed and
-/// reported; and what `tcpdump -r FILE -w FILE` needs to copy the same file, where it is installed.
-#[divan::bench_group(sample_count = 5, sample_size = 1)]
-mod whole_first_look {
-    use super::*;
-    use netdiag::packet::{InterfaceDescription, SectionDescription, Writer};
-    use std::{fs::File, io::BufWriter, ops::ControlFlow, path::PathBuf, process::Command};
-
-    fn file() -> (tempfile::TempDir, PathBuf, usize) {
-        let dir = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
-        let path = dir.path().join("million.pcapng");
-        let packets = polls(20_000, 16);
-        let write = || -> std::io::Result<()> {
-            let mut writer = Writer::new(BufWriter::new(File::create(&path)?), &SectionDescription::default())?;
-            let name = "eth0".to_owned();
-            writer.interface(&InterfaceDescription { name, link_type: LinkType::ETHERNET, snaplen: 0, filter: None })?;
-            for (number, (unix_ns, data)) in (1..).zip(&packets) {
-                let wire_len = data.len() as u32;
-                writer.packet(&Packet {
-                    number,
-                    unix_ns: *unix_ns,
-                    interface: 0,
-                    link_type: LinkType::ETHERNET,
-                    wire_len,
-                    data,
-                })?;
-            }
-            Ok(())
-        };
-        write().unwrap_or_else(|error| panic!("{error}"));
-        (dir, path, packets.len())
-    }
-
-    #[divan::bench]
-    fn netdiag(bencher: Bencher<'_, '_>) {
-        let (_dir, path, packets) = file();
-        bencher.counter(ItemsCount::new(packets)).bench(|| {
-            let mut analysis = Analysis::new(AnalysisSettings::default(), Vec::new(), Vec::new());
-            let file = File::open(&path).unwrap_or_else(|error| panic!("{error}"));
-            let read = analysis.read_through(file, &mut |_, _| ControlFlow::Continue(()));
-            assert!(read.is_ok_and(|read| read.damage.is_none()));
-            let report = analysis.report();
-            assert_eq!(report.packets, packets as u64);
-            report
-        });
-    }
-
-    #[divan::bench]
-    fn tcpdump_copies(bencher: Bencher<'_, '_>) {
-        let (dir, path, packets) = file();
-        if Command::new("tcpdump").arg("--version").output().is_err() {
-            return;
-        }
-        bencher.counter(ItemsCount::new(packets)).bench(|| {
-            let output = Command::new("tcpdump").arg("-r").arg(&path).arg("-w").arg(dir.path().join("copy.pcap")).output();
-            assert!(output.is_ok_and(|output| output.status.success()));
-        });
     }
 }
 
