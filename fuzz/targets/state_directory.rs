@@ -82,25 +82,7 @@ fn analysis(root: &Path, content: &[u8]) {
 
 /// A snapshot without a capture.
 fn recorded() -> Snapshot {
-    Snapshot {
-        snapshot_id: SNAPSHOT.to_owned(),
-        state: SnapshotState::Temporary,
-        opened_at: UtcTime::from_unix_ns(0),
-        closed_at: None,
-        verdict: None,
-        text: String::new(),
-        trigger: None,
-        neighbour_of: None,
-        file: None,
-        disk_bytes: 0,
-        packets: 0,
-        kernel_dropped: None,
-        interfaces: Vec::new(),
-        findings: Vec::new(),
-        problem: None,
-        pinned: false,
-        shipped_to: Vec::new(),
-    }
+    Snapshot { state: SnapshotState::Temporary, ..Snapshot::opened(SNAPSHOT.to_owned(), UtcTime::from_unix_ns(0)) }
 }
 
 /// Names that anybody may have given to files and folders.
