@@ -184,41 +184,42 @@ mod tests {
     }
 
     /// What the later one tells: how often, of each.
-    fn own(told: &[Finding], at_seam: &[Finding], found: &[Finding]) -> Vec<(String, u64)> {
-        let (seam, told) = (Seam::new("a", at_seam.iter().cloned()), Told::new("a", told));
-        let mut own = Own::new(&seam, &told, found.iter());
-        found.iter().cloned().filter_map(|finding| own.take(finding)).map(|finding| (finding.message, finding.count)).collect()
+    fn own(told: &[&Finding], at_seam: &[&Finding], found: &[&Finding]) -> Vec<(String, u64)> {
+        let owned = |findings: &[&Finding]| findings.iter().copied().cloned().collect::<Vec<_>>();
+        let (seam, told) = (Seam::new("a", owned(at_seam).into_iter()), Told::new("a", &owned(told)));
+        let mut own = Own::new(&seam, &told, found.iter().copied());
+        owned(found).into_iter().filter_map(|finding| own.take(finding)).map(|finding| (finding.message, finding.count)).collect()
     }
 
     #[test]
     fn what_was_there_at_the_seam_and_has_not_grown_is_told_already() {
         let refused = finding("tcp.refused", 1, Some((8, 8)), "1 attempt to 10.0.0.1:502 was refused");
-        let told = own(&[refused.clone()], &[refused.clone()], &[refused.clone()]);
+        let told = own(&[&refused], &[&refused], &[&refused]);
         assert!(told.is_empty(), "{told:?}");
-        assert_eq!(own(&[], &[refused.clone()], &[refused.clone()]).len(), 1, "the earlier one has not told it");
-        assert_eq!(own(&[refused.clone()], &[], &[refused]).len(), 1, "it was found after the seam, whenever it was");
+        assert_eq!(own(&[], &[&refused], &[&refused]).len(), 1, "the earlier one has not told it");
+        assert_eq!(own(&[&refused], &[], &[&refused]).len(), 1, "it was found after the seam, whenever it was");
     }
 
     #[test]
     fn what_goes_on_is_told_and_counts_from_the_seam() {
         let at = |count, to| finding("modbus.exceptions", count, Some((8, to)), "10.0.0.1:502 answered with exceptions");
-        let told = own(&[at(150, 10)], &[at(5, 10)], &[at(155, 300)]);
+        let told = own(&[&at(150, 10)], &[&at(5, 10)], &[&at(155, 300)]);
         assert_eq!(told, [("10.0.0.1:502 answered with exceptions; 5 of them are told by the snapshot before".into(), 150)]);
         // One of two was answered in the end, and there is another one.
-        assert_eq!(own(&[at(2, 10)], &[at(2, 10)], &[at(1, 99)])[0].1, 1);
+        assert_eq!(own(&[&at(2, 10)], &[&at(2, 10)], &[&at(1, 99)])[0].1, 1);
     }
 
     #[test]
     fn what_lasts_is_told_until_its_words_say_that_it_is_over() {
         let silent =
             |words: &str| finding("host.silent", 1, Some((8, 9)), &format!("10.0.0.1:502 has said nothing since, for {words}"));
-        assert_eq!(own(&[silent("2 s")], &[silent("2 s")], &[silent("291 s")]).len(), 1);
-        assert!(own(&[silent("2 s")], &[silent("2 s")], &[silent("2 s")]).is_empty(), "it was over at the seam");
+        assert_eq!(own(&[&silent("2 s")], &[&silent("2 s")], &[&silent("291 s")]).len(), 1);
+        assert!(own(&[&silent("2 s")], &[&silent("2 s")], &[&silent("2 s")]).is_empty(), "it was over at the seam");
         let one_sided = finding("capture.one_sided", 3, None, "of 3 connections only one direction was captured");
-        assert_eq!(own(&[one_sided.clone()], &[one_sided.clone()], &[one_sided]).len(), 1);
+        assert_eq!(own(&[&one_sided], &[&one_sided], &[&one_sided]).len(), 1);
         let dropped = |count| finding("capture.dropped", count, None, "the recording host lost packets");
-        assert!(own(&[dropped(7)], &[dropped(3)], &[dropped(3)]).is_empty(), "all of it was lost before the seam");
-        assert_eq!(own(&[dropped(7)], &[dropped(3)], &[dropped(5)])[0].1, 2);
+        assert!(own(&[&dropped(7)], &[&dropped(3)], &[&dropped(3)]).is_empty(), "all of it was lost before the seam");
+        assert_eq!(own(&[&dropped(7)], &[&dropped(3)], &[&dropped(5)])[0].1, 2);
     }
 
     #[test]
@@ -227,14 +228,18 @@ mod tests {
             finding("modbus.exceptions", count, Some(from_to), &format!("10.0.0.1:502 answered with {kind}"))
         };
         let (two, three) = (exceptions(1, (8, 8), "exception 2"), exceptions(4, (20, 30), "exception 3"));
-        let told = own(&[two.clone()], &[two.clone()], &[two, three.clone()]);
+        let told = own(&[&two], &[&two], &[&two, &three]);
         assert_eq!(told, [(three.message, 4)]);
         let silent = |addresses: &str, count, to| {
             finding("arp.unanswered", count, Some((8, to)), &format!("nobody answered for {addresses}"))
         };
-        let told = [silent("10.0.0.7, 10.0.0.9", 12, 9)];
-        assert!(own(&told, &[silent("10.0.0.9", 3, 9)], &[silent("10.0.0.9", 3, 9)]).is_empty());
-        assert_eq!(own(&told, &[silent("10.0.0.9", 3, 9)], &[silent("10.0.0.9, 10.0.0.11", 5, 50)])[0].1, 5, "the last is new");
+        let told = silent("10.0.0.7, 10.0.0.9", 12, 9);
+        assert!(own(&[&told], &[&silent("10.0.0.9", 3, 9)], &[&silent("10.0.0.9", 3, 9)]).is_empty());
+        assert_eq!(
+            own(&[&told], &[&silent("10.0.0.9", 3, 9)], &[&silent("10.0.0.9, 10.0.0.11", 5, 50)])[0].1,
+            5,
+            "the last is new"
+        );
     }
 
     proptest! {
@@ -251,8 +256,9 @@ mod tests {
                 });
                 kinds.collect()
             };
-            let (told, later) = (found(0, 30), found(20, 60));
-            let own = own(&told, &found(20, 30), &later);
+            let (told, later, shared) = (found(0, 30), found(20, 60), found(20, 30));
+            let [of_told, of_later, of_shared] = [&told, &later, &shared].map(|found| found.iter().collect::<Vec<_>>());
+            let own = own(&of_told, &of_shared, &of_later);
             for kind in 0..4 {
                 let name = format!("10.0.0.{kind}");
                 let once = told.iter().find(|finding| finding.message == name).map_or(0, |finding| finding.count);

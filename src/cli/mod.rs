@@ -41,7 +41,7 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Topology(topology::Args),
-    Analyze(analyze::Args),
+    Analyze(Box<analyze::Args>),
     Explain(explain::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
