@@ -72,7 +72,8 @@ bench: setup
 	$(CARGO) bench
 
 # Feeds made bytes to every parser of outside bytes, one after the other, 600 s each; or to one: make fuzz TARGET=fims_codec SECONDS=60.
-# What is found goes to fuzz/work, a crash to fuzz/artifacts; fuzz/corpus, which the tests replay, stays as it is.
+# What is found goes to fuzz/work, a crash to fuzz/artifacts; fuzz/corpus, which the tests replay, stays as it is. The commit is not
+# named in what is built, for each commit would have everything compiled anew.
 FUZZ_TARGETS := $(sort $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))))
 fuzz:
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: cargo install cargo-fuzz"; exit 1; }
@@ -80,7 +81,7 @@ fuzz:
 	@$(if $(filter-out $(FUZZ_TARGETS),$(TARGET)),echo "there is no fuzz target $(TARGET); there are $(FUZZ_TARGETS)"; exit 1)
 	@set -e; for target in $(or $(TARGET),$(FUZZ_TARGETS)); do \
 		echo "fuzzing $$target for $(or $(SECONDS),600) s"; mkdir -p fuzz/work/$$target; \
-		$(CARGO) +nightly fuzz run $$target fuzz/work/$$target fuzz/corpus/$$target -- \
+		NETDIAG_COMMIT=fuzzed $(CARGO) +nightly fuzz run $$target fuzz/work/$$target fuzz/corpus/$$target -- \
 			-max_total_time=$(or $(SECONDS),600) -timeout=20 -rss_limit_mb=2048; \
 	done
 

@@ -3,17 +3,15 @@
 //! The input is a setup of a fixed length, and then a row of packets: two bytes of length, one of link type and of what is asked after
 //! it, three of time to the packet before, then the bytes.
 
-#[path = "analysis_checks.rs"]
-mod checks;
-#[path = "analysis_setup.rs"]
-mod setting;
-
+use super::{
+    analysis_checks as checks,
+    analysis_setup::{SETUP_BYTES, Setup, setup},
+};
 use netdiag::{
     analysis::{Analysis, Counters, Meter},
     api::{AnalysisReport, Dnp3View, Finding, ModbusView, Severity, Transaction, TransactionOutcome},
     packet::{LinkType, Packet, PacketSink},
 };
-use setting::{SETUP_BYTES, Setup, setup};
 
 pub fn run(data: &[u8]) {
     let (head, mut rest) = data.split_at(data.len().min(SETUP_BYTES));
@@ -126,11 +124,11 @@ impl Look {
 fn remark(number: u64) -> Finding {
     Finding {
         code: "kernel.session_lost".to_owned(),
-        severity: if number % 2 == 0 { Severity::Alarm } else { Severity::Info },
+        severity: if number.is_multiple_of(2) { Severity::Alarm } else { Severity::Info },
         count: 1,
         first_at: None,
         last_at: None,
-        endpoint_id: (number % 3 == 0).then(|| "endpoint_0".to_owned()),
+        endpoint_id: (number.is_multiple_of(3)).then(|| "endpoint_0".to_owned()),
         message: "the session was lost".to_owned(),
         packets: Vec::new(),
     }

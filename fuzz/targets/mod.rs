@@ -1,6 +1,8 @@
 //! What each fuzz target does with its bytes: shared by the targets and by the test that replays what they found.
 
+pub mod analysis_checks;
 pub mod analysis_packets;
+pub mod analysis_setup;
 pub mod bus_requests;
 pub mod capture_file;
 pub mod cut_recording;
