@@ -21,7 +21,7 @@ install = if [ -n "$(strip $(1))" ]; then echo "installing $(strip $(1)) (apt)";
 # $(call without,THING,PACKAGE): the package if there is no such command.
 without = $(if $(shell command -v $(1)),,$(2))
 
-.PHONY: demo test setup setup-test build bench fuzz schemas clean
+.PHONY: demo test test-waiting test-others compiled setup setup-test build bench fuzz schemas clean
 
 demo: setup
 	@$(CARGO) build
@@ -59,14 +59,28 @@ $(PEERS)/ready: integration/peers/requirements.txt
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r integration/peers/requirements.txt
 	@touch $@
 
+# What the tests need is fetched while they are compiled. The tests that are long because they wait run beside the others.
+test: setup
+	@$(MAKE) --no-print-directory -j2 setup-test compiled
+	@$(MAKE) --no-print-directory -j2 -k --output-sync=target test-waiting test-others
+
 # `--examples` (of which there are none as programs) has cargo see the dependencies as the tests do; without it most of them would be
-# compiled once more. The tests of the network sleep most of the time, so four at once take no longer than two.
-test: setup-test
+# compiled once more.
+compiled: setup
 	$(CARGO) fmt --check
 	$(CARGO) clippy --quiet --all-targets -- -D warnings
 	$(CARGO) clippy --quiet --no-default-features --lib --bins --examples -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps --lib --examples
-	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) NETDIAG_REQUIRE_PEERS=1 $(CARGO) test --quiet --no-fail-fast
+	$(CARGO) test --quiet --no-run
+
+WAITING := monitor series service site soak topology
+OTHERS := $(filter-out $(WAITING),$(basename $(notdir $(wildcard integration/*.rs))))
+TEST := RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) NETDIAG_REQUIRE_PEERS=1 $(CARGO) test --quiet --no-fail-fast
+test-waiting:
+	$(TEST) $(addprefix --test ,$(WAITING))
+test-others:
+	$(TEST) --lib $(addprefix --test ,$(OTHERS))
+	$(TEST) --doc
 
 bench: setup
 	$(CARGO) bench
