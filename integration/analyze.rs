@@ -21,7 +21,7 @@ use std::{
 };
 use support::{
     private_network,
-    service::{Bus, Options, Service, is_refusal, modbus_client, validate},
+    service::{Options, Service, bus, is_refusal, modbus_client, validate},
 };
 use testing::Conversation;
 
@@ -380,8 +380,7 @@ fn heartbeats_and_configs_are_held_against_the_wire() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_on_the_bus_gives_what_the_command_prints_and_reads_nothing_else() {
-    let bus_dir = tempfile::tempdir().unwrap();
-    let bus = Bus::start(&bus_dir.path().join("fims"));
+    let (_dir, bus) = bus();
     let (captures, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let file = written(captures.path(), "a.pcapng.gz", &gzip(&capture(20, 5, 0)));
     let secret = written(outside.path(), "secret.pcapng", &capture(20, 5, 0));
@@ -430,8 +429,7 @@ async fn a_look_on_the_bus_gives_what_the_command_prints_and_reads_nothing_else(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_look_tells_its_progress_and_is_cancelled_at_once() {
-    let bus_dir = tempfile::tempdir().unwrap();
-    let bus = Bus::start(&bus_dir.path().join("fims"));
+    let (_dir, bus) = bus();
     let captures = tempfile::tempdir().unwrap();
     // Sections of a file may follow one another: one file a thousand times over is a long one.
     let one = capture(500, 0, 0);
@@ -496,8 +494,7 @@ fn the_capture_of_the_walk_through() {
     )
     .unwrap();
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(async {
-        let dir = tempfile::tempdir().unwrap();
-        let bus = Bus::start(&dir.path().join("fims"));
+        let (_dir, bus) = bus();
         let service = Service::start_on_site(&bus.socket, &site, &Options::default());
         service.ready().await;
         let accepted = service.ask("set", "/capture/start", Some(r#"{"duration_s": 20}"#)).await;

@@ -21,17 +21,11 @@ use std::{
 use support::{
     disk::SmallDisk,
     private_network,
-    service::{Bus, Options, Service, modbus_client, validate},
+    service::{Options, Service, bus, modbus_client, validate},
 };
 
 const PATIENCE: Duration = Duration::from_secs(90);
 const MIB: u64 = 1 << 20;
-
-fn bus() -> (tempfile::TempDir, Bus) {
-    let dir = tempfile::tempdir().unwrap();
-    let bus = Bus::start(&dir.path().join("fims"));
-    (dir, bus)
-}
 
 /// Short snapshots. The device never says a word, which is a finding that stays.
 fn options(more: &Value) -> Options {

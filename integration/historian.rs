@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    io::Read as _,
+    net::TcpListener,
     path::Path,
     sync::Arc,
     thread,
@@ -23,12 +23,12 @@ use support::{
     disk::SmallDisk,
     peers::Peers,
     private_network,
-    service::{Bus, Listener, Options, Service, modbus_client},
+    service::{Bus, Listener, Options, Service, bus, modbus_client},
     stores::{Authority, Store},
+    talk::{DEVICE, Talk},
 };
 
 const PATIENCE: Duration = Duration::from_secs(90);
-const DEVICE: &str = "127.0.0.2";
 
 /// An object of the bucket `site`.
 async fn object(port: u16, place: &str) -> GetResult {
@@ -38,36 +38,6 @@ async fn object(port: u16, place: &str) -> GetResult {
 async fn object_at(store: AmazonS3Builder, place: &str) -> GetResult {
     let store = store.with_bucket_name("site").with_access_key_id("plant").with_secret_access_key("hunter2").build();
     store.unwrap().get(&place.into()).await.unwrap()
-}
-
-/// A Modbus conversation without a fault, for as long as the test lasts. Gives the port.
-fn talk() -> u16 {
-    let listener = TcpListener::bind((DEVICE, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut request = [0; 12];
-        while stream.read_exact(&mut request).is_ok() {
-            let [high, low] = *request.first_chunk::<2>().unwrap();
-            stream.write_all(&[high, low, 0, 0, 0, 5, 1, 3, 2, 0, 7]).unwrap();
-        }
-    });
-    thread::spawn(move || {
-        let mut stream = TcpStream::connect((DEVICE, port)).unwrap();
-        for id in 0_u16.. {
-            let [high, low] = id.to_be_bytes();
-            stream.write_all(&[high, low, 0, 0, 0, 6, 1, 3, 0, 0, 0, 1]).unwrap();
-            stream.read_exact(&mut [0; 11]).unwrap();
-            thread::sleep(Duration::from_millis(20));
-        }
-    });
-    port
-}
-
-fn bus() -> (tempfile::TempDir, Bus) {
-    let dir = tempfile::tempdir().unwrap();
-    let bus = Bus::start(&dir.path().join("bus"));
-    (dir, bus)
 }
 
 /// A service that records and has these sinks; it archives what it is told to.
@@ -85,7 +55,7 @@ async fn service_on(state_dir: Option<&Path>, min_free_bytes: u64, bus: &Bus, si
     if let Some(state_dir) = state_dir {
         settings["state_dir"] = json!(state_dir);
     }
-    let port = talk();
+    let port = Talk::begin().for_ever();
     let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, port)], &Options { settings, ..Options::default() });
     service.ready().await;
     monitor_where(&service, "it records", |monitor| monitor["state"] == "recording").await;

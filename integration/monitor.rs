@@ -16,76 +16,19 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
     time::{Duration, Instant, SystemTime},
 };
 use support::{
     disk::SmallDisk,
     private_network,
-    service::{Bus, Listener, Options, Service, connected, modbus_client, validate},
+    service::{Listener, Options, Service, bus, connected, modbus_client, validate},
+    talk::{DEVICE, Talk},
 };
 
-const DEVICE: &str = "127.0.0.2";
 /// A machine that has much else to do takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A Modbus server, and a client that asks it fifty times a second. The server can fall silent.
-struct Talk {
-    silent: Arc<AtomicBool>,
-    ended: Arc<AtomicBool>,
-    port: u16,
-}
-
-impl Talk {
-    fn begin() -> Self {
-        let listener = TcpListener::bind((DEVICE, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (silent, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let (quiet, over) = (Arc::clone(&silent), Arc::clone(&ended));
-        thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 12];
-            while !over.load(Ordering::Relaxed) && stream.read_exact(&mut request).is_ok() {
-                if !quiet.load(Ordering::Relaxed) {
-                    let response = [request[0], request[1], 0, 0, 0, 5, request[6], 3, 2, 0, 7];
-                    stream.write_all(&response).unwrap();
-                }
-            }
-        });
-        let over = Arc::clone(&ended);
-        thread::spawn(move || {
-            let mut stream = TcpStream::connect((DEVICE, port)).unwrap();
-            stream.set_nonblocking(true).unwrap();
-            for id in 0_u16.. {
-                if over.load(Ordering::Relaxed) {
-                    return;
-                }
-                let [high, low] = id.to_be_bytes();
-                stream.write_all(&[high, low, 0, 0, 0, 6, 1, 3, 0, 0, 0, 1]).unwrap();
-                let _ = stream.read(&mut [0; 512]);
-                thread::sleep(Duration::from_millis(20));
-            }
-        });
-        Self { silent, ended, port }
-    }
-
-    fn fall_silent(&self) {
-        self.silent.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Talk {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-    }
-}
 
 /// Short snapshots, so that the test is. No machine stalls for so long that it takes the device for slow.
 fn options(more: &Value) -> Options {
@@ -152,12 +95,6 @@ fn packets(path: &Path) -> BTreeSet<(i64, Vec<u8>)> {
 
 fn file(snapshot: &Value) -> &Path {
     Path::new(snapshot["file"].as_str().unwrap_or_else(|| panic!("no file: {snapshot:#}")))
-}
-
-fn bus() -> (tempfile::TempDir, Bus) {
-    let dir = tempfile::tempdir().unwrap();
-    let bus = Bus::start(&dir.path().join("fims"));
-    (dir, bus)
 }
 
 /// The transaction ids of the requests in a capture.

@@ -8,68 +8,16 @@ mod support;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::{
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 use support::{
     private_network,
-    service::{Asker, Bus, Options, Service, modbus_client},
+    service::{Asker, Options, Service, bus, modbus_client},
+    talk::{DEVICE, Talk},
 };
 
-const DEVICE: &str = "127.0.0.2";
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A Modbus server, and a client that asks it fifty times a second. On demand one answer is an exception.
-struct Talk {
-    excepts: Arc<AtomicBool>,
-    ended: Arc<AtomicBool>,
-    port: u16,
-}
-
-impl Talk {
-    fn begin() -> Self {
-        let listener = TcpListener::bind((DEVICE, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (excepts, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let (except, over) = (Arc::clone(&excepts), Arc::clone(&ended));
-        thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 12];
-            while stream.read_exact(&mut request).is_ok() {
-                let head = [request[0], request[1], 0, 0, 0];
-                let answer: &[u8] =
-                    if except.swap(false, Ordering::Relaxed) { &[3, request[6], 0x83, 2] } else { &[5, request[6], 3, 2, 0, 7] };
-                if stream.write_all(&[&head, answer].concat()).is_err() {
-                    return;
-                }
-            }
-        });
-        thread::spawn(move || {
-            let mut stream = TcpStream::connect((DEVICE, port)).unwrap();
-            for id in 0_u16.. {
-                let [high, low] = id.to_be_bytes();
-                let asked = stream.write_all(&[high, low, 0, 0, 0, 6, 1, 3, 0, 0, 0, 1]);
-                if over.load(Ordering::Relaxed) || asked.is_err() || stream.read(&mut [0; 64]).is_err() {
-                    return;
-                }
-                thread::sleep(Duration::from_millis(20));
-            }
-        });
-        Self { excepts, ended, port }
-    }
-}
-
-impl Drop for Talk {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-    }
-}
 
 /// The monitor is on from the start, and records snapshots of four seconds.
 fn options(more: &Value) -> Options {
@@ -107,13 +55,9 @@ fn exceptions(snapshot: &Value) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_exception_in_the_overlap_makes_one_snapshot_suspect() {
     private_network();
-    let dir = tempfile::tempdir().unwrap();
-    let bus = Bus::start(&dir.path().join("fims"));
+    let (_dir, bus) = bus();
     let talk = Talk::begin();
-    let monitor =
-        json!({"snapshot_s": 4, "overlap_s": 2, "min_free_bytes": 1 << 20, "interfaces": ["lo"], "pre_s": 0, "neighbours": 0});
-    let options = Options { settings: json!({"monitor": monitor, "monitor_enabled": true}), ..Options::default() };
-    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options);
+    let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options(&json!({})));
     service.ready().await;
     let deadline = Instant::now() + PATIENCE;
     // The first of two that are open together has recorded a whole slot and is clean.
@@ -126,7 +70,7 @@ async fn one_exception_in_the_overlap_makes_one_snapshot_suspect() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
     tokio::time::sleep(Duration::from_millis(200)).await;
-    talk.excepts.store(true, Ordering::Relaxed);
+    talk.except_once();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(listed(&service, "open").await, open, "it was in the time that both record");
 
@@ -141,8 +85,7 @@ async fn one_exception_in_the_overlap_makes_one_snapshot_suspect() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_hangs_holds_back_no_verdict() {
     private_network();
-    let dir = tempfile::tempdir().unwrap();
-    let bus = Bus::start(&dir.path().join("fims"));
+    let (_dir, bus) = bus();
     let talk = Talk::begin();
     let more = json!({"snapshot_s": 1, "overlap_s": 0.2});
     let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options(&more));
@@ -182,8 +125,7 @@ async fn a_disk_that_hangs_holds_back_no_verdict() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_triggers_is_told_the_snapshot_and_can_ask_for_it_at_once() {
     private_network();
-    let dir = tempfile::tempdir().unwrap();
-    let bus = Bus::start(&dir.path().join("fims"));
+    let (_dir, bus) = bus();
     let talk = Talk::begin();
     let more = json!({"snapshot_s": 86_400, "pre_s": 1, "post_s": 1});
     let service = Service::start(&bus.socket, &[modbus_client("bms", DEVICE, talk.port)], &options(&more));
@@ -233,8 +175,7 @@ async fn found(service: &Service, code: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_falls_silent_while_netdiag_restarts_is_told() {
     private_network();
-    let dir = tempfile::tempdir().unwrap();
-    let bus = Bus::start(&dir.path().join("fims"));
+    let (_dir, bus) = bus();
     let talk = Talk::begin();
     let mut options = options(&json!({"snapshot_s": 2, "overlap_s": 0.5}));
     options.settings["silence_ms"] = json!(1000);

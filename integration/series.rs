@@ -23,7 +23,7 @@ use std::{
 };
 use support::{
     needs, private_network,
-    service::{Bus, Listener, Options, Service, modbus_client, validate},
+    service::{Bus, Listener, Options, Service, bus, modbus_client, validate},
 };
 
 const DEVICE: &str = "127.0.0.2";
@@ -138,12 +138,6 @@ fn options(more: &Value) -> Options {
         "slow_response_ms": NEVER_MS, "slow_connect_ms": NEVER_MS});
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     Options { settings, ..Options::default() }
-}
-
-fn bus() -> (tempfile::TempDir, Bus) {
-    let dir = tempfile::tempdir().unwrap();
-    let bus = Bus::start(&dir.path().join("fims"));
-    (dir, bus)
 }
 
 /// What is published of endpoints.

@@ -16,7 +16,7 @@ use std::{
 };
 use support::{
     needs,
-    service::{Asker, Bus, Options, Service, connected, endpoint, is_refusal, modbus_client, modbus_server, validate},
+    service::{Asker, Bus, Options, Service, bus, connected, endpoint, is_refusal, modbus_client, modbus_server, validate},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,12 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const QUICK_S: f64 = 5.0;
 
 /// A bus in a directory of its own.
-fn bus() -> (tempfile::TempDir, Bus) {
-    let dir = tempfile::tempdir().unwrap();
-    let bus = Bus::start(&dir.path().join("fims"));
-    (dir, bus)
-}
-
 /// An address of the loopback other than that of the dead ports, because one device gets one connection at a time.
 const ALIVE: &str = "127.0.0.2";
 

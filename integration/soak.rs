@@ -27,7 +27,7 @@ use std::{
 use support::{
     disk::SmallDisk,
     private_network,
-    service::{Bus, Listener, Options, Service, modbus_client},
+    service::{Listener, Options, Service, bus, modbus_client},
 };
 
 /// Without `NETDIAG_SOAK_S`: long enough that each fault happens once.
@@ -259,8 +259,7 @@ async fn thousands_of_snapshots_and_fault_after_fault_leave_nothing_behind() {
     let length =
         std::env::var("NETDIAG_SOAK_S").map_or(SHORT, |text| Duration::from_secs(text.parse().expect("NETDIAG_SOAK_S: seconds")));
     private_network();
-    let dir = tempfile::tempdir().unwrap();
-    let bus = Bus::start(&dir.path().join("fims"));
+    let (_dir, bus) = bus();
     let disk = SmallDisk::mount(DISK_MIB);
     make_second_interface();
     let devices = Devices::begin(4);

@@ -16,7 +16,7 @@ use std::{
 };
 use support::{
     needs, private_network,
-    service::{Asker, Bus, Listener, Options, Service, endpoint, modbus_client, modbus_server, validate},
+    service::{Asker, Listener, Options, Service, bus, endpoint, modbus_client, modbus_server, validate},
     wait_until,
 };
 
@@ -30,12 +30,6 @@ fn netdiag(arguments: &[&str]) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn bus() -> (tempfile::TempDir, Bus) {
-    let dir = tempfile::tempdir().unwrap();
-    let bus = Bus::start(&dir.path().join("fims"));
-    (dir, bus)
 }
 
 /// Kills a process at the end of a test.

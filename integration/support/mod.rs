@@ -8,6 +8,7 @@ pub mod needs;
 pub mod peers;
 pub mod service;
 pub mod stores;
+pub mod talk;
 
 use netdiag::lab::{Namespace, enter_private};
 use std::{

@@ -72,6 +72,13 @@ impl Bus {
     }
 }
 
+/// A bus in a directory of its own, which goes with the directory.
+pub fn bus() -> (tempfile::TempDir, Bus) {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = Bus::start(&dir.path().join("fims"));
+    (dir, bus)
+}
+
 /// Hears what is sent.
 pub struct Listener {
     _client: fims::Client,
