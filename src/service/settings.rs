@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     env, fs, io,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -222,7 +223,7 @@ pub enum SettingsError {
         /// Its value.
         value: String,
         /// What would be right.
-        right: &'static str,
+        right: String,
     },
 }
 
@@ -266,28 +267,27 @@ impl Settings {
         )?;
         let name = &self.process_name;
         require("process_name", format!("`{name}`"), !name.is_empty() && name.len() <= 64, "1 to 64 bytes")?;
-        let number =
-            |field, value: u64, min: u64, max: u64, right| require(field, value.to_string(), (min..=max).contains(&value), right);
-        number("publish_period_s", self.publish_period_s, 1, 3600, "from 1 to 3600")?;
-        number("topology_check_s", self.topology_check_s, 1, 86_400, "from 1 to 86400")?;
-        number("jobs_kept", self.jobs_kept as u64, 1, 10_000, "from 1 to 10000")?;
-        number("jobs_queued", self.jobs_queued as u64, 1, 1000, "from 1 to 1000")?;
-        number("capture_max_bytes", self.capture_max_bytes, 4096, u64::MAX, "4096 or more")?;
-        number("capture_snaplen", self.capture_snaplen.into(), 64, 262_144, "from 64 to 262144")?;
-        number("capture_buffer_bytes", self.capture_buffer_bytes.into(), 65_536, 1 << 30, "from 65536 to 1073741824")?;
-        number("slow_response_ms", self.slow_response_ms, 1, 600_000, "from 1 to 600000")?;
-        number("slow_connect_ms", self.slow_connect_ms, 1, 600_000, "from 1 to 600000")?;
-        number("response_timeout_ms", self.response_timeout_ms, 1, 600_000, "from 1 to 600000")?;
-        number("heartbeat_timeout_ms", self.heartbeat_timeout_ms, 100, 86_400_000, "from 100 to 86400000")?;
-        number("silence_ms", self.silence_ms, 100, 86_400_000, "from 100 to 86400000")?;
-        number("attempt_timeout_ms", self.attempt_timeout_ms, 1, 600_000, "from 1 to 600000")?;
-        number("never_seen_after_s", self.never_seen_after_s, 1, 86_400, "from 1 to 86400")?;
-        number("stall_aftermath_s", self.stall_aftermath_s, 1, 86_400, "from 1 to 86400")?;
-        number("two_masters_within_s", self.two_masters_within_s, 1, 86_400, "from 1 to 86400")?;
-        number("copy_window_us", self.copy_window_us, 0, 1_000_000, "from 0 to 1000000")?;
-        number("numbered_copy_window_ms", self.numbered_copy_window_ms, 0, 10_000, "from 0 to 10000")?;
-        number("gap_patience_ms", self.gap_patience_ms, 1, 60_000, "from 1 to 60000")?;
-        number("clock_step_ms", self.clock_step_ms, 1, 86_400_000, "from 1 to 86400000")?;
+        within("publish_period_s", self.publish_period_s, 1..=3600)?;
+        within("topology_check_s", self.topology_check_s, 1..=86_400)?;
+        within("jobs_kept", self.jobs_kept as u64, 1..=10_000)?;
+        within("jobs_queued", self.jobs_queued as u64, 1..=1000)?;
+        let bytes = self.capture_max_bytes;
+        require("capture_max_bytes", bytes.to_string(), bytes >= 4096, "4096 or more")?;
+        within("capture_snaplen", self.capture_snaplen.into(), 64..=262_144)?;
+        within("capture_buffer_bytes", self.capture_buffer_bytes.into(), 65_536..=1 << 30)?;
+        within("slow_response_ms", self.slow_response_ms, 1..=600_000)?;
+        within("slow_connect_ms", self.slow_connect_ms, 1..=600_000)?;
+        within("response_timeout_ms", self.response_timeout_ms, 1..=600_000)?;
+        within("heartbeat_timeout_ms", self.heartbeat_timeout_ms, 100..=86_400_000)?;
+        within("silence_ms", self.silence_ms, 100..=86_400_000)?;
+        within("attempt_timeout_ms", self.attempt_timeout_ms, 1..=600_000)?;
+        within("never_seen_after_s", self.never_seen_after_s, 1..=86_400)?;
+        within("stall_aftermath_s", self.stall_aftermath_s, 1..=86_400)?;
+        within("two_masters_within_s", self.two_masters_within_s, 1..=86_400)?;
+        within("copy_window_us", self.copy_window_us, 0..=1_000_000)?;
+        within("numbered_copy_window_ms", self.numbered_copy_window_ms, 0..=10_000)?;
+        within("gap_patience_ms", self.gap_patience_ms, 1..=60_000)?;
+        within("clock_step_ms", self.clock_step_ms, 1..=86_400_000)?;
         for (field, value) in [
             ("storm_per_s", self.storm_per_s),
             ("retransmissions_min", self.retransmissions_min),
@@ -297,12 +297,13 @@ impl Settings {
             ("degraded_slow_one_in", self.degraded_slow_one_in),
             ("degraded_retransmissions_one_in", self.degraded_retransmissions_one_in),
         ] {
-            number(field, value, 1, 1_000_000, "from 1 to 1000000")?;
+            within(field, value, 1..=1_000_000)?;
         }
         super::monitor::check_at_start(&self.monitor).map_err(SettingsError::Monitor)?;
-        number("series.period_s", self.series.period_s, 0, 86_400, "from 1 to 86400, or 0 for no time series")?;
+        let period_s = self.series.period_s;
+        require("series.period_s", period_s.to_string(), period_s <= 86_400, "from 1 to 86400, or 0 for no time series")?;
         if let Some((field, value, right)) = self.influx.as_ref().and_then(InfluxSettings::wrong) {
-            return Err(SettingsError::OutOfRange { field, value, right });
+            return Err(SettingsError::OutOfRange { field, value, right: right.to_owned() });
         }
         for (index, sink) in self.sinks.iter().enumerate() {
             let wrong = |problem| SettingsError::Sink { name: sink.name.clone(), problem };
@@ -374,8 +375,12 @@ impl Settings {
     }
 }
 
-fn require(field: &'static str, value: String, holds: bool, right: &'static str) -> Result<(), SettingsError> {
-    if holds { Ok(()) } else { Err(SettingsError::OutOfRange { field, value, right }) }
+fn require(field: &'static str, value: String, holds: bool, right: &str) -> Result<(), SettingsError> {
+    if holds { Ok(()) } else { Err(SettingsError::OutOfRange { field, value, right: right.to_owned() }) }
+}
+
+fn within(field: &'static str, value: u64, range: RangeInclusive<u64>) -> Result<(), SettingsError> {
+    require(field, value.to_string(), range.contains(&value), &format!("from {} to {}", range.start(), range.end()))
 }
 
 impl From<SettingsError> for ApiError {
@@ -434,7 +439,15 @@ mod tests {
         Settings { sinks: vec![sink.clone()], ..Settings::default() }.validate().unwrap();
         let two = Settings { sinks: vec![sink.clone(), sink], ..Settings::default() };
         assert!(two.validate().unwrap_err().to_string().contains("two of this name"));
-        assert!(Settings { publish_period_s: 0, ..Settings::default() }.validate().is_err());
+        let refused = |settings: Settings| settings.validate().unwrap_err().to_string();
+        assert_eq!(
+            refused(Settings { capture_buffer_bytes: 1, ..Settings::default() }),
+            "the setting `capture_buffer_bytes` is 1; it must be from 65536 to 1073741824"
+        );
+        assert_eq!(
+            refused(Settings { capture_max_bytes: 4095, ..Settings::default() }),
+            "the setting `capture_max_bytes` is 4095; it must be 4096 or more"
+        );
     }
 
     /// The settings that are thresholds of the first look and of an endpoint's health, each with a value that cannot be.
