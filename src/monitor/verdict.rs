@@ -3,6 +3,8 @@
 use crate::api::{Finding, Severity};
 use std::{collections::BTreeMap, time::Duration};
 
+/// A finding that is not seen for so long, and for as long as two snapshots, has gone.
+const GONE: Duration = Duration::from_secs(60);
 /// So many findings that stay are remembered; what was seen longest ago is forgotten first.
 const MAX_REMEMBERED: usize = 4096;
 
@@ -37,6 +39,11 @@ type Key = (String, String);
 
 fn key(finding: &Finding) -> Key {
     (finding.code.clone(), finding.about())
+}
+
+/// How long a finding is not seen until it has gone, where a snapshot lasts so long.
+pub fn gone_after(snapshot: Duration) -> Duration {
+    snapshot * 2 + GONE
 }
 
 /// What is to be done with a suspect snapshot.

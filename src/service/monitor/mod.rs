@@ -27,7 +27,7 @@ use crate::{
     archive::{Store, floor_bytes},
     capture::{Recording, RecordingOptions, check_filter},
     jobs::write_atomically,
-    monitor::{FindingPattern, Keep, RateLimit, Recurrence, Rule, Rules},
+    monitor::{FindingPattern, Keep, RateLimit, Recurrence, Rule, Rules, gone_after},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -49,8 +49,6 @@ const MAX_COMMANDS: usize = 64;
 
 /// So long after a rule has triggered no other message does.
 const BETWEEN_TRIGGERS: Duration = Duration::from_secs(1);
-/// So long, and as long as two snapshots, a finding that triggered is not seen until it is gone.
-const FINDING_GONE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// How long one turn of a thread may take, in a disk's worst hour, before it counts as stuck: closing snapshots, judging one, and filing it.
@@ -237,7 +235,7 @@ impl Monitor {
         if !self.has_capture.load(Ordering::Acquire) {
             return;
         }
-        let gone_after = settings.snapshot_s.0 * 2 + FINDING_GONE;
+        let gone_after = gone_after(settings.snapshot_s.0);
         let keep = lock(&self.triggered).take(&meant, self.started.elapsed(), Duration::MAX, gone_after);
         if keep == Keep::New {
             let reason = format!("{}: {}", worst.code, worst.message);

@@ -8,7 +8,7 @@ use crate::{
     analysis::{Analysis, Told},
     api::{AnalysisReport, AnalysisVerdict, Event, Finding, IgnoredFinding, MonitorSettings, Snapshot, SnapshotState},
     capture::ClosedWindow,
-    monitor::{FindingPattern, Keep, MAX_OPEN, NeighboursAfter, Recurrence, suspicious},
+    monitor::{FindingPattern, Keep, MAX_OPEN, NeighboursAfter, Recurrence, gone_after, suspicious},
     service::{replies::Core, supervised::Pulse},
 };
 use std::{
@@ -112,7 +112,7 @@ impl Judge {
 
     /// All that was filed before this start has been taken; the last was closed so long ago.
     pub fn resume(&mut self, ago: Duration, settings: &MonitorSettings) {
-        self.recurrence.resume(RECALLED.saturating_sub(ago), self.now(), gone_after(settings));
+        self.recurrence.resume(RECALLED.saturating_sub(ago), self.now(), gone_after(settings.snapshot_s.0));
     }
 
     /// Judges a snapshot that was closed; its file is finished when it is its turn.
@@ -186,9 +186,9 @@ impl Judge {
         let now = self.now();
         let keep = match (matters.is_empty(), continuous) {
             (true, _) => None,
-            (false, true) => Some(self.recurrence.take(&matters, now, repeat, gone_after(settings))),
+            (false, true) => Some(self.recurrence.take(&matters, now, repeat, gone_after(settings.snapshot_s.0))),
             // What was triggered is archived for the trigger's sake; it says nothing of the continuous ones.
-            (false, false) => Some(self.recurrence.clone().take(&matters, now, repeat, gone_after(settings))),
+            (false, false) => Some(self.recurrence.clone().take(&matters, now, repeat, gone_after(settings.snapshot_s.0))),
         };
         let for_itself = !continuous || matches!(keep, Some(Keep::New | Keep::Again));
         let neighbour_of = if for_itself { None } else { self.neighbours.take() };
@@ -208,11 +208,6 @@ impl Judge {
 
 /// The time of the start, on the clock by which findings stay: what was found before is known by how long ago it was.
 const RECALLED: Duration = Duration::from_secs(10 * 365 * 86_400);
-
-/// A finding that is not seen for so long has gone.
-fn gone_after(settings: &MonitorSettings) -> Duration {
-    settings.snapshot_s.0 * 2 + Duration::from_secs(60)
-}
 
 fn ignored(settings: &MonitorSettings) -> Vec<FindingPattern> {
     let pattern =
