@@ -325,10 +325,7 @@ impl Monitor {
         let mut view = lock(&self.view);
         let pre_ns = i64::try_from(Duration::from_secs(view.settings().pre_s).as_nanos()).unwrap_or(i64::MAX);
         let opened_at = UtcTime::from_unix_ns(now_ns.saturating_sub(pre_ns)).to_millis();
-        let snapshot = view.begin(&recording::name_of_trigger(now_ns), opened_at)?;
-        let snapshot = Snapshot { trigger: Some(reason), ..snapshot };
-        view.put(snapshot.clone());
-        Some(snapshot)
+        view.begin(&recording::name_of_trigger(now_ns), opened_at, Some(reason))
     }
 
     /// Whether a trigger may be followed. If so, it counts.

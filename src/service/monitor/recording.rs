@@ -375,7 +375,7 @@ impl Recorder<'_> {
         if let Some(slot) = step.open {
             let begins = slot.saturating_mul(i64::try_from(schedule.slot.as_nanos()).unwrap_or(i64::MAX));
             let name = name_of(UtcTime::from_unix_ns(begins));
-            let begun = lock(&core.monitor.view).begin(&name, UtcTime::from_unix_ns(wall_ns()).to_millis());
+            let begun = lock(&core.monitor.view).begin(&name, UtcTime::from_unix_ns(wall_ns()).to_millis(), None);
             if let Some(snapshot) = begun {
                 self.open(core, settings, snapshot, Ends::BySchedule(OpenSnapshot { slot, opened }));
             }

@@ -172,11 +172,12 @@ impl View {
         }
     }
 
-    /// A snapshot begins, under this name or the next one that is free: a clock that was set back comes to the same slot again.
-    pub fn begin(&mut self, name: &str, opened_at: UtcTime) -> Option<Snapshot> {
+    /// A snapshot begins, by the clock or by a trigger, under this name or the next one that is free: a clock that was set back comes to the
+    /// same slot again.
+    pub fn begin(&mut self, name: &str, opened_at: UtcTime, trigger: Option<String>) -> Option<Snapshot> {
         let again = (2..10_000).map(|number| format!("{name}_{number}"));
         let snapshot_id = std::iter::once(name.to_owned()).chain(again).find(|name| !self.knows(name))?;
-        let snapshot = Snapshot::opened(snapshot_id, opened_at);
+        let snapshot = Snapshot { trigger, ..Snapshot::opened(snapshot_id, opened_at) };
         self.put(snapshot.clone());
         Some(snapshot)
     }
@@ -343,7 +344,7 @@ mod tests {
     fn what_begins_has_a_name_of_its_own_and_what_does_not_come_about_is_not_counted() {
         let mut view = View::new(true, MonitorSettings::default());
         view.expect(["a".to_owned()]);
-        let mut begin = || view.begin("a", UtcTime::from_unix_ns(0)).unwrap().snapshot_id;
+        let mut begin = || view.begin("a", UtcTime::from_unix_ns(0), None).unwrap().snapshot_id;
         assert_eq!((begin(), begin()), ("a_2".to_owned(), "a_3".to_owned()));
         assert_eq!(view.counts().open, 2);
         view.forget("a_2");
