@@ -110,14 +110,15 @@ impl<'a> Own<'a> {
     /// its own.
     pub fn take(&mut self, mut finding: Finding) -> Option<Finding> {
         let Some(mark) = self.mark(&finding).filter(|_| self.told.has(&finding)) else { return Some(finding) };
-        let lasts = is_lasting(&finding.code) && (finding.last_at.is_none() || finding.message != mark.message);
+        let is_lasting = is_lasting(&finding.code);
+        let lasts = is_lasting && (finding.last_at.is_none() || finding.message != mark.message);
         if finding.count <= mark.count && finding.last_at <= mark.last_at && !lasts {
             self.left += 1;
             return None;
         }
         // What was told may have come to a good end since: a request that was overdue is answered late. One at the least is new.
         let new = finding.count.saturating_sub(mark.count).max(1);
-        if finding.count > new && !is_lasting(&finding.code) {
+        if finding.count > new && !is_lasting {
             let told = finding.count - new;
             let are = if told == 1 { "is" } else { "are" };
             let _ = write!(finding.message, "; {told} of them {are} told by the snapshot before");

@@ -1,4 +1,5 @@
-//! The filing thread: judges each snapshot as it closes, files it, and forgets what need not be kept.
+//! The filing thread: files each snapshot that was judged, and forgets what need not be kept. Judging has a thread of its own
+//! ([`judging`]).
 
 mod judging;
 mod mending;

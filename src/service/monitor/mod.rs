@@ -1,5 +1,5 @@
-//! The monitor at work: one thread records snapshots that overlap, another judges and files them, and what they know stands in one view
-//! that messages are answered from at once.
+//! The monitor at work: one thread records snapshots that overlap, a second one judges each as it closes, a third one files them, and what
+//! they know stands in one view that messages are answered from at once.
 //!
 //! The rules (when, whether suspect, what is kept) are plain functions of [`crate::monitor`] and [`crate::archive`].
 
