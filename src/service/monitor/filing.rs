@@ -133,6 +133,9 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
             lock(&strong.monitor.view).put(Snapshot { pinned, ..unfinished(&leftover.snapshot_id, BROKEN_OFF) });
         }
     }
+    // What an earlier run of this monitor had begun when it broke off.
+    let nowhere = lock(&strong.monitor.view).nowhere(&leftovers);
+    nowhere.into_iter().for_each(|snapshot| not_recorded(&strong, snapshot, "the monitor broke off"));
     let [recording, judging, filing] =
         [&strong.monitor.recording, &strong.monitor.judging, &strong.monitor.filing].map(Pulse::clone);
     drop(strong);
@@ -192,6 +195,16 @@ pub(super) fn alarm(core: &Core, message: String) {
     if lock(&core.monitor.view).new_problem(&message) {
         core.post(&Event { source: core.settings.process_name.clone(), message, severity: ALARM });
     }
+}
+
+/// A snapshot that had begun does not come about. Who triggered it was promised one.
+pub(super) fn not_recorded(core: &Core, snapshot: Snapshot, why: &str) {
+    lock(&core.monitor.view).forget(&snapshot.snapshot_id);
+    if let Some(reason) = &snapshot.trigger {
+        alarm(core, format!("a trigger could not be followed, for {why}: {reason}"));
+    }
+    let text = format!("not recorded: {why}");
+    publish(core, &Snapshot { state: SnapshotState::Deleted, text, file: None, disk_bytes: 0, ..snapshot });
 }
 
 impl<'a> Clerk<'a> {

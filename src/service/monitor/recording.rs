@@ -4,7 +4,7 @@ mod open;
 
 use super::{
     Command,
-    filing::{Closed, Errand, Filing, alarm},
+    filing::{Closed, Errand, Filing, alarm, not_recorded},
     floor, heard, lock,
     series::Reading,
     sharing::Offer,
@@ -407,9 +407,7 @@ impl Recorder<'_> {
         let Some(core) = self.core.upgrade() else { return };
         let settings = lock(&core.monitor.view).settings().clone();
         if self.capture.is_none() {
-            lock(&core.monitor.view).forget(&snapshot.snapshot_id);
-            let reason = snapshot.trigger.unwrap_or_default();
-            return alarm(&core, format!("a trigger could not be followed, for nothing is recorded any more: {reason}"));
+            return not_recorded(&core, snapshot, "nothing is recorded any more");
         }
         let ends = Ends::At(Instant::now() + Duration::from_secs(settings.post_s));
         self.open(&core, &settings, snapshot, ends);

@@ -90,9 +90,40 @@ pub(super) fn said(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::sync_channel;
+    use crate::{
+        api::{Capabilities, Capability, UtcTime},
+        fims::{self, ClientOptions},
+        service::{Settings, monitor::Monitor},
+    };
+    use std::sync::{Arc, mpsc::sync_channel};
 
     const AT_ONCE: Duration = Duration::from_millis(1);
+
+    /// A service without a bus.
+    fn core(state_dir: &std::path::Path) -> Arc<Core> {
+        let settings = Settings { state_dir: state_dir.to_owned(), socket: state_dir.join("no-bus"), ..Settings::default() };
+        let (client, _) = fims::connect(ClientOptions::new(settings.socket.clone(), settings.process_name.clone()));
+        let capability = Capability { available: false, reason: None };
+        let capabilities = Capabilities { ping: capability.clone(), capture: capability };
+        let monitor = Monitor::new(&settings);
+        Arc::new(Core::new(settings, Vec::new(), client, capabilities, std::collections::BTreeMap::new(), monitor))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_had_begun_and_is_nowhere_when_the_monitor_is_begun_again_was_not_recorded_and_that_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let core = core(dir.path());
+        // The recording broke off before it was told of one, and before it opened the file of the other.
+        let triggered = core.monitor.begin_triggered("the inverter tripped".to_owned()).unwrap().snapshot_id;
+        lock(&core.monitor.view).begin("20261123T114500.000Z", UtcTime::from_unix_ns(0), None).unwrap();
+        let (sender, commands) = sync_channel(1);
+        sender.send(Command::Stop).unwrap();
+        assert_eq!(filing::run(&Arc::downgrade(&core), &Mutex::new(commands)), Ended::Stopped);
+        let view = lock(&core.monitor.view);
+        assert!(!view.knows(&triggered) && view.counts().open == 0, "{:?}", view.snapshot(&triggered));
+        let told = view.last_problem().unwrap();
+        assert!(told.contains("the inverter tripped") && told.contains("broke off"), "{told}");
+    }
 
     #[test]
     fn what_breaks_off_is_begun_again_and_told_and_what_ends_is_not() {

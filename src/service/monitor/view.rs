@@ -7,7 +7,7 @@ use crate::{
         AnalysisVerdict, Monitor, MonitorInterface, MonitorSettings, MonitorState, Snapshot, SnapshotCounts, SnapshotList,
         SnapshotQuery, SnapshotState, UtcTime,
     },
-    archive::Stored,
+    archive::{Leftover, Stored},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -199,6 +199,15 @@ impl View {
         self.unread.clear();
     }
 
+    /// Those that had begun and of which nothing is on the disk: neither filed, which is to be read, nor one of these recordings.
+    pub fn nowhere(&self, recordings: &[Leftover]) -> Vec<Snapshot> {
+        let is_recorded = |snapshot_id: &str| recordings.iter().any(|recording| recording.snapshot_id == snapshot_id);
+        let is_nowhere = |snapshot: &&Snapshot| {
+            !is_filed(snapshot.state) && !self.unread.contains(&snapshot.snapshot_id) && !is_recorded(&snapshot.snapshot_id)
+        };
+        self.snapshots.values().filter(is_nowhere).cloned().collect()
+    }
+
     /// Pins a snapshot, or lets it go; gives it as it is then.
     pub fn pin(&mut self, snapshot_id: &str, pinned: bool) -> Option<Snapshot> {
         let snapshot = self.snapshots.get_mut(snapshot_id)?;
@@ -351,6 +360,22 @@ mod tests {
         assert!(view.counts().open == 1 && view.counts().deleted == 0 && !view.knows("a_2"));
         view.remove("a_3");
         assert_eq!((view.counts().open, view.counts().deleted), (0, 1));
+    }
+
+    #[test]
+    fn what_had_begun_is_nowhere_unless_it_is_filed_or_its_recording_is_there() {
+        let mut view = View::new(true, MonitorSettings::default());
+        let states = [SnapshotState::Open, SnapshotState::Filing, SnapshotState::Temporary, SnapshotState::Archived];
+        for (name, state) in ["lost", "judged and lost", "clean", "archived"].into_iter().zip(states) {
+            view.put(snapshot(name, state, AnalysisVerdict::Clean));
+        }
+        for name in ["recorded", "just filed"] {
+            view.begin(name, UtcTime::from_unix_ns(0), None).unwrap();
+        }
+        view.expect(["just filed".to_owned()]);
+        let recording = Leftover { snapshot_id: "recorded".into(), path: "recorded.pcapng.partial".into() };
+        let nowhere: Vec<String> = view.nowhere(&[recording]).into_iter().map(|snapshot| snapshot.snapshot_id).collect();
+        assert_eq!(nowhere, ["judged and lost", "lost"]);
     }
 
     #[test]
