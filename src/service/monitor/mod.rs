@@ -10,6 +10,7 @@ mod series;
 mod sharing;
 mod shipping;
 mod supervision;
+mod triggering;
 mod view;
 mod whole;
 
@@ -20,14 +21,10 @@ pub(super) use view::View;
 use super::{Settings, replies::Core, supervised::Pulse};
 use crate::{
     analysis::{Analysis, catalogue},
-    api::{
-        ApiError, Endpoint, ErrorCode, Event, Finding, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, SnapshotState,
-        TriggerRule, UtcTime,
-    },
+    api::{ApiError, Endpoint, ErrorCode, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, SnapshotState},
     archive::{Store, floor_bytes},
     capture::{Recording, RecordingOptions, check_filter},
     jobs::write_atomically,
-    monitor::{FindingPattern, Keep, RateLimit, Recurrence, Rule, Rules, gone_after},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -40,16 +37,12 @@ use std::{
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::sync::watch;
+use triggering::Triggering;
 
 /// So many commands may wait.
 const MAX_COMMANDS: usize = 64;
-
-/// So long after a rule has triggered no other message does.
-const BETWEEN_TRIGGERS: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
 
 /// How long one turn of a thread may take, in a disk's worst hour, before it counts as stuck: closing snapshots, judging one, and filing it.
 const RECORDING_PATIENCE: Duration = Duration::from_secs(300);
@@ -87,24 +80,12 @@ pub(super) struct Monitor {
     pub shipping: Shipping,
     /// The folders of the snapshots, once they are open.
     store: OnceLock<Store>,
-    rules: Mutex<Rules>,
-    /// The uris that the rules need to hear.
-    uris: watch::Sender<Vec<String>>,
+    triggering: Triggering,
     commands: OnceLock<SyncSender<Command>>,
     /// How it is set has changed, and is to be written down.
     changed: AtomicBool,
     /// Who was heard, as it is to be written down.
     heard: Mutex<Option<Vec<u8>>>,
-    /// When a rule triggered last.
-    ruled: Mutex<Option<Instant>>,
-    started: Instant,
-    triggers: Mutex<RateLimit>,
-    /// The findings that have triggered and are still there.
-    triggered: Mutex<Recurrence>,
-    /// That triggers are not followed has been told.
-    is_refusal_told: AtomicBool,
-    /// There is something to save, whether packets come just now or not.
-    has_capture: AtomicBool,
     /// Signs of life of the threads: of the one that records, of those that judge and file, and of the capture.
     recording: Pulse,
     judging: Pulse,
@@ -132,23 +113,15 @@ impl Monitor {
             }
         });
         let Remembered { enabled, settings } = remembered.unwrap_or_else(|| Remembered { enabled, settings: settings.clone() });
-        let rules: Vec<Rule> = settings.triggers.iter().filter_map(Rule::of).collect();
         Self {
-            uris: watch::Sender::new(uris(&rules)),
+            triggering: Triggering::new(&settings.triggers),
             view: Mutex::new(View::new(enabled, settings)),
             series: Series::new(all),
             shipping: Shipping::new(all),
             store: OnceLock::new(),
-            rules: Mutex::new(Rules::new(rules)),
             commands: OnceLock::new(),
             changed: AtomicBool::new(false),
             heard: Mutex::default(),
-            ruled: Mutex::new(None),
-            started: Instant::now(),
-            triggers: Mutex::default(),
-            triggered: Mutex::default(),
-            is_refusal_told: AtomicBool::new(false),
-            has_capture: AtomicBool::new(false),
             recording: Pulse::of_thread(),
             judging: Pulse::of_thread(),
             filing: Pulse::of_thread(),
@@ -196,64 +169,6 @@ impl Monitor {
         ]
     }
 
-    /// The uris that its triggers need to hear, now and as they change.
-    pub fn uris(&self) -> watch::Receiver<Vec<String>> {
-        self.uris.subscribe()
-    }
-
-    /// A message of another process: it may trigger the flight recorder.
-    pub fn overhear(&self, core: &Core, method: &str, uri: &str, body: Option<&[u8]>) {
-        let mut rules = lock(&self.rules);
-        if rules.is_empty() {
-            return;
-        }
-        let Some(body) = body.and_then(|body| serde_json::from_slice::<Value>(body).ok()) else { return };
-        let reason = rules.look(method, uri, &undressed(body));
-        drop(rules);
-        let Some(reason) = reason else { return };
-        let mut ruled = lock(&self.ruled);
-        // What comes in a burst is on the same recording.
-        if ruled.is_none_or(|last| last.elapsed() >= BETWEEN_TRIGGERS) {
-            *ruled = Some(Instant::now());
-            drop(ruled);
-            if lock(&self.view).is_enabled()
-                && let Err(refused) = self.trigger(reason.clone())
-            {
-                self.not_followed(core, &reason, &refused);
-            }
-        }
-    }
-
-    /// These findings are in what is recorded: one that a rule means triggers once, and again when it had been gone.
-    fn found(&self, core: &Core, findings: &[Finding]) {
-        let settings = lock(&self.view).settings().clone();
-        let patterns: Vec<FindingPattern> = settings.triggers.iter().filter_map(finding_pattern).collect();
-        let meant = |finding: &&Finding| patterns.iter().any(|pattern| pattern.matches(finding));
-        let meant: Vec<&Finding> = findings.iter().filter(meant).collect();
-        let Some(worst) = meant.first() else { return };
-        // While nothing is recorded nothing can be saved; what is still there afterwards is new then.
-        if !self.has_capture.load(Ordering::Acquire) {
-            return;
-        }
-        let gone_after = gone_after(settings.snapshot_s.0);
-        let keep = lock(&self.triggered).take(&meant, self.started.elapsed(), Duration::MAX, gone_after);
-        if keep == Keep::New {
-            let reason = format!("{}: {}", worst.code, worst.message);
-            if let Err(refused) = self.trigger(reason.clone()) {
-                self.not_followed(core, &reason, &refused);
-            }
-        }
-    }
-
-    /// Nobody who waits for an answer would hear that a trigger was not followed: it is a problem, and the first time an alarm.
-    fn not_followed(&self, core: &Core, reason: &str, refused: &ApiError) {
-        let message = format!("a trigger was not followed ({reason}): {refused}");
-        if !self.is_refusal_told.swap(true, Ordering::AcqRel) {
-            core.post(&Event { source: core.settings.process_name.clone(), message: message.clone(), severity: filing::ALARM });
-        }
-        self.problem(message);
-    }
-
     /// Something is wrong with it.
     pub fn problem(&self, problem: String) {
         lock(&self.view).problem(problem);
@@ -280,10 +195,7 @@ impl Monitor {
                 continue;
             }
             if settings.triggers != before.triggers {
-                let rules: Vec<Rule> = settings.triggers.iter().filter_map(Rule::of).collect();
-                let wanted = uris(&rules);
-                self.uris.send_if_modified(|uris| std::mem::replace(uris, wanted.clone()) != wanted);
-                *lock(&self.rules) = Rules::new(rules);
+                self.triggering.set_rules(&settings.triggers);
             }
             view.set_settings(settings);
             break;
@@ -303,61 +215,6 @@ impl Monitor {
             Err(error) if error.code != ErrorCode::Busy => Err(error),
             _ => Ok(()),
         }
-    }
-
-    /// Saves what the flight recorder remembers; gives the name of the snapshot.
-    ///
-    /// # Errors
-    /// `unavailable` with the reason when nothing is recorded, `busy` when there were too many triggers.
-    pub fn trigger(&self, reason: String) -> Result<String, ApiError> {
-        self.admit(&reason)?;
-        let no_name =
-            || ApiError::new(ErrorCode::Busy, "there is no name for another snapshot of this moment; try again in a moment");
-        let snapshot = self.begin_triggered(reason).ok_or_else(no_name)?;
-        let snapshot_id = snapshot.snapshot_id.clone();
-        self.tell(Command::Trigger(Box::new(snapshot))).inspect_err(|_| lock(&self.view).forget(&snapshot_id))?;
-        Ok(snapshot_id)
-    }
-
-    /// The snapshot of a trigger: who triggered can ask for it from now on.
-    fn begin_triggered(&self, reason: String) -> Option<Snapshot> {
-        let now_ns = recording::wall_ns();
-        let mut view = lock(&self.view);
-        let pre_ns = i64::try_from(Duration::from_secs(view.settings().pre_s).as_nanos()).unwrap_or(i64::MAX);
-        let opened_at = UtcTime::from_unix_ns(now_ns.saturating_sub(pre_ns)).to_millis();
-        view.begin(&recording::name_of_trigger(now_ns), opened_at, Some(reason))
-    }
-
-    /// Whether a trigger may be followed. If so, it counts.
-    fn admit(&self, reason: &str) -> Result<(), ApiError> {
-        let view = lock(&self.view);
-        let most = view.settings().triggers_per_hour;
-        if !self.has_capture.load(Ordering::Acquire) {
-            let why = match (view.is_enabled(), view.last_problem()) {
-                (false, _) => "the monitor is off, so there is nothing to save; switch it on".to_owned(),
-                (true, None) => "the monitor has not begun to record yet, so there is nothing to save".to_owned(),
-                (true, Some(problem)) => format!("the monitor does not record, so there is nothing to save: {problem}"),
-            };
-            return Err(ApiError::new(ErrorCode::Unavailable, why));
-        }
-        drop(view);
-        let (now, most_now) = (self.started.elapsed(), usize::try_from(most).unwrap_or(usize::MAX));
-        let mut triggers = lock(&self.triggers);
-        if !triggers.admit(now, most_now, HOUR) {
-            let free_in = triggers.free_in(now, most_now, HOUR).as_secs() + 1;
-            let message = format!(
-                "there were too many within the hour: {most} are followed (`triggers_per_hour`), the next one in {free_in} s"
-            );
-            return Err(ApiError::new(ErrorCode::Busy, message));
-        }
-        self.is_refusal_told.store(false, Ordering::Release);
-        tracing::info!(reason, "a trigger");
-        Ok(())
-    }
-
-    /// Whether there is something to save.
-    fn set_has_capture(&self, has_capture: bool) {
-        self.has_capture.store(has_capture, Ordering::Release);
     }
 
     /// Pins a snapshot, or lets it go; gives it as it will be.
@@ -494,27 +351,6 @@ pub(super) fn check(settings: &MonitorSettings) -> Result<(), ApiError> {
 
 fn state_file(state_dir: &Path) -> std::path::PathBuf {
     state_dir.join("monitor.json")
-}
-
-/// The values of a clothed body, one level deep.
-fn undressed(body: Value) -> Value {
-    match crate::api::undress(body) {
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().map(|(field, value)| (field, crate::api::undress(value))).collect())
-        }
-        other => other,
-    }
-}
-
-fn uris(rules: &[Rule]) -> Vec<String> {
-    let mut uris: Vec<String> = rules.iter().map(|rule| rule.uri().to_owned()).collect();
-    uris.sort();
-    uris.dedup();
-    uris
-}
-
-fn finding_pattern(given: &TriggerRule) -> Option<FindingPattern> {
-    given.finding.clone().map(|code| FindingPattern { code, endpoint_id: given.endpoint_id.clone() })
 }
 
 /// The disk room below `root` that is never used, in bytes.

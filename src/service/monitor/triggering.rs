@@ -1,0 +1,202 @@
+//! What triggers the flight recorder: a message that asks for it, a rule on another process's message, a rule on a finding.
+
+use super::{Command, Monitor, filing, lock, recording};
+use crate::{
+    api::{ApiError, ErrorCode, Event, Finding, Snapshot, TriggerRule, UtcTime},
+    monitor::{FindingPattern, Keep, RateLimit, Recurrence, Rule, Rules, gone_after},
+    service::replies::Core,
+};
+use serde_json::Value;
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+
+/// So long after a rule has triggered no other message does.
+const BETWEEN_TRIGGERS: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The rules, and what they and others have triggered.
+pub(super) struct Triggering {
+    rules: Mutex<Rules>,
+    /// The uris that the rules need to hear.
+    uris: watch::Sender<Vec<String>>,
+    /// When a rule on messages triggered last.
+    ruled: Mutex<Option<Instant>>,
+    /// The findings that have triggered and are still there.
+    found: Mutex<Recurrence>,
+    admitted: Mutex<RateLimit>,
+    started: Instant,
+    /// There is something to save, whether packets come just now or not.
+    has_capture: AtomicBool,
+    /// That triggers are not followed has been told.
+    is_refusal_told: AtomicBool,
+}
+
+impl Triggering {
+    pub fn new(triggers: &[TriggerRule]) -> Self {
+        let rules = on_messages(triggers);
+        Self {
+            uris: watch::Sender::new(uris(&rules)),
+            rules: Mutex::new(Rules::new(rules)),
+            ruled: Mutex::new(None),
+            found: Mutex::default(),
+            admitted: Mutex::default(),
+            started: Instant::now(),
+            has_capture: AtomicBool::new(false),
+            is_refusal_told: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on these are the rules.
+    pub fn set_rules(&self, triggers: &[TriggerRule]) {
+        let rules = on_messages(triggers);
+        let wanted = uris(&rules);
+        self.uris.send_if_modified(|uris| std::mem::replace(uris, wanted.clone()) != wanted);
+        *lock(&self.rules) = Rules::new(rules);
+    }
+}
+
+impl Monitor {
+    /// The uris that its triggers need to hear, now and as they change.
+    pub fn uris(&self) -> watch::Receiver<Vec<String>> {
+        self.triggering.uris.subscribe()
+    }
+
+    /// A message of another process: it may trigger the flight recorder.
+    pub fn overhear(&self, core: &Core, method: &str, uri: &str, body: Option<&[u8]>) {
+        let mut rules = lock(&self.triggering.rules);
+        if rules.is_empty() {
+            return;
+        }
+        let Some(body) = body.and_then(|body| serde_json::from_slice::<Value>(body).ok()) else { return };
+        let reason = rules.look(method, uri, &undressed(body));
+        drop(rules);
+        let Some(reason) = reason else { return };
+        let mut ruled = lock(&self.triggering.ruled);
+        // What comes in a burst is on the same recording.
+        if ruled.is_none_or(|last| last.elapsed() >= BETWEEN_TRIGGERS) {
+            *ruled = Some(Instant::now());
+            drop(ruled);
+            if lock(&self.view).is_enabled()
+                && let Err(refused) = self.trigger(reason.clone())
+            {
+                self.not_followed(core, &reason, &refused);
+            }
+        }
+    }
+
+    /// These findings are in what is recorded: one that a rule means triggers once, and again when it had been gone.
+    pub(super) fn found(&self, core: &Core, findings: &[Finding]) {
+        let settings = lock(&self.view).settings().clone();
+        let patterns: Vec<FindingPattern> = settings.triggers.iter().filter_map(finding_pattern).collect();
+        let meant = |finding: &&Finding| patterns.iter().any(|pattern| pattern.matches(finding));
+        let meant: Vec<&Finding> = findings.iter().filter(meant).collect();
+        let Some(worst) = meant.first() else { return };
+        // While nothing is recorded nothing can be saved; what is still there afterwards is new then.
+        if !self.triggering.has_capture.load(Ordering::Acquire) {
+            return;
+        }
+        let gone_after = gone_after(settings.snapshot_s.0);
+        let keep = lock(&self.triggering.found).take(&meant, self.triggering.started.elapsed(), Duration::MAX, gone_after);
+        if keep == Keep::New {
+            let reason = format!("{}: {}", worst.code, worst.message);
+            if let Err(refused) = self.trigger(reason.clone()) {
+                self.not_followed(core, &reason, &refused);
+            }
+        }
+    }
+
+    /// Nobody who waits for an answer would hear that a trigger was not followed: it is a problem, and the first time an alarm.
+    fn not_followed(&self, core: &Core, reason: &str, refused: &ApiError) {
+        let message = format!("a trigger was not followed ({reason}): {refused}");
+        if !self.triggering.is_refusal_told.swap(true, Ordering::AcqRel) {
+            core.post(&Event { source: core.settings.process_name.clone(), message: message.clone(), severity: filing::ALARM });
+        }
+        self.problem(message);
+    }
+
+    /// Saves what the flight recorder remembers; gives the name of the snapshot.
+    ///
+    /// # Errors
+    /// `unavailable` with the reason when nothing is recorded, `busy` when there were too many triggers.
+    pub fn trigger(&self, reason: String) -> Result<String, ApiError> {
+        self.admit(&reason)?;
+        let no_name =
+            || ApiError::new(ErrorCode::Busy, "there is no name for another snapshot of this moment; try again in a moment");
+        let snapshot = self.begin_triggered(reason).ok_or_else(no_name)?;
+        let snapshot_id = snapshot.snapshot_id.clone();
+        self.tell(Command::Trigger(Box::new(snapshot))).inspect_err(|_| lock(&self.view).forget(&snapshot_id))?;
+        Ok(snapshot_id)
+    }
+
+    /// The snapshot of a trigger: who triggered can ask for it from now on.
+    pub(super) fn begin_triggered(&self, reason: String) -> Option<Snapshot> {
+        let now_ns = recording::wall_ns();
+        let mut view = lock(&self.view);
+        let pre_ns = i64::try_from(Duration::from_secs(view.settings().pre_s).as_nanos()).unwrap_or(i64::MAX);
+        let opened_at = UtcTime::from_unix_ns(now_ns.saturating_sub(pre_ns)).to_millis();
+        view.begin(&recording::name_of_trigger(now_ns), opened_at, Some(reason))
+    }
+
+    /// Whether a trigger may be followed. If so, it counts.
+    fn admit(&self, reason: &str) -> Result<(), ApiError> {
+        let view = lock(&self.view);
+        let most = view.settings().triggers_per_hour;
+        if !self.triggering.has_capture.load(Ordering::Acquire) {
+            let why = match (view.is_enabled(), view.last_problem()) {
+                (false, _) => "the monitor is off, so there is nothing to save; switch it on".to_owned(),
+                (true, None) => "the monitor has not begun to record yet, so there is nothing to save".to_owned(),
+                (true, Some(problem)) => format!("the monitor does not record, so there is nothing to save: {problem}"),
+            };
+            return Err(ApiError::new(ErrorCode::Unavailable, why));
+        }
+        drop(view);
+        let (now, most_now) = (self.triggering.started.elapsed(), usize::try_from(most).unwrap_or(usize::MAX));
+        let mut triggers = lock(&self.triggering.admitted);
+        if !triggers.admit(now, most_now, HOUR) {
+            let free_in = triggers.free_in(now, most_now, HOUR).as_secs() + 1;
+            let message = format!(
+                "there were too many within the hour: {most} are followed (`triggers_per_hour`), the next one in {free_in} s"
+            );
+            return Err(ApiError::new(ErrorCode::Busy, message));
+        }
+        self.triggering.is_refusal_told.store(false, Ordering::Release);
+        tracing::info!(reason, "a trigger");
+        Ok(())
+    }
+
+    /// Whether there is something to save.
+    pub(super) fn set_has_capture(&self, has_capture: bool) {
+        self.triggering.has_capture.store(has_capture, Ordering::Release);
+    }
+}
+
+fn on_messages(triggers: &[TriggerRule]) -> Vec<Rule> {
+    triggers.iter().filter_map(Rule::of).collect()
+}
+
+/// The values of a clothed body, one level deep.
+fn undressed(body: Value) -> Value {
+    match crate::api::undress(body) {
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(field, value)| (field, crate::api::undress(value))).collect())
+        }
+        other => other,
+    }
+}
+
+fn uris(rules: &[Rule]) -> Vec<String> {
+    let mut uris: Vec<String> = rules.iter().map(|rule| rule.uri().to_owned()).collect();
+    uris.sort();
+    uris.dedup();
+    uris
+}
+
+fn finding_pattern(given: &TriggerRule) -> Option<FindingPattern> {
+    given.finding.clone().map(|code| FindingPattern { code, endpoint_id: given.endpoint_id.clone() })
+}
