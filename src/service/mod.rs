@@ -20,6 +20,7 @@ mod settings;
 mod site_bodies;
 mod sites;
 mod supervised;
+mod state_files;
 
 pub use monitor::changed_monitor_settings;
 pub use router::{Request, route};

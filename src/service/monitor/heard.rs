@@ -1,15 +1,8 @@
 //! Who was heard and who was not, remembered over a restart.
 
 use super::{Monitor, lock};
-use crate::{jobs::write_atomically, monitor::Silences};
-use std::{
-    fs,
-    io::{ErrorKind, Read as _},
-    path::{Path, PathBuf},
-};
-
-/// The longest file that is read: what a hundred thousand endpoints need.
-const MAX_BYTES: u64 = 16 << 20;
+use crate::{jobs::write_atomically, monitor::Silences, service::state_files};
+use std::path::{Path, PathBuf};
 
 /// What was remembered before this start; nothing if there is no file yet. Blocks on the disk.
 ///
@@ -20,14 +13,10 @@ pub(super) fn recall(state_dir: &Path) -> Result<Silences, String> {
     let told = |error: &dyn std::fmt::Display| {
         format!("who was heard before this start is not known, for {} cannot be read: {error}", path.display())
     };
-    let mut json = Vec::new();
-    match fs::File::open(&path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut json)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Silences::default()),
-        Err(error) => return Err(told(&error)),
-        Ok(_) if json.len() as u64 > MAX_BYTES => return Err(told(&format!("it has more than {MAX_BYTES} bytes"))),
-        Ok(_) => {}
+    match state_files::read(&path).map_err(|error| told(&error))? {
+        Some(json) => serde_json::from_slice(&json).map_err(|error| told(&error)),
+        None => Ok(Silences::default()),
     }
-    serde_json::from_slice(&json).map_err(|error| told(&error))
 }
 
 fn place(state_dir: &Path) -> PathBuf {
@@ -53,6 +42,7 @@ impl Monitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_is_damaged_or_too_long_is_refused_with_its_path() {
@@ -66,7 +56,7 @@ mod tests {
             let told = recall(dir.path()).unwrap_err();
             assert!(told.contains("monitor-heard.json cannot be read: "), "{told}");
         }
-        fs::File::create(place(dir.path())).unwrap().set_len(MAX_BYTES + 1).unwrap();
+        fs::File::create(place(dir.path())).unwrap().set_len(state_files::MAX_BYTES + 1).unwrap();
         assert!(recall(dir.path()).unwrap_err().contains("more than"));
     }
 }

@@ -18,7 +18,7 @@ pub(super) use series::Series;
 pub(super) use shipping::Shipping;
 pub(super) use view::View;
 
-use super::{Settings, replies::Core, supervised::Pulse};
+use super::{Settings, replies::Core, state_files, supervised::Pulse};
 use crate::{
     analysis::{Analysis, catalogue},
     api::{ApiError, Endpoint, ErrorCode, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, SnapshotState},
@@ -100,7 +100,11 @@ impl Monitor {
     /// As it was when the service ended, or else as the settings say. Blocks on the disk.
     pub fn new(all: &Settings) -> Self {
         let (path, enabled, settings) = (state_file(&all.state_dir), all.monitor_enabled, &all.monitor);
-        let remembered = std::fs::read(&path).ok().and_then(|json| match serde_json::from_slice::<Remembered>(&json) {
+        let read = state_files::read(&path).unwrap_or_else(|error| {
+            tracing::warn!(%error, path = %path.display(), "how the monitor was set cannot be read; the settings file counts");
+            None
+        });
+        let remembered = read.and_then(|json| match serde_json::from_slice::<Remembered>(&json) {
             Ok(remembered) if check_at_start(&remembered.settings).is_ok() => Some(remembered),
             // Of an earlier version, maybe: on it stays on.
             Ok(remembered) => {
