@@ -14,6 +14,7 @@ pub mod heartbeat_definitions;
 pub mod ip_fragments;
 pub mod modbus_frames;
 pub mod packet_headers;
+pub mod remembered_endpoints;
 pub mod saved_topology;
 pub mod settings_file;
 pub mod socket_table;
@@ -40,6 +41,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("ip_fragments", ip_fragments::run),
     ("modbus_frames", modbus_frames::run),
     ("packet_headers", packet_headers::run),
+    ("remembered_endpoints", remembered_endpoints::run),
     ("saved_topology", saved_topology::run),
     ("settings_file", settings_file::run),
     ("socket_table", socket_table::run),

@@ -4,6 +4,7 @@ use super::{
     Request, Settings, events,
     first_look::check_path,
     monitor::Monitor,
+    remembered,
     results::{BODY_MAX, Results, body_of, fit_job, fit_jobs, fit_result, fit_snapshots},
     route,
     runners::parse_result,
@@ -440,7 +441,7 @@ impl Core {
         for event in events::of_test(source, &mut memory, &known, &result.endpoints, &result.counts, &result.text) {
             self.post(&event);
         }
-        let (path, known) = (self.settings.state_dir.join("endpoints.json"), body_of(&*memory));
+        let (path, known) = (remembered::place(&self.settings.state_dir), body_of(&*memory));
         self.writes.spawn_blocking(move || {
             if let Err(error) = write_atomically(&path, &known) {
                 tracing::warn!(%error, "what is known of the endpoints could not be written");

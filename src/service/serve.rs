@@ -1,11 +1,11 @@
 //! From settings to a running service, and its orderly end.
 
 use super::{
-    Settings, SettingsError, events,
+    Settings, SettingsError,
     first_look::AnalysisRunner,
     freshness,
     monitor::Monitor,
-    publisher,
+    publisher, remembered,
     replies::{Core, error_body},
     runners::{CaptureRunner, ConnectivityRunner, capture_capability},
     supervised::{Pulse, Supervisor},
@@ -84,7 +84,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
         ..ClientOptions::new(settings.socket.clone(), settings.process_name.clone())
     });
     let capabilities = Capabilities { ping: NetworkProber::new().ping_capability(), capture: capture_capability().await };
-    let memory = read_memory(&settings.state_dir);
+    let memory = remembered::recall(&settings.state_dir);
     let core = Arc::new(Core::new(settings, heartbeats, client, capabilities, memory, monitor));
     core.set_driver(driver(&core, store).await);
     tracing::info!(
@@ -199,18 +199,6 @@ fn lock_state(state_dir: &Path) -> Result<Flock<fs::File>, ServeError> {
     let path = state_dir.join("lock");
     let file = fs::File::create(&path).map_err(|source| RecordError { path, source })?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| ServeError::InUse(state_dir.to_owned()))
-}
-
-fn read_memory(state_dir: &Path) -> events::Memory {
-    let path = state_dir.join("endpoints.json");
-    match fs::read(&path).map(|json| serde_json::from_slice(&json)) {
-        Ok(Ok(memory)) => memory,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, path = %path.display(), "what was known of the endpoints cannot be read; it starts anew");
-            events::Memory::new()
-        }
-        Err(_) => events::Memory::new(),
-    }
 }
 
 #[cfg(test)]
