@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 /// Clients of one server whose times are kept apart.
 const MAX_CLIENTS: usize = 32;
-/// Stretches of steps, of 256 bytes each, that the clients of all servers together may have.
-const MAX_STRETCHES: usize = 8_192;
+/// Stretches of steps, of 68 bytes each, that the clients of all servers together may have.
+const MAX_STRETCHES: usize = 32_768;
 
 /// The response times of the clients of one server.
 #[derive(Debug, Default)]

@@ -128,6 +128,11 @@ impl Clients {
     pub fn place(&mut self, address: IpAddr, stamp: Stamp) -> ClientPlace {
         let known = self.addresses.iter().position(|known| *known == address);
         let place = known.unwrap_or_else(|| {
+            if self.list.is_empty() {
+                // Most servers have one client only.
+                self.list.reserve_exact(1);
+                self.addresses.reserve_exact(1);
+            }
             if self.list.len() <= MAX_CLIENTS {
                 self.list.push(Client::new(stamp));
             }

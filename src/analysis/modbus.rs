@@ -105,7 +105,8 @@ pub(super) struct UnitStats {
     pub responses: u64,
     pub exceptions: u64,
     pub unanswered: u64,
-    pub times: Durations,
+    /// None while there is one unit only: its times are those of the server.
+    times: Durations,
 }
 
 impl ModbusService {
@@ -118,12 +119,23 @@ impl ModbusService {
         let place = match self.units.iter().position(|(known, _)| *known == unit_id) {
             Some(place) => place,
             None if self.units.len() < MAX_UNITS => {
+                match &mut self.units[..] {
+                    // Most servers have one unit only.
+                    [] => self.units.reserve_exact(1),
+                    [(_, only)] => only.times = self.times.clone(),
+                    _ => {}
+                }
                 self.units.push((unit_id, UnitStats::default()));
                 self.units.len() - 1
             }
             None => return None,
         };
         self.units.get_mut(place).map(|(_, stats)| stats)
+    }
+
+    /// How long the answers of a unit took.
+    pub fn times_of<'a>(&'a self, unit: &'a UnitStats) -> &'a Durations {
+        if self.units.len() == 1 { &self.times } else { &unit.times }
     }
 
     fn requested(&mut self, query: Query, stamp: Stamp) {
@@ -185,15 +197,18 @@ impl ModbusService {
             shared.transaction(Protocol::Modbus, &matched.detail, matched.request.stamp, Some(stamp), outcome, detail);
         }
         self.client_times.add(asker, ns, &self.times, &mut shared.client_stretches);
-        self.times.add(ns);
         if !matched.answer.echo.fits(&matched.detail) {
             self.misfits.add(matched.detail, stamp);
         }
+        let has_several = self.units.len() > 1;
         if let Some(unit) = self.unit(matched.detail.unit_id) {
             unit.responses += 1;
-            unit.times.add(ns);
             unit.exceptions += u64::from(exception.is_some());
+            if has_several {
+                unit.times.add(ns);
+            }
         }
+        self.times.add(ns);
         if ns > shared.limits.response_timeout {
             self.late.add(matched.detail, stamp);
         } else if ns >= shared.limits.slow_response {

@@ -65,7 +65,7 @@ impl Analysis {
         for Looked { of, found: of_it } in looked {
             if let Some((service, watches)) = of {
                 let worst = of_it.iter().map(|finding| finding.severity).max();
-                servers.push(self.server(service, &watches, worst));
+                servers.push((worst, service, watches));
             }
             found.extend(of_it);
         }
@@ -76,8 +76,9 @@ impl Analysis {
         found.extend(self.remarks.iter().cloned());
         let servers_total = servers.len() as u64;
         // The worst first, and of equals the busiest.
-        servers.sort_by_key(|server| std::cmp::Reverse((server.worst, server.packets)));
+        servers.sort_by_key(|(worst, service, _)| std::cmp::Reverse((*worst, service.packets)));
         servers.truncate(MAX_SERVERS);
+        let servers = servers.iter().map(|(worst, service, watches)| self.server(service, watches, *worst)).collect();
         let mut report = self.assembled(worst_first(found), servers, servers_total);
         if let Some(left) = own.and_then(|own| own.in_words()) {
             report.text.push_str("; ");
@@ -426,7 +427,7 @@ fn modbus_report<'a>(service: &ModbusService, flows: impl Iterator<Item = &'a Fl
                 responses: unit.responses,
                 exceptions: unit.exceptions,
                 unanswered: unit.unanswered,
-                response_ms: unit.times.response_times(),
+                response_ms: service.times_of(&unit).response_times(),
             })
             .collect(),
         polls: repeated.iter().take(MAX_POLLS).map(poll).collect(),

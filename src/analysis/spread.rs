@@ -11,10 +11,10 @@ const LOWEST: u32 = 10;
 const HIGHEST: u32 = 37;
 const BUCKETS: usize = ((HIGHEST - LOWEST) * STEPS + 1) as usize;
 /// Steps that lie together in memory. A server's times fall into a few such stretches, and only these are kept.
-const STRETCH: usize = 64;
+const STRETCH: usize = 16;
 
 /// The counts of a stretch of steps, and which one it is.
-type Stretch = (usize, Box<[u32; STRETCH]>);
+type Stretch = (u16, [u32; STRETCH]);
 
 /// Durations: the shortest, mean and longest exactly, the spread nearly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,17 +32,24 @@ impl Durations {
         }
         self.times.add(ns);
         let bucket = bucket(ns);
-        if let Some(count) = self.stretch(bucket / STRETCH).get_mut(bucket % STRETCH) {
-            *count = count.saturating_add(1);
-        }
+        let count = &mut self.stretch((bucket / STRETCH) as u16)[bucket % STRETCH];
+        *count = count.saturating_add(1);
     }
 
-    fn stretch(&mut self, number: usize) -> &mut [u32; STRETCH] {
-        let at = self.stretches.partition_point(|(known, _)| *known < number);
-        if self.stretches.get(at).is_none_or(|(known, _)| *known != number) {
-            self.stretches.insert(at, (number, Box::new([0; STRETCH])));
-        }
+    fn stretch(&mut self, number: u16) -> &mut [u32; STRETCH] {
+        let at = match self.place(number) {
+            Ok(at) => at,
+            Err(at) => {
+                self.stretches.insert(at, (number, [0; STRETCH]));
+                at
+            }
+        };
         &mut self.stretches[at].1
+    }
+
+    /// Where a stretch lies, or would lie.
+    fn place(&self, number: u16) -> Result<usize, usize> {
+        self.stretches.binary_search_by_key(&number, |(known, _)| *known)
     }
 
     /// How many stretches of steps it takes memory for.
@@ -63,7 +70,7 @@ impl Durations {
     pub fn since(&self, earlier: &Self) -> Self {
         let mut stretches = self.stretches.clone();
         for (number, counts) in &mut stretches {
-            let Some((_, before)) = earlier.stretches.iter().find(|(known, _)| known == number) else { continue };
+            let Some((_, before)) = earlier.place(*number).ok().and_then(|at| earlier.stretches.get(at)) else { continue };
             counts.iter_mut().zip(before.iter()).for_each(|(count, before)| *count = count.saturating_sub(*before));
         }
         stretches.retain(|(_, counts)| counts.iter().any(|count| *count > 0));
@@ -78,7 +85,7 @@ impl Durations {
     /// The steps of the stretches that are kept, in their order, each with how many fell into it.
     fn counts(&self) -> impl Iterator<Item = (usize, u32)> {
         self.stretches.iter().flat_map(|(number, counts)| {
-            let first = number * STRETCH;
+            let first = usize::from(*number) * STRETCH;
             counts.iter().enumerate().map(move |(at, &count)| (first + at, count))
         })
     }
@@ -99,7 +106,7 @@ impl Durations {
                 below += in_stretch;
                 continue;
             }
-            for (bucket, &count) in (number * STRETCH..).zip(counts.iter()) {
+            for (bucket, &count) in (usize::from(*number) * STRETCH..).zip(counts) {
                 below += u64::from(count);
                 while let Some((rank, place)) = wanted.next_if(|(rank, _)| *rank <= below) {
                     *place = Some(self.ns_at(rank, total, bucket) as f64 / 1e6);
@@ -205,7 +212,7 @@ mod tests {
     fn memory_goes_by_how_far_the_durations_are_spread() {
         let mut durations = Durations::default();
         (0..100_000).for_each(|number| durations.add(4_000_000 + number * 10));
-        assert!(durations.stretches.len() <= 2, "{}", durations.stretches.len());
+        assert!(durations.stretches.len() <= 6, "{}", durations.stretches.len());
         (0..64).for_each(|doubling| durations.add(1_i64 << doubling.min(62)));
         assert!(durations.stretches.len() <= BUCKETS.div_ceil(STRETCH));
     }
