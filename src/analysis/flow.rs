@@ -52,7 +52,8 @@ impl Hash for FlowKey {
 impl FlowKey {
     pub fn new(source: SocketAddr, destination: SocketAddr, protocol: u8) -> Self {
         let end = |address: SocketAddr| match address {
-            SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped().to_bits(), v4.port()),
+            // As its IPv6-mapped form (RFC 4291, 2.5.5.2).
+            SocketAddr::V4(v4) => (u128::from(0xFFFF_0000_0000 | u64::from(v4.ip().to_bits())), v4.port()),
             SocketAddr::V6(v6) => (v6.ip().to_bits(), v6.port()),
         };
         let (source, destination) = (end(source), end(destination));

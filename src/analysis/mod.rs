@@ -35,6 +35,7 @@ mod meter;
 mod modbus;
 mod polls;
 mod queries;
+mod queue;
 mod quiet;
 mod rank;
 mod report;

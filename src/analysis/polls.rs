@@ -2,6 +2,7 @@
 
 use super::{queries::MAX_QUERIES, tally::ms};
 use crate::protocol::modbus::Query;
+use smallvec::SmallVec;
 use std::net::IpAddr;
 
 /// Queries whose period is measured on one connection.
@@ -64,7 +65,8 @@ impl Poll {
 /// The queries of one connection, in the order in which they were first asked.
 #[derive(Debug, Default)]
 pub(super) struct Polls {
-    polls: Vec<Poll>,
+    /// Many connections ask for one thing, and need no memory beside for it.
+    polls: SmallVec<[Poll; 1]>,
     /// Where the next query is expected: polls go round and round.
     next: usize,
     /// Requests with queries beyond those that are told apart.

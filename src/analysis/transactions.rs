@@ -1,6 +1,7 @@
 //! Requests and the answers that belong to them, whatever the protocol: matched by a key, timed, and told when they stay alone.
 
 use super::{
+    queue::Queue,
     shared::Shared,
     stream::{Arrival, ahead},
 };
@@ -75,7 +76,7 @@ struct Early<K, A> {
 /// Requests that wait on one connection, and answers that came before theirs.
 #[derive(Debug)]
 pub(super) struct Transactions<K, D, A> {
-    pending: VecDeque<Pending<K, D>>,
+    pending: Queue<Pending<K, D>>,
     early: VecDeque<Early<K, A>>,
     /// When the latest answer came.
     last_answer: Option<i64>,
@@ -113,7 +114,7 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
     /// Of a connection seen from its beginning, or not.
     pub fn new(from_beginning: bool) -> Self {
         Self {
-            pending: VecDeque::new(),
+            pending: Queue::default(),
             early: VecDeque::new(),
             last_answer: None,
             recent: [None; RECENT],
@@ -147,7 +148,7 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
             let early = self.early.remove(at)?;
             return Some(Matched { detail, answer: early.answer, request: arrival, response: early.arrival });
         }
-        self.pending.push_back(Pending { key, detail, arrival, due, unseen: self.one_sided, passed: false });
+        self.pending.push(Pending { key, detail, arrival, due, unseen: self.one_sided, passed: false });
         None
     }
 
@@ -173,7 +174,7 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
         let of_key = |pending: &&Pending<K, D>| pending.key == key;
         let any_fits = self.pending.iter().filter(of_key).any(|pending| fits(&pending.detail, &answer));
         let mut chosen: Option<(usize, i64)> = None;
-        for (at, pending) in self.pending.iter().enumerate().rev() {
+        for (at, pending) in (0..self.pending.len()).rev().zip(self.pending.iter().rev()) {
             if pending.key != key || (any_fits && !fits(&pending.detail, &answer)) {
                 continue;
             }
@@ -234,7 +235,7 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
     /// of it. To be asked until there is none.
     pub fn make_room(&mut self, now: i64, shared: &mut Shared) -> Option<(Pending<K, D>, Fate)> {
         let timeout = shared.limits.response_timeout;
-        let first = self.pending.front()?;
+        let first = self.pending.oldest()?;
         let age = now.saturating_sub(first.arrival.stamp.at);
         let is_full = shared.pending_is_full(self.pending.len());
         if !is_full && age <= timeout.saturating_mul(FORGET_AFTER_TIMEOUTS) {
@@ -248,12 +249,12 @@ impl<K: Copy + Eq, D: Copy, A: Copy> Transactions<K, D, A> {
             fate => fate,
         };
         shared.pending -= 1;
-        self.pending.pop_front().map(|pending| (pending, fate))
+        self.pending.pop_oldest().map(|pending| (pending, fate))
     }
 
     /// Takes out the request that has waited longest.
     pub fn pop_oldest(&mut self) -> Option<Pending<K, D>> {
-        self.pending.pop_front()
+        self.pending.pop_oldest()
     }
 
     /// The requests that have waited for a due answer longer than the time-out.

@@ -103,6 +103,9 @@ impl Flow {
     }
 
     pub(super) fn give_up_gaps(&mut self, now: i64, must: bool, service: &mut Service, shared: &mut Shared) {
+        if self.sides.iter().all(|side| side.stream.gap().is_none()) {
+            return;
+        }
         for from_server in [false, true] {
             loop {
                 let limits = shared.limits;

@@ -128,9 +128,8 @@ impl Flow {
 
     /// Puts the two ends into the transactions that were recorded since there were `recorded` of them.
     pub(super) fn sign(&self, recorded: usize, shared: &mut Shared) {
-        for transaction in shared.record.iter_mut().flatten().skip(recorded) {
-            self.signed(transaction);
-        }
+        let Some(record) = &mut shared.record else { return };
+        record.iter_mut().skip(recorded).for_each(|transaction| self.signed(transaction));
     }
 
     pub(super) fn signed(&self, transaction: &mut Transaction) {

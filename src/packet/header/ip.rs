@@ -2,7 +2,7 @@
 
 use super::{at_most, from, icmp::Icmp, tcp::Tcp, u16_at, u32_at, udp::Udp};
 use crate::packet::Reject;
-use pnet::packet::{ipv4::Ipv4Packet, ipv6::Ipv6Packet};
+use pnet::packet::ipv6::Ipv6Packet;
 use std::net::IpAddr;
 
 /// IP protocol numbers (IANA); for IPv6 they number the extension headers too.
@@ -32,6 +32,9 @@ pub mod protocol {
     /// Shim6.
     pub const SHIM6: u8 = 140;
 }
+
+/// Bytes of an IPv4 header without options.
+const IPV4_HEADER: usize = 20;
 
 /// An IPv4 or IPv6 packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,30 +106,33 @@ impl<'a> Ip<'a> {
     /// The packet, and whether it was cut.
     #[inline(always)]
     pub(crate) fn decode_v4(data: &'a [u8]) -> Result<(Self, bool), Reject> {
-        let header = Ipv4Packet::new(data).ok_or(Reject::IpHeader)?;
-        if header.get_version() != 4 {
+        // Each packet comes by here: one look whether the header is there does for all its fields.
+        let header = data.first_chunk::<IPV4_HEADER>().ok_or(Reject::IpHeader)?;
+        let [version_and_len, _, t0, t1, n0, n1, o0, o1, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+        if version_and_len >> 4 != 4 {
             return Err(Reject::IpVersion);
         }
-        let header_len = usize::from(header.get_header_length()) * 4;
-        if header_len < Ipv4Packet::minimum_packet_size() {
+        let header_len = usize::from(version_and_len & 0x0F) * 4;
+        if header_len < IPV4_HEADER {
             return Err(Reject::Ipv4HeaderLength);
         }
-        let total_len = match usize::from(header.get_total_length()) {
+        let total_len = match usize::from(u16::from_be_bytes([t0, t1])) {
             // The sender's network card was to cut it into segments: it is as long as it is.
             0 => data.len().max(header_len),
             total_len => total_len,
         };
         let len = total_len.checked_sub(header_len).ok_or(Reject::Ipv4TotalLength)?;
-        let offset = u32::from(header.get_fragment_offset()) * 8;
-        let more = header.get_flags() & 0b001 != 0;
-        let fragment = (offset > 0 || more).then(|| Fragment { identification: header.get_identification().into(), offset, more });
+        let number = u16::from_be_bytes([n0, n1]);
+        // Three flags, of which the last is "more fragments", and the offset in units of eight bytes.
+        let flags_and_offset = u16::from_be_bytes([o0, o1]);
+        let (offset, more) = (u32::from(flags_and_offset & 0x1FFF) * 8, flags_and_offset & 0x2000 != 0);
+        let fragment = (offset > 0 || more).then(|| Fragment { identification: number.into(), offset, more });
         let carried = Carried { data: at_most(from(data, header_len), len), len, first_fragment: more && offset == 0 };
-        let protocol = header.get_next_level_protocol().0;
         let ip = Self {
-            src: header.get_source().into(),
-            dst: header.get_destination().into(),
-            number: header.get_identification(),
-            ttl: header.get_ttl(),
+            src: IpAddr::from([s0, s1, s2, s3]),
+            dst: IpAddr::from([d0, d1, d2, d3]),
+            number,
+            ttl,
             protocol,
             fragment,
             payload: carried.data,

@@ -2,7 +2,6 @@
 
 use super::{from, ip::Carried, u16_at, u32_at};
 use crate::packet::Reject;
-use pnet::packet::tcp::TcpPacket;
 
 /// One TCP segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,20 +73,22 @@ impl<'a> Tcp<'a> {
 
     #[inline(always)]
     pub(super) fn decode(carried: Carried<'a>) -> Result<Self, Reject> {
-        let header = TcpPacket::new(carried.data).ok_or(Reject::TcpHeader)?;
-        let header_len = usize::from(header.get_data_offset()) * 4;
+        // Each segment comes by here: one look whether the header is there does for all its fields.
+        let header = carried.data.first_chunk::<20>().ok_or(Reject::TcpHeader)?;
+        let [p0, p1, q0, q1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *header;
+        let header_len = usize::from(offset >> 4) * 4;
         if header_len < Self::HEADER_LEN {
             return Err(Reject::TcpDataOffset);
         }
         let payload_len = carried.len.checked_sub(header_len).ok_or(Reject::TcpDataOffset)?;
         let raw_options = carried.data.get(Self::HEADER_LEN..header_len).unwrap_or_else(|| from(carried.data, Self::HEADER_LEN));
         Ok(Self {
-            src_port: header.get_source(),
-            dst_port: header.get_destination(),
-            seq: header.get_sequence(),
-            ack: header.get_acknowledgement(),
-            flags: TcpFlags(header.get_flags()),
-            window: header.get_window(),
+            src_port: u16::from_be_bytes([p0, p1]),
+            dst_port: u16::from_be_bytes([q0, q1]),
+            seq: u32::from_be_bytes([s0, s1, s2, s3]),
+            ack: u32::from_be_bytes([a0, a1, a2, a3]),
+            flags: TcpFlags(flags),
+            window: u16::from_be_bytes([w0, w1]),
             raw_options,
             payload: from(carried.data, header_len),
             payload_len: u32::try_from(payload_len).unwrap_or(u32::MAX),
