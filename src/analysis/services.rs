@@ -17,8 +17,7 @@ pub(super) const REST: ServiceIndex = 0;
 /// Servers by address, and the watches on them.
 #[derive(Debug)]
 pub(super) struct Services {
-    /// Boxed, for they are large, and the list grows.
-    list: Vec<Box<Service>>,
+    list: Vec<Service>,
     by_address: HashMap<SocketAddr, ServiceIndex, QuickBuild>,
     /// The services of each watch: one, but for a watch on all local addresses.
     of_watch: Vec<Vec<ServiceIndex>>,
@@ -35,7 +34,7 @@ pub(super) struct Services {
 impl Services {
     pub fn new(settings: &AnalysisSettings, watches: &[Watch], local_addresses: &[IpAddr]) -> Self {
         let mut services = Self {
-            list: vec![Box::default()],
+            list: vec![Service::default()],
             by_address: HashMap::default(),
             of_watch: vec![Vec::new(); watches.len()],
             any_address: HashMap::new(),
@@ -77,7 +76,7 @@ impl Services {
     }
 
     fn add(&mut self, address: SocketAddr, protocol: Option<Protocol>) -> ServiceIndex {
-        self.list.push(Box::new(Service::new(Some(address), protocol)));
+        self.list.push(Service::new(Some(address), protocol));
         self.by_address.insert(address, self.list.len() - 1);
         self.list.len() - 1
     }
@@ -136,19 +135,19 @@ impl Services {
     }
 
     pub fn get(&self, index: ServiceIndex) -> Option<&Service> {
-        self.list.get(index).map(Box::as_ref)
+        self.list.get(index)
     }
 
     pub fn get_mut(&mut self, index: ServiceIndex) -> Option<&mut Service> {
-        self.list.get_mut(index).map(Box::as_mut)
+        self.list.get_mut(index)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Service> + Clone {
-        self.list.iter().map(Box::as_ref)
+        self.list.iter()
     }
 
     /// The services of a watch.
     pub fn of_watch(&self, watch: usize) -> impl Iterator<Item = &Service> + Clone {
-        self.of_watch.get(watch).into_iter().flatten().filter_map(|&index| self.get(index))
+        self.of_watch.get(watch).into_iter().flatten().filter_map(|&index| self.list.get(index))
     }
 }

@@ -1,8 +1,9 @@
 //! Output for people: a broken pipe is no failure, and tables line up.
 
 use super::{EXIT_CANNOT_RUN, EXIT_OK};
+use serde::Serialize;
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, BufWriter, IsTerminal as _, Write as _},
     ops::ControlFlow,
 };
 
@@ -10,7 +11,23 @@ use std::{
 /// which is no failure; anything else is one, and told.
 pub(super) fn print(text: &str) -> ControlFlow<u8> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// Prints a value as JSON between two texts, piece by piece as it is made: that of a large report is not held in memory too.
+pub(super) fn print_json(before: &str, value: &impl Serialize, after: &str) -> ControlFlow<u8> {
+    let write = || {
+        let mut out = BufWriter::new(io::stdout().lock());
+        out.write_all(before.as_bytes())?;
+        serde_json::to_writer(&mut out, value)?;
+        out.write_all(after.as_bytes())?;
+        out.flush()
+    };
+    written(write())
+}
+
+fn written(result: io::Result<()>) -> ControlFlow<u8> {
+    match result {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ControlFlow::Break(EXIT_OK),
         Err(error) => {

@@ -9,7 +9,7 @@ mod told;
 
 use super::{
     EXIT_OK, EXIT_PROBLEMS, EXIT_USAGE, block_on,
-    text::{print, print_and_exit},
+    text::{print, print_and_exit, print_json},
 };
 use crate::{
     analysis::{Analysis, AnalysisSettings, Expectation, HeartbeatWatch, Watch},
@@ -130,12 +130,11 @@ fn look_at_all(args: &Args) -> ControlFlow<u8, u8> {
         if report.verdict == AnalysisVerdict::Suspect {
             code = code.max(EXIT_PROBLEMS);
         }
-        let json = || serde_json::to_string(&report).unwrap_or_default();
         if args.json && is_list {
-            print(&format!("{comma}{}", json()))?;
+            print_json(comma, &report, "")?;
             comma = ",";
         } else if args.json || (args.jsonl && !args.transactions) {
-            print(&(json() + "\n"))?;
+            print_json("", &report, "\n")?;
         } else if for_people && one_by_one {
             print(&show::report(&report, &screen))?;
         }

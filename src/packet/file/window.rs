@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read};
 
 /// Bytes asked from the source at once.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = 64 * 1024;
 
 /// The part of a byte source that is being looked at. It holds as many bytes as were asked for at once, and a chunk more.
 pub struct Window<R> {
