@@ -1,7 +1,7 @@
 //! What the monitor's recording costs beside `tcpdump` and `dumpcap`, all three at once on the same packets of a loaded link.
 //!
 //! `cargo bench --bench live`, as root: a pair of virtual interfaces in a network namespace of its own carries made Modbus polls of a
-//! thousand connections at a fixed rate. At the other end three processes capture with the same buffer: the monitor's recording as it
+//! thousand connections at a fixed rate, and at last as fast as they can be sent, so that some are lost. At the other end three processes capture with the same buffer: the monitor's recording as it
 //! is in production (analysis, overlapping snapshots, memory of the last minute, files), `tcpdump -w` and `dumpcap -w`.
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)]
@@ -37,6 +37,8 @@ use testing::Conversation;
 
 const RATES: [usize; 3] = [5_000, 20_000, 50_000];
 const SECONDS: usize = 10;
+/// Packets that are sent as fast as they can be.
+const FLOOD: usize = 1_500_000;
 const CONNECTIONS: u16 = 1_000;
 const DEVICES: u16 = 100;
 /// Both ends of the link.
@@ -70,8 +72,9 @@ fn main() {
         "packets/s", "", "sent", "received", "dropped", "CPU s", "% core"
     );
     for rate in RATES {
-        measure(rate);
+        measure(rate * SECONDS, Some(rate));
     }
+    measure(FLOOD, None);
 }
 
 fn ip(arguments: &str) {
@@ -101,13 +104,17 @@ fn frames(count: usize) -> Vec<Vec<u8>> {
     frames
 }
 
-/// Sends so many packets a second, a millisecond's worth at once; gives how long it took.
-fn send(frames: &[Vec<u8>], rate: usize) -> Duration {
+/// Sends so many packets a second, a millisecond's worth at once, or without a pause; gives how long it took.
+fn send(frames: &[Vec<u8>], rate: Option<usize>) -> Duration {
     let interface = datalink::interfaces().into_iter().find(|interface| interface.name == SENDS).expect("the link");
     let Ok(Channel::Ethernet(mut sender, _)) = datalink::channel(&interface, datalink::Config::default()) else {
         panic!("packets cannot be sent at {SENDS}")
     };
     let begun = Instant::now();
+    let Some(rate) = rate else {
+        frames.iter().for_each(|frame| sent(&mut *sender, frame));
+        return begun.elapsed();
+    };
     for (number, together) in (1_u32..).zip(frames.chunks(rate / 1_000)) {
         together.iter().for_each(|frame| sent(&mut *sender, frame));
         thread::sleep((begun + Duration::from_millis(1) * number).saturating_duration_since(Instant::now()));
@@ -157,8 +164,8 @@ impl Capturer {
     }
 }
 
-fn measure(rate: usize) {
-    let frames = frames(rate * SECONDS);
+fn measure(count: usize, rate: Option<usize>) {
+    let frames = frames(count);
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str| folder.path().join(name).display().to_string();
     let settings = MonitorSettings::default();
