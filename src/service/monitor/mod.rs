@@ -10,6 +10,8 @@ mod series;
 mod sharing;
 mod shipping;
 mod supervision;
+#[cfg(test)]
+mod testing;
 mod triggering;
 mod view;
 mod whole;

@@ -90,24 +90,10 @@ pub(super) fn said(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        api::{Capabilities, Capability, UtcTime},
-        fims::{self, ClientOptions},
-        service::{Settings, monitor::Monitor},
-    };
+    use crate::{api::UtcTime, service::monitor::testing::core};
     use std::sync::{Arc, mpsc::sync_channel};
 
     const AT_ONCE: Duration = Duration::from_millis(1);
-
-    /// A service without a bus.
-    fn core(state_dir: &std::path::Path) -> Arc<Core> {
-        let settings = Settings { state_dir: state_dir.to_owned(), socket: state_dir.join("no-bus"), ..Settings::default() };
-        let (client, _) = fims::connect(ClientOptions::new(settings.socket.clone(), settings.process_name.clone()));
-        let capability = Capability { available: false, reason: None };
-        let capabilities = Capabilities { ping: capability.clone(), capture: capability };
-        let monitor = Monitor::new(&settings);
-        Arc::new(Core::new(settings, Vec::new(), client, capabilities, std::collections::BTreeMap::new(), monitor))
-    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_had_begun_and_is_nowhere_when_the_monitor_is_begun_again_was_not_recorded_and_that_is_told() {

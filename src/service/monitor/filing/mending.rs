@@ -2,7 +2,7 @@
 
 use super::{
     super::{lock, view::is_filed},
-    Clerk, Closed, Judgement, Work, alarm, guarded, recording,
+    Clerk, Closed, Judgement, Work, alarm, guarded, not_recorded, recording,
 };
 use crate::{
     api::{Snapshot, SnapshotState, UtcTime},
@@ -51,9 +51,23 @@ impl Clerk<'_> {
         self.refiled = Instant::now();
         self.lacks_room = false;
         let leftovers = self.store.leftovers();
-        self.unfiled.retain(|snapshot_id, _| leftovers.iter().any(|leftover| leftover.snapshot_id == *snapshot_id));
+        let is_there = |snapshot_id: &String| leftovers.iter().any(|leftover| leftover.snapshot_id == *snapshot_id);
+        let gone: Vec<String> = self.unfiled.keys().filter(|snapshot_id| !is_there(snapshot_id)).cloned().collect();
+        for snapshot_id in gone {
+            self.unfiled.remove(&snapshot_id);
+            self.given_up(&snapshot_id);
+        }
         for leftover in leftovers.into_iter().filter(|leftover| self.unfiled.contains_key(&leftover.snapshot_id)) {
             self.waiting.push_back(Work::Mend(leftover, "it could not be filed when it was closed"));
+        }
+    }
+
+    /// A snapshot that could not be filed and of which no recording is there any more, or never was.
+    fn given_up(&self, snapshot_id: &str) {
+        let Some(core) = self.core.upgrade() else { return };
+        let known = lock(&core.monitor.view).snapshot(snapshot_id);
+        if let Some(snapshot) = known.filter(|known| !is_filed(known.state)) {
+            not_recorded(&core, snapshot, "it could not be filed, and nothing of it was recorded");
         }
     }
 
@@ -146,5 +160,36 @@ pub(in crate::service::monitor) fn unfinished(snapshot_id: &str, problem: &str) 
         kernel_dropped: None,
         problem: Some(problem.to_owned()),
         ..Snapshot::opened(snapshot_id.to_owned(), UtcTime::from(SystemTime::now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        archive::Store,
+        service::monitor::{filing::Judge, testing::core},
+    };
+    use std::sync::{Mutex, mpsc::sync_channel};
+
+    #[tokio::test]
+    async fn what_could_not_be_filed_and_has_no_recording_does_not_wait_for_ever_and_that_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let core = core(dir.path());
+        let store = Store::open(&dir.path().join("monitor"), Arc::new(|_, _| {})).unwrap();
+        let judge = Mutex::new(Judge::new(Instant::now()));
+        let (_work, handed_on) = sync_channel(1);
+        let mut clerk = Clerk::new(&Arc::downgrade(&core), store, (&judge, handed_on), core.monitor.filing.clone(), Vec::new());
+        let triggered = core.monitor.begin_triggered("the inverter tripped".to_owned()).unwrap().snapshot_id;
+        let snapshot = lock(&core.monitor.view).snapshot(&triggered).unwrap();
+        let judged = lock(&judge).judge(&core, snapshot, (recording::analysis(&core).report(), None), None);
+        clerk.could_not(&core, judged.snapshot, judged.judgement, &StoreError::NotFound(triggered.clone()));
+        assert_eq!(lock(&core.monitor.view).snapshot(&triggered).unwrap().text, "it waits to be filed");
+        clerk.refiled -= REFILE_PERIOD;
+        clerk.file_again();
+        let view = lock(&core.monitor.view);
+        assert!(!view.knows(&triggered) && view.counts().open == 0, "{:?}", view.snapshot(&triggered));
+        let told = view.last_problem().unwrap();
+        assert!(told.contains("the inverter tripped") && told.contains("nothing of it was recorded"), "{told}");
     }
 }
