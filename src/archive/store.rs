@@ -89,13 +89,13 @@ impl Store {
                 fs::remove_dir_all(&former).map_err(io_at(&former))?;
             }
         }
-        store.remove_stray_notes();
+        store.remove_stray_notes()?;
         Ok(store)
     }
 
     /// Notes whose recording is gone.
-    fn remove_stray_notes(&self) {
-        let recordings: Vec<String> = self.leftovers().into_iter().map(|leftover| leftover.snapshot_id).collect();
+    fn remove_stray_notes(&self) -> Result<(), StoreError> {
+        let recordings: Vec<String> = self.leftovers()?.into_iter().map(|leftover| leftover.snapshot_id).collect();
         for entry in fs::read_dir(self.open_dir()).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let noted = NOTES.iter().find_map(|note| name.strip_suffix(note));
@@ -103,6 +103,7 @@ impl Store {
                 let _ = fs::remove_file(entry.path());
             }
         }
+        Ok(())
     }
 
     /// The root directory.
@@ -283,7 +284,7 @@ impl Store {
         let (place, marker) = match self.place(snapshot_id) {
             Ok(place) => (place.clone(), place.join("pinned")),
             Err(not_filed) => {
-                let is_open = self.leftovers().iter().any(|leftover| leftover.snapshot_id == snapshot_id);
+                let is_open = self.leftovers()?.iter().any(|leftover| leftover.snapshot_id == snapshot_id);
                 if !is_open {
                     return Err(not_filed);
                 }
@@ -347,18 +348,22 @@ impl Store {
         }
     }
 
-    /// The recordings that nobody closed.
-    pub fn leftovers(&self) -> Vec<Leftover> {
-        let entries = fs::read_dir(self.open_dir()).into_iter().flatten().flatten();
-        let mut leftovers: Vec<Leftover> = entries
-            .filter_map(|entry| {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                let snapshot_id = name.strip_suffix(PARTIAL).or_else(|| name.strip_suffix(".pcapng"))?;
-                Some(Leftover { snapshot_id: snapshot_id.to_owned(), path: entry.path() })
-            })
-            .collect();
+    /// The recordings that nobody closed: all of them, for what is not among them is taken for lost.
+    ///
+    /// # Errors
+    /// When their folder cannot be read.
+    pub fn leftovers(&self) -> Result<Vec<Leftover>, StoreError> {
+        let dir = self.open_dir();
+        let mut leftovers = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(io_at(&dir))? {
+            let entry = entry.map_err(io_at(&dir))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some(snapshot_id) = name.strip_suffix(PARTIAL).or_else(|| name.strip_suffix(".pcapng")) {
+                leftovers.push(Leftover { snapshot_id: snapshot_id.to_owned(), path: entry.path() });
+            }
+        }
         leftovers.sort_by(|a, b| a.snapshot_id.cmp(&b.snapshot_id));
-        leftovers
+        Ok(leftovers)
     }
 
     /// The folder of a filed snapshot. An id that is no single name leads nowhere.
@@ -460,7 +465,7 @@ mod tests {
         let clean = store.file(snapshot(&store, "a", SnapshotState::Temporary), &report(), None, &mut all_room()).unwrap();
         let context = serde_json::json!({"neighbours": []});
         let kept = store.file(snapshot(&store, "b", SnapshotState::Archived), &report(), Some(&context), &mut all_room()).unwrap();
-        assert!(store.leftovers().is_empty());
+        assert!(store.leftovers().unwrap().is_empty());
         assert_eq!(fs::read(clean.file.as_ref().unwrap()).unwrap(), vec![7; 100_000]);
         let unpacked = zstd::decode_all(File::open(kept.file.as_ref().unwrap()).unwrap()).unwrap();
         assert_eq!(unpacked, vec![7; 100_000]);
@@ -553,11 +558,11 @@ mod tests {
         };
         let kept = store.file(recorded, &report(), None, &mut room).unwrap();
         assert_eq!(fs::read(kept.file.unwrap()).unwrap(), vec![7; 100_000]);
-        assert_eq!((store.reason("a"), store.leftovers()), (None, Vec::new()));
+        assert_eq!((store.reason("a"), store.leftovers().unwrap()), (None, Vec::new()));
         // Not even for what is said of it: it waits where it was recorded.
         let error = store.file(snapshot(&store, "b", SnapshotState::Temporary), &report(), None, &mut || 10).unwrap_err();
         assert!(error.is_lack_of_room(), "{error}");
-        assert_eq!((store.leftovers().len(), list(&store).0.len()), (1, 1));
+        assert_eq!((store.leftovers().unwrap().len(), list(&store).0.len()), (1, 1));
         assert!(!dir.path().join("clean/.filing-b").exists());
     }
 
@@ -570,7 +575,7 @@ mod tests {
         let again = snapshot(&store, "a", SnapshotState::Archived);
         store.set_reason("a", "because").unwrap();
         assert_eq!(store.file(again, &report(), None, &mut || 0).unwrap(), filed);
-        assert_eq!((store.leftovers(), store.reason("a")), (Vec::new(), None));
+        assert_eq!((store.leftovers().unwrap(), store.reason("a")), (Vec::new(), None));
         assert_eq!(store.get("a").unwrap(), filed);
         assert!(matches!(store.get("b"), Err(StoreError::NotFound(_))));
     }
@@ -614,7 +619,17 @@ mod tests {
         let (listed, problems) = list(&store);
         assert!(listed.is_empty() && problems.len() == 1 && problems[0].contains("foreign"), "{problems:?}");
         assert!(dir.path().join("archive/foreign/notes.txt").exists());
-        assert_eq!(store.leftovers()[0].snapshot_id, "y");
+        assert_eq!(store.leftovers().unwrap()[0].snapshot_id, "y");
+    }
+
+    #[test]
+    fn recordings_that_cannot_be_looked_for_are_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), to_nobody()).unwrap();
+        fs::remove_dir(dir.path().join("open")).unwrap();
+        fs::write(dir.path().join("open"), "a file where a folder should be").unwrap();
+        let told = store.leftovers().unwrap_err().to_string();
+        assert!(told.contains("open: "), "{told}");
     }
 
     #[test]
@@ -626,6 +641,6 @@ mod tests {
         fs::write(dir.path().join("clean"), "a file where a folder should be").unwrap();
         let error = store.file(filed, &report(), None, &mut all_room()).unwrap_err().to_string();
         assert!(error.contains("clean"), "{error}");
-        assert_eq!(store.leftovers().len(), 1);
+        assert_eq!(store.leftovers().unwrap().len(), 1);
     }
 }

@@ -110,13 +110,12 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
     });
     let store = match Store::open(&strong.settings.state_dir.join("monitor"), handover) {
         Ok(store) => store,
-        Err(error) => {
-            strong.monitor.shipping.begin();
-            let mut view = lock(&strong.monitor.view);
-            view.state = MonitorState::Unavailable;
-            view.problem(error.to_string());
-            return Ended::NotBegun;
-        }
+        Err(error) => return not_begun(&strong, &error),
+    };
+    // What a killed netdiag left; looked for before anything new is opened, and its names are taken.
+    let leftovers = match store.leftovers() {
+        Ok(leftovers) => leftovers,
+        Err(error) => return not_begun(&strong, &error),
     };
     let _ = strong.monitor.store.set(store.clone());
     // Recording begins before all that is there has been read; its names are taken.
@@ -125,8 +124,6 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
     view.expect(names.iter().map(|(_, name)| name.clone()));
     problems.into_iter().for_each(|problem| view.problem(problem));
     drop(view);
-    // What a killed netdiag left; looked for before anything new is opened, and its names are taken.
-    let leftovers = store.leftovers();
     for leftover in &leftovers {
         if !lock(&strong.monitor.view).knows(&leftover.snapshot_id) {
             let pinned = store.is_open_pinned(&leftover.snapshot_id);
@@ -179,6 +176,15 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
             (Ok(()), Ok(_)) => Ended::Stopped,
         }
     })
+}
+
+/// The disk is not there yet, say.
+fn not_begun(core: &Core, error: &StoreError) -> Ended {
+    core.monitor.shipping.begin();
+    let mut view = lock(&core.monitor.view);
+    view.state = MonitorState::Unavailable;
+    view.problem(error.to_string());
+    Ended::NotBegun
 }
 
 /// However the filing thread ends, the recording thread hears of it.

@@ -49,8 +49,14 @@ impl Clerk<'_> {
             return;
         }
         self.refiled = Instant::now();
+        let leftovers = match self.store.leftovers() {
+            Ok(leftovers) => leftovers,
+            Err(error) => {
+                let told = |core: Arc<Core>| lock(&core.monitor.view).problem(error.to_string());
+                return self.core.upgrade().map_or((), told);
+            }
+        };
         self.lacks_room = false;
-        let leftovers = self.store.leftovers();
         let is_there = |snapshot_id: &String| leftovers.iter().any(|leftover| leftover.snapshot_id == *snapshot_id);
         let gone: Vec<String> = self.unfiled.keys().filter(|snapshot_id| !is_there(snapshot_id)).cloned().collect();
         for snapshot_id in gone {
@@ -97,17 +103,37 @@ impl Clerk<'_> {
     pub(super) fn mend(&mut self, core: &Core, leftover: &Leftover, problem: &str) {
         guarded(core, || {
             if let Err(error) = self.mended(core, leftover, problem) {
-                lock(&core.monitor.view).problem(format!("{}: {error}", leftover.path.display()));
-                self.unfiled.entry(leftover.snapshot_id.clone()).or_default();
+                self.could_not_mend(core, &leftover.snapshot_id, &format!("{}: {error}", leftover.path.display()));
             }
         });
     }
 
+    /// What there is of it stays where it is, and it is tried again.
+    fn could_not_mend(&mut self, core: &Core, snapshot_id: &str, error: &str) {
+        let problem = format!("snapshot {snapshot_id} was broken off and could not be mended, and will be tried again: {error}");
+        if self.unfiled.contains_key(snapshot_id) {
+            lock(&core.monitor.view).problem(problem);
+        } else {
+            self.unfiled.insert(snapshot_id.to_owned(), None);
+            alarm(core, problem);
+        }
+    }
+
     /// A snapshot of which the capture said nothing at its end: what is on disk counts.
     pub(super) fn file_unclosed(&mut self, core: &Core, closed: Closed) {
-        let leftover = self.store.leftovers().into_iter().find(|left| left.snapshot_id == closed.snapshot.snapshot_id);
-        if let Some(leftover) = leftover {
-            return self.mend(core, &leftover, BROKE_OFF);
+        let snapshot_id = &closed.snapshot.snapshot_id;
+        let leftovers = match self.store.leftovers() {
+            Ok(leftovers) => leftovers,
+            Err(error) => return self.could_not_mend(core, snapshot_id, &error.to_string()),
+        };
+        if let Some(leftover) = leftovers.iter().find(|leftover| leftover.snapshot_id == *snapshot_id) {
+            if !matches!(cut_to_whole(&leftover.path), Ok(0)) {
+                return self.mend(core, leftover, BROKE_OFF);
+            }
+            // Nothing came to be written; what was analysed is there all the same.
+            if let Err(error) = fs::remove_file(&leftover.path) {
+                tracing::warn!(path = %leftover.path.display(), %error, "a recording in which nothing is cannot be removed");
+            }
         }
         let snapshot = Snapshot { file: None, problem: Some(BROKE_OFF.to_owned()), ..closed.snapshot };
         let judged = lock(self.judge).closed(core, Closed { snapshot, ..closed });
@@ -123,10 +149,7 @@ impl Clerk<'_> {
             return fs::remove_file(&leftover.path);
         }
         if cut_to_whole(&leftover.path)? == 0 {
-            tracing::info!(path = %leftover.path.display(), "nothing whole is in a recording that was broken off; it is removed");
-            lock(&core.monitor.view).remove(&leftover.snapshot_id);
-            self.store.remove_notes(&leftover.snapshot_id);
-            return fs::remove_file(&leftover.path);
+            return self.taken_back(core, leftover, known);
         }
         let path = self.store.recording(&leftover.snapshot_id);
         fs::rename(&leftover.path, &path)?;
@@ -134,9 +157,8 @@ impl Clerk<'_> {
         analysis.read_through(fs::File::open(&path)?, &mut |_, _| ControlFlow::Continue(()))?;
         let report = analysis.report();
         let modified = UtcTime::from(fs::metadata(&path)?.modified().unwrap_or_else(|_| SystemTime::now()));
-        let is_triggered = leftover.snapshot_id.contains(recording::TRIGGERED);
         let snapshot = Snapshot {
-            trigger: self.store.reason(&leftover.snapshot_id).or_else(|| is_triggered.then(|| "not known any more".to_owned())),
+            trigger: self.trigger_of(&leftover.snapshot_id),
             opened_at: report.first_at.unwrap_or(modified),
             closed_at: Some(report.last_at.unwrap_or(modified)),
             file: Some(path.display().to_string()),
@@ -150,6 +172,28 @@ impl Clerk<'_> {
         let judged = lock(self.judge).judge(core, snapshot, (report, None), known);
         self.file(core, judged);
         Ok(())
+    }
+
+    /// A recording in which nothing whole is: it had only just been opened.
+    fn taken_back(&mut self, core: &Core, leftover: &Leftover, known: Option<Snapshot>) -> std::io::Result<()> {
+        let snapshot_id = &leftover.snapshot_id;
+        let trigger = self.trigger_of(snapshot_id);
+        fs::remove_file(&leftover.path)?;
+        self.store.remove_notes(snapshot_id);
+        self.unfiled.remove(snapshot_id);
+        let snapshot = known.unwrap_or_else(|| unfinished(snapshot_id, BROKEN_OFF));
+        // One that is filed without a recording stays so.
+        if !is_filed(snapshot.state) {
+            let trigger = snapshot.trigger.clone().or(trigger);
+            not_recorded(core, Snapshot { trigger, ..snapshot }, "the recording broke off before anything of it was written");
+        }
+        Ok(())
+    }
+
+    /// Why a snapshot that was broken off had been triggered, if it had.
+    fn trigger_of(&self, snapshot_id: &str) -> Option<String> {
+        let is_triggered = snapshot_id.contains(recording::TRIGGERED);
+        self.store.reason(snapshot_id).or_else(|| is_triggered.then(|| "not known any more".to_owned()))
     }
 }
 
@@ -172,24 +216,99 @@ mod tests {
     };
     use std::sync::{Mutex, mpsc::sync_channel};
 
-    #[tokio::test]
-    async fn what_could_not_be_filed_and_has_no_recording_does_not_wait_for_ever_and_that_is_told() {
+    /// A clerk without the threads around it.
+    fn with_clerk(work: impl FnOnce(&Arc<Core>, Clerk<'_>)) {
         let dir = tempfile::tempdir().unwrap();
         let core = core(dir.path());
         let store = Store::open(&dir.path().join("monitor"), Arc::new(|_, _| {})).unwrap();
         let judge = Mutex::new(Judge::new(Instant::now()));
         let (_work, handed_on) = sync_channel(1);
-        let mut clerk = Clerk::new(&Arc::downgrade(&core), store, (&judge, handed_on), core.monitor.filing.clone(), Vec::new());
+        work(&core, Clerk::new(&Arc::downgrade(&core), store, (&judge, handed_on), core.monitor.filing.clone(), Vec::new()));
+    }
+
+    /// A triggered snapshot that could not be filed.
+    fn unfiled(core: &Arc<Core>, clerk: &mut Clerk<'_>) -> String {
         let triggered = core.monitor.begin_triggered("the inverter tripped".to_owned()).unwrap().snapshot_id;
         let snapshot = lock(&core.monitor.view).snapshot(&triggered).unwrap();
-        let judged = lock(&judge).judge(&core, snapshot, (recording::analysis(&core).report(), None), None);
-        clerk.could_not(&core, judged.snapshot, judged.judgement, &StoreError::NotFound(triggered.clone()));
+        let judged = lock(clerk.judge).judge(core, snapshot, (recording::analysis(core).report(), None), None);
+        clerk.could_not(core, judged.snapshot, judged.judgement, &StoreError::NotFound(triggered.clone()));
         assert_eq!(lock(&core.monitor.view).snapshot(&triggered).unwrap().text, "it waits to be filed");
         clerk.refiled -= REFILE_PERIOD;
-        clerk.file_again();
-        let view = lock(&core.monitor.view);
-        assert!(!view.knows(&triggered) && view.counts().open == 0, "{:?}", view.snapshot(&triggered));
-        let told = view.last_problem().unwrap();
-        assert!(told.contains("the inverter tripped") && told.contains("nothing of it was recorded"), "{told}");
+        triggered
+    }
+
+    /// A recording that had just been opened: nothing has been written yet.
+    fn leftover(clerk: &Clerk<'_>, snapshot_id: &str) -> Leftover {
+        let path = clerk.store.recording(snapshot_id).with_extension("pcapng.partial");
+        fs::write(&path, "").unwrap();
+        Leftover { snapshot_id: snapshot_id.to_owned(), path }
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_filed_and_has_no_recording_does_not_wait_for_ever_and_that_is_told() {
+        with_clerk(|core, mut clerk| {
+            let triggered = unfiled(core, &mut clerk);
+            clerk.file_again();
+            let view = lock(&core.monitor.view);
+            assert!(!view.knows(&triggered) && view.counts().open == 0, "{:?}", view.snapshot(&triggered));
+            let told = view.last_problem().unwrap();
+            assert!(told.contains("the inverter tripped") && told.contains("nothing of it was recorded"), "{told}");
+        });
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_filed_is_not_given_up_while_its_recording_cannot_be_looked_for() {
+        with_clerk(|core, mut clerk| {
+            let triggered = unfiled(core, &mut clerk);
+            let open = clerk.store.root().join("open");
+            fs::remove_dir(&open).unwrap();
+            fs::write(&open, "a file where a folder should be").unwrap();
+            clerk.file_again();
+            assert!(clerk.unfiled.contains_key(&triggered) && lock(&core.monitor.view).knows(&triggered));
+            let told = lock(&core.monitor.view).last_problem().unwrap().to_owned();
+            assert!(told.contains("open: "), "{told}");
+        });
+    }
+
+    #[tokio::test]
+    async fn a_triggered_recording_in_which_nothing_is_is_told_with_its_reason() {
+        with_clerk(|core, mut clerk| {
+            let leftover = leftover(&clerk, "20261123T114500.000Z_trigger");
+            clerk.store.set_reason(&leftover.snapshot_id, "the inverter tripped").unwrap();
+            lock(&core.monitor.view).put(unfinished(&leftover.snapshot_id, BROKEN_OFF));
+            clerk.mend(core, &leftover, BROKEN_OFF);
+            let view = lock(&core.monitor.view);
+            assert!(!view.knows(&leftover.snapshot_id) && !leftover.path.exists() && clerk.unfiled.is_empty());
+            let told = view.last_problem().unwrap();
+            assert!(told.contains("the inverter tripped") && told.contains("before anything of it was written"), "{told}");
+        });
+    }
+
+    #[tokio::test]
+    async fn what_was_analysed_is_filed_though_nothing_of_it_came_to_be_written() {
+        with_clerk(|core, mut clerk| {
+            let snapshot = lock(&core.monitor.view).begin("20261123T114500.000Z", UtcTime::from_unix_ns(0), None).unwrap();
+            let leftover = leftover(&clerk, &snapshot.snapshot_id);
+            let file = Some(leftover.path.display().to_string());
+            let sink = Arc::new(Mutex::new(recording::analysis(core)));
+            clerk.file_unclosed(core, Closed { snapshot: Snapshot { file, ..snapshot }, window: None, sink });
+            let filed = clerk.store.get(&leftover.snapshot_id).unwrap();
+            assert_eq!((filed.file, filed.problem.as_deref()), (None, Some(BROKE_OFF)));
+            assert!(!leftover.path.exists() && clerk.unfiled.is_empty());
+        });
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_mended_is_told_and_stays() {
+        with_clerk(|core, mut clerk| {
+            let leftover = leftover(&clerk, "20261123T114500.000Z");
+            // What cannot be opened for writing cannot be cut.
+            fs::remove_file(&leftover.path).unwrap();
+            fs::create_dir(&leftover.path).unwrap();
+            clerk.mend(core, &leftover, BROKEN_OFF);
+            assert!(clerk.unfiled.contains_key(&leftover.snapshot_id) && leftover.path.exists());
+            let told = lock(&core.monitor.view).last_problem().unwrap().to_owned();
+            assert!(told.contains(&leftover.snapshot_id) && told.contains("will be tried again"), "{told}");
+        });
     }
 }
