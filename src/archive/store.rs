@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::{
     fs,
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -329,12 +329,14 @@ impl Store {
     /// When it cannot be written.
     pub fn set_reason(&self, snapshot_id: &str, reason: &str) -> Result<(), StoreError> {
         let path = self.note(snapshot_id, REASON);
-        fs::write(&path, reason).map_err(io_at(&path))
+        let write = |mut file: fs::File| file.write_all(reason.as_bytes()).and_then(|()| file.sync_all());
+        create(&path).and_then(write).map_err(io_at(&path))?;
+        sync_dir(&self.open_dir()).map_err(io_at(&self.open_dir()))
     }
 
-    /// Why a snapshot that was not closed had been triggered.
+    /// Why a snapshot that was not closed had been triggered, if that is known: a disk that lost power may have the file and not its bytes.
     pub fn reason(&self, snapshot_id: &str) -> Option<String> {
-        fs::read_to_string(self.note(snapshot_id, REASON)).ok()
+        fs::read_to_string(self.note(snapshot_id, REASON)).ok().filter(|reason| !reason.is_empty())
     }
 
     fn note(&self, snapshot_id: &str, what: &str) -> PathBuf {
@@ -549,6 +551,8 @@ mod tests {
         let store = Store::open(dir.path(), to_nobody()).unwrap();
         store.set_reason("a", "because").unwrap();
         assert_eq!(store.reason("a").as_deref(), Some("because"));
+        store.set_reason("cut", "").unwrap();
+        assert_eq!(store.reason("cut"), None);
         let recorded = snapshot(&store, "a", SnapshotState::Archived);
         // The room has gone just when it is being compressed.
         let mut looks = 0;
