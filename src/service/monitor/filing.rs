@@ -209,8 +209,13 @@ pub(super) fn not_recorded(core: &Core, snapshot: Snapshot, why: &str) {
     if let Some(reason) = &snapshot.trigger {
         alarm(core, format!("a trigger could not be followed, for {why}: {reason}"));
     }
-    let text = format!("not recorded: {why}");
-    publish(core, &Snapshot { state: SnapshotState::Deleted, text, file: None, disk_bytes: 0, ..snapshot });
+    publish(core, &gone(snapshot, format!("not recorded: {why}")));
+}
+
+/// A snapshot as it is published when it is not there any more: in short, whatever was known of it.
+fn gone(snapshot: Snapshot, text: String) -> Snapshot {
+    let (findings, interfaces) = (Vec::new(), Vec::new());
+    Snapshot { state: SnapshotState::Deleted, text, file: None, disk_bytes: 0, findings, interfaces, ..snapshot }
 }
 
 impl<'a> Clerk<'a> {
@@ -493,8 +498,7 @@ impl<'a> Clerk<'a> {
                 view.remove(snapshot_id);
                 drop(view);
                 if let Some(snapshot) = snapshot {
-                    let text = format!("deleted: {why}");
-                    publish(core, &Snapshot { state: SnapshotState::Deleted, text, file: None, disk_bytes: 0, ..snapshot });
+                    publish(core, &gone(snapshot, format!("deleted: {why}")));
                 }
                 core.publish_monitor();
             }
@@ -527,4 +531,28 @@ fn publish(core: &Core, snapshot: &Snapshot) {
     let mut published = snapshot.clone();
     published.findings.truncate(MAX_PUBLISHED);
     core.publish(&format!("monitor/snapshots/{}", snapshot.snapshot_id), body_of(&published));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Finding, Severity};
+
+    #[test]
+    fn what_is_gone_is_told_without_what_was_found() {
+        let finding = Finding {
+            code: "x".into(),
+            severity: Severity::Alarm,
+            count: 1,
+            first_at: None,
+            last_at: None,
+            endpoint_id: None,
+            message: "y".into(),
+            packets: Vec::new(),
+        };
+        let opened = Snapshot::opened("a".into(), UtcTime::from_unix_ns(0));
+        let judged = Snapshot { findings: vec![finding], file: Some("a.pcapng".into()), disk_bytes: 1, ..opened.clone() };
+        let told = gone(judged, "not recorded: the disk failed".into());
+        assert_eq!(told, Snapshot { state: SnapshotState::Deleted, text: "not recorded: the disk failed".into(), ..opened });
+    }
 }
