@@ -417,7 +417,11 @@ mod tests {
             let field = all.keys().nth(field.index(all.len())).unwrap();
             let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
             match changed_monitor_settings(&before, &Map::from_iter([(field.clone(), value)])) {
-                Ok(changed) => _ = changed.validate(),
+                Ok(changed) => {
+                    let written = serde_json::to_value(&changed).unwrap();
+                    prop_assert_eq!(serde_json::from_value::<MonitorSettings>(written.clone()).unwrap(), changed);
+                    prop_assert_eq!(all_but(written, field), all_but(serde_json::to_value(&before).unwrap(), field));
+                }
                 Err(error) => prop_assert_eq!(error.field.as_ref(), Some(field)),
             }
         }
@@ -429,8 +433,16 @@ mod tests {
             let place = at.index(json.len());
             json[place] = byte;
             if let Ok(read) = serde_json::from_slice::<Remembered>(&json) {
-                prop_assert!(serde_json::to_vec(&read).is_ok());
+                let written = serde_json::to_value(&read).unwrap();
+                let again: Remembered = serde_json::from_value(written).unwrap();
+                prop_assert_eq!((again.enabled, again.settings), (read.enabled, read.settings));
             }
         }
     }
 }
+    fn all_but(settings: Value, field: &str) -> Map<String, Value> {
+        let Value::Object(mut fields) = settings else { panic!() };
+        fields.remove(field);
+        fields
+    }
+
