@@ -135,6 +135,7 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
     nowhere.into_iter().for_each(|snapshot| not_recorded(&strong, snapshot, "the monitor broke off"));
     let [recording, judging, filing] =
         [&strong.monitor.recording, &strong.monitor.judging, &strong.monitor.filing].map(Pulse::clone);
+    strong.monitor.remember_what_waits(&strong.settings.state_dir);
     drop(strong);
     let (filings, received) = sync_channel(MAX_WAITING);
     let (recorded, recorded_store) = (Weak::clone(core), store.clone());

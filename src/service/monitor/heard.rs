@@ -42,7 +42,26 @@ impl Monitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::Settings;
     use std::fs;
+
+    #[test]
+    fn what_nobody_came_to_write_down_is_written_when_the_monitor_is_begun_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let monitor = Monitor::new(&Settings { state_dir: dir.path().to_owned(), ..Settings::default() });
+        let set = dir.path().join("monitor.json");
+        monitor.remember_what_waits(dir.path());
+        assert!(!set.exists() && !place(dir.path()).exists(), "nothing has changed, so the settings file counts at the next start");
+        // Whoever was told broke off before it was done.
+        assert!(monitor.set_enabled(true).is_err() && monitor.has_changed());
+        assert!(monitor.heard(&Silences::default()) && !monitor.heard(&Silences::default()));
+        monitor.remember_what_waits(dir.path());
+        assert!(set.exists() && place(dir.path()).exists());
+        assert!(monitor.heard(&Silences::default()), "the next has to be told again");
+        fs::remove_file(&set).unwrap();
+        monitor.remember_what_waits(dir.path());
+        assert!(!set.exists(), "it is written down already");
+    }
 
     #[test]
     fn what_is_damaged_or_too_long_is_refused_with_its_path() {

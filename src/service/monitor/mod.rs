@@ -86,6 +86,10 @@ pub(super) struct Monitor {
     commands: OnceLock<SyncSender<Command>>,
     /// How it is set has changed, and is to be written down.
     changed: AtomicBool,
+    /// It has not been written down yet.
+    is_unwritten: AtomicBool,
+    /// Since it broke off, or could not begin, it waits to be begun again: nobody does what it is told.
+    rests: AtomicBool,
     /// Who was heard, as it is to be written down.
     heard: Mutex<Option<Vec<u8>>>,
     /// Signs of life of the threads: of the one that records, of those that judge and file, and of the capture.
@@ -127,6 +131,8 @@ impl Monitor {
             store: OnceLock::new(),
             commands: OnceLock::new(),
             changed: AtomicBool::new(false),
+            is_unwritten: AtomicBool::new(false),
+            rests: AtomicBool::new(false),
             heard: Mutex::default(),
             recording: Pulse::of_thread(),
             judging: Pulse::of_thread(),
@@ -215,6 +221,7 @@ impl Monitor {
     }
 
     fn look_anew(&self) -> Result<(), ApiError> {
+        self.is_unwritten.store(true, Ordering::Release);
         self.changed.store(true, Ordering::Release);
         match self.tell(Command::Look) {
             // It looks by itself within a second, too.
@@ -226,7 +233,7 @@ impl Monitor {
     /// Pins a snapshot, or lets it go; gives it as it will be.
     pub fn pin(&self, snapshot_id: &str, pinned: bool) -> Result<Snapshot, ApiError> {
         self.snapshot(snapshot_id)?;
-        self.tell(Command::Pin(snapshot_id.to_owned(), pinned))?;
+        self.have_done(Command::Pin(snapshot_id.to_owned(), pinned))?;
         let pinned = lock(&self.view).pin(snapshot_id, pinned);
         // It may have been deleted just now.
         pinned.map_or_else(|| self.snapshot(snapshot_id), Ok)
@@ -242,7 +249,7 @@ impl Monitor {
             let message = format!("snapshot `{snapshot_id}` is being recorded; it can be deleted when it is filed");
             return Err(ApiError::new(ErrorCode::Forbidden, message));
         }
-        self.tell(Command::Delete(snapshot_id.to_owned()))?;
+        self.have_done(Command::Delete(snapshot_id.to_owned()))?;
         Ok(snapshot)
     }
 
@@ -279,6 +286,20 @@ impl Monitor {
         *lock(&self.offer) = offer;
     }
 
+    fn set_rests(&self, rests: bool) {
+        self.rests.store(rests, Ordering::Release);
+    }
+
+    /// Tells what is done by whoever is told, or not at all.
+    fn have_done(&self, command: Command) -> Result<(), ApiError> {
+        if self.rests.load(Ordering::Acquire) {
+            let why = lock(&self.view).last_problem().map_or_else(String::new, |problem| format!(": {problem}"));
+            let message = format!("the monitor does not work just now and is begun again in some seconds; try again then{why}");
+            return Err(ApiError::new(ErrorCode::Unavailable, message));
+        }
+        self.tell(command)
+    }
+
     fn tell(&self, command: Command) -> Result<(), ApiError> {
         let unavailable = || ApiError::new(ErrorCode::Unavailable, "the monitor is not running");
         let sent = self.commands.get().ok_or_else(unavailable)?.try_send(command);
@@ -290,12 +311,23 @@ impl Monitor {
 
     /// Writes down how it is set, for the next start. Blocks on the disk.
     fn remember(&self, state_dir: &Path) {
+        // First, for it may change meanwhile.
+        self.is_unwritten.store(false, Ordering::Release);
         let remembered = lock(&self.view).remembered();
         let written = serde_json::to_vec(&remembered).map_err(|error| error.to_string());
         let written = written.and_then(|json| write_atomically(&state_file(state_dir), &json).map_err(|error| error.to_string()));
         if let Err(error) = written {
+            self.is_unwritten.store(true, Ordering::Release);
             lock(&self.view).problem(format!("how the monitor is set could not be written: {error}"));
         }
+    }
+
+    /// Writes down what somebody who broke off was told to write down. Blocks on the disk.
+    fn remember_what_waits(&self, state_dir: &Path) {
+        if self.is_unwritten.load(Ordering::Acquire) {
+            self.remember(state_dir);
+        }
+        self.remember_heard(state_dir);
     }
 }
 
@@ -409,6 +441,12 @@ mod tests {
         }
     }
 
+    fn all_but(settings: Value, field: &str) -> Map<String, Value> {
+        let Value::Object(mut fields) = settings else { panic!() };
+        fields.remove(field);
+        fields
+    }
+
     proptest! {
         #[test]
         fn a_change_of_any_kind_is_taken_or_refused_with_its_field(field: prop::sample::Index, text in "[-0-9a-z.\"{}\\[\\]:,]{0,12}") {
@@ -440,9 +478,3 @@ mod tests {
         }
     }
 }
-    fn all_but(settings: Value, field: &str) -> Map<String, Value> {
-        let Value::Object(mut fields) = settings else { panic!() };
-        fields.remove(field);
-        fields
-    }
-

@@ -35,11 +35,19 @@ pub(super) fn run(core: &Weak<Core>, commands: Receiver<Command>) {
     let broke_off = |why: String| {
         let Some(core) = core.upgrade() else { return };
         lock(&core.monitor.view).state = MonitorState::Unavailable;
+        core.monitor.set_rests(true);
         core.monitor.set_has_capture(false);
         core.monitor.offer(None);
         filing::alarm(&core, format!("the monitor is begun again, for it broke off; please report this: {why}"));
     };
-    again_and_again(&Mutex::new(commands), REST, |commands| filing::run(core, commands), broke_off);
+    let set_rests = |rests| core.upgrade().map_or((), |core| core.monitor.set_rests(rests));
+    let work = |commands: &_| {
+        set_rests(false);
+        let ended = filing::run(core, commands);
+        set_rests(true);
+        ended
+    };
+    again_and_again(&Mutex::new(commands), REST, work, broke_off);
 }
 
 /// Does some work until it ends in order or the word to stop comes.
@@ -90,7 +98,10 @@ pub(super) fn said(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::UtcTime, service::monitor::testing::core};
+    use crate::{
+        api::{ErrorCode, Snapshot, SnapshotState, UtcTime},
+        service::monitor::testing::core,
+    };
     use std::sync::{Arc, mpsc::sync_channel};
 
     const AT_ONCE: Duration = Duration::from_millis(1);
@@ -109,6 +120,28 @@ mod tests {
         assert!(!view.knows(&triggered) && view.counts().open == 0, "{:?}", view.snapshot(&triggered));
         let told = view.last_problem().unwrap();
         assert!(told.contains("the inverter tripped") && told.contains("broke off"), "{told}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn while_the_monitor_cannot_begin_a_pin_and_a_delete_are_refused_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let core = core(dir.path());
+        let filed = Snapshot { state: SnapshotState::Archived, ..Snapshot::opened("a".into(), UtcTime::from_unix_ns(0)) };
+        lock(&core.monitor.view).put(filed);
+        std::fs::write(dir.path().join("monitor"), "a file where a folder should be").unwrap();
+        core.monitor.start(&core);
+        let begun = Instant::now();
+        while lock(&core.monitor.view).last_problem().is_none() || core.monitor.pin("a", true).is_ok() {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(AT_ONCE);
+        }
+        lock(&core.monitor.view).pin("a", false);
+        for refused in [core.monitor.pin("a", true), core.monitor.delete("a")] {
+            let refused = refused.unwrap_err();
+            assert!(refused.code == ErrorCode::Unavailable && refused.message.contains("monitor"), "{refused:?}");
+        }
+        assert!(!core.monitor.snapshot("a").unwrap().pinned);
+        core.monitor.stop();
     }
 
     #[test]
