@@ -285,6 +285,8 @@ impl<'a> Clerk<'a> {
     fn turn(&mut self) {
         let pulse = self.pulse.clone();
         let turn = pulse.turn();
+        // A panic may have left it.
+        self.being_filed = None;
         self.mend_broken_off();
         self.tidy();
         self.file_again();

@@ -299,6 +299,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_being_filed_when_that_panicked_is_not_held_for_ever() {
+        with_clerk(|core, mut clerk| {
+            let settings = lock(&core.monitor.view).settings().clone();
+            let filed: Option<Result<(), StoreError>> =
+                guarded(core, || clerk.within_room(&settings, "a", |_, _| panic!("a fault")));
+            assert!(filed.is_none());
+            clerk.turn();
+            assert_eq!(clerk.being_filed, None);
+        });
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_mended_is_told_and_stays() {
         with_clerk(|core, mut clerk| {
             let leftover = leftover(&clerk, "20261123T114500.000Z");
