@@ -8,6 +8,7 @@ use super::{
     filing::{Closed, Errand, Filing, alarm, not_recorded},
     floor, heard, lock,
     series::Reading,
+    supervision::said,
 };
 use crate::{
     analysis::{Analysis, Expectation, Watch},
@@ -19,6 +20,7 @@ use crate::{
 };
 use open::{Closing, Ends, Open};
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
@@ -188,7 +190,8 @@ impl Recorder<'_> {
         self.hand_over_closed(core);
         self.remember_heard(core, false);
         self.put_filter_in_place(core, &settings);
-        let wait = wait.min(self.reading.look(&core.monitor.series, oldest(&self.open)));
+        let next = guarded(core, || self.reading.look(&core.monitor.series, oldest(&self.open)));
+        let wait = wait.min(next.unwrap_or_else(|| self.read_anew()));
         self.tell(core, state, free);
         let has_more = !self.closing.is_empty() || self.filter_due.is_some();
         wait.min(if has_more { CLOSING_LOOK } else { LOOK })
@@ -273,7 +276,8 @@ impl Recorder<'_> {
         if begun < self.findings_at || !settings.triggers.iter().any(|rule| rule.finding.is_some()) {
             return;
         }
-        let Some(report) = oldest(&self.open).map(|sink| lock(sink).report()) else { return };
+        let report = oldest(&self.open).and_then(|sink| guarded(core, || lock(sink).report()));
+        let Some(report) = report else { return };
         let now = Instant::now();
         self.findings_at = now + FINDINGS_PERIOD.max((now - begun) * FINDINGS_SHARE);
         core.monitor.found(core, &report.findings);
@@ -321,9 +325,18 @@ impl Recorder<'_> {
 
     /// Closes a snapshot. It is handed over to be judged and filed when the capture has let go of its file.
     fn close(&mut self, open: Open) {
-        self.reading.closing(&open.sink, oldest(&self.open));
+        let core = self.core.upgrade();
+        if core.is_some_and(|core| guarded(&core, || self.reading.closing(&open.sink, oldest(&self.open))).is_none()) {
+            self.read_anew();
+        }
         let closed = open.capture.close_at_seam(open.window, self.seams_with(&open));
         self.closing.push(Closing { open, closed, asked: self.started.elapsed() });
+    }
+
+    /// What was counted is left; gives how long to wait until the next look.
+    fn read_anew(&mut self) -> Duration {
+        self.reading = Reading::default();
+        LOOK
     }
 
     /// One after the other: those that follow on one have their seam with it.
@@ -363,9 +376,10 @@ impl Recorder<'_> {
                 outcome => outcome.ok(),
             };
             let Closing { open, asked, .. } = self.closing.remove(index);
-            open.remark_outages(&self.outages.within(open.own_from(), asked), asked);
+            guarded(core, || open.remark_outages(&self.outages.within(open.own_from(), asked), asked));
             if open.is_by_schedule() && window.is_some() {
-                open.remark_silences(core, &mut self.silences, &self.outages.within(open.began(), asked), asked);
+                let outages = self.outages.within(open.began(), asked);
+                guarded(core, || open.remark_silences(core, &mut self.silences, &outages, asked));
                 self.has_heard = true;
                 let others =
                     self.open.iter_mut().chain(&mut self.leaving).chain(self.closing.iter_mut().map(|closing| &mut closing.open));
@@ -436,9 +450,19 @@ impl Recorder<'_> {
     }
 }
 
-/// The analysis of the oldest of the snapshots that go by the clock.
+/// The analysis of the oldest of the snapshots that go by the clock; one that panicked is left out.
 fn oldest(open: &[Open]) -> Option<&Arc<Mutex<Analysis>>> {
-    open.iter().find(|open| open.is_by_schedule()).map(|open| &open.sink)
+    open.iter().find(|open| open.is_by_schedule() && !open.sink.is_poisoned()).map(|open| &open.sink)
+}
+
+/// A panic of an analysis, whose lock is poisoned by it, must not end the recording.
+fn guarded<T>(core: &Core, look: impl FnOnce() -> T) -> Option<T> {
+    let looked = catch_unwind(AssertUnwindSafe(look));
+    let told = |panic: &(dyn std::any::Any + Send)| {
+        let said = said(panic);
+        alarm(core, format!("the analysis of what is recorded broke off; the recording goes on; please report this: {said}"));
+    };
+    looked.inspect_err(|panic| told(&**panic)).ok()
 }
 
 /// A first look that knows the site as it is now.
@@ -475,6 +499,22 @@ fn name_of(time: UtcTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::monitor::testing;
+
+    #[tokio::test]
+    async fn an_analysis_that_panics_is_told_and_its_lock_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let core = testing::core(dir.path());
+        let sink = Mutex::new(analysis(&core));
+        assert!(guarded(&core, || lock(&sink).report()).is_some() && !sink.is_poisoned());
+        let broke_off: Option<()> = guarded(&core, || {
+            let _analysis = lock(&sink);
+            panic!("a fault")
+        });
+        assert!(broke_off.is_none() && sink.is_poisoned());
+        let told = lock(&core.monitor.view).last_problem().unwrap().to_owned();
+        assert!(told.contains("the recording goes on") && told.contains("a fault"), "{told}");
+    }
 
     #[test]
     fn names_sort_by_time_and_may_stand_in_a_uri() {
