@@ -102,7 +102,7 @@ fn names(root: &Path, content: &[u8]) {
     }
     drop(store);
     let store = open(root);
-    for leftover in store.leftovers() {
+    for leftover in store.leftovers().unwrap() {
         assert!(leftover.path.starts_with(root.join("open")));
     }
     for (state, name) in store.names().0 {
