@@ -14,6 +14,7 @@ use crate::api::{Protocol, ResponseTimes, TrafficFigures};
 pub struct Meter {
     counts: Counts,
     response_times: Durations,
+    /// When the server sent its latest packet; the only figure that may shrink, when the clock is set back.
     last_seen_ns: Option<i64>,
 }
 
