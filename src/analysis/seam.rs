@@ -116,8 +116,10 @@ impl<'a> Own<'a> {
             self.left += 1;
             return None;
         }
-        // What was told may have come to a good end since: a request that was overdue is answered late. One at the least is new.
-        let new = finding.count.saturating_sub(mark.count).max(1);
+        // What was told may have come to a good end since: a request that was overdue is answered late. One at the least is new, and all of it
+        // if it begins behind what was told.
+        let begins_anew = finding.first_at.is_some() && mark.last_at.is_some() && finding.first_at > mark.last_at;
+        let new = if begins_anew { finding.count } else { finding.count.saturating_sub(mark.count).max(1) };
         if finding.count > new && !is_lasting {
             let told = finding.count - new;
             let are = if told == 1 { "is" } else { "are" };
@@ -211,6 +213,9 @@ mod tests {
         assert_eq!(told, [("10.0.0.1:502 answered with exceptions; 5 of them are told by the snapshot before".into(), 150)]);
         // One of two was answered in the end, and there is another one.
         assert_eq!(own(&[&at(2, 10)], &[&at(2, 10)], &[&at(1, 99)])[0].1, 1);
+        // All five were answered in the end, and there are three others.
+        let others = finding("modbus.exceptions", 3, Some((40, 99)), "10.0.0.1:502 answered with exceptions");
+        assert_eq!(own(&[&at(5, 10)], &[&at(5, 10)], &[&others]), [("10.0.0.1:502 answered with exceptions".into(), 3)]);
     }
 
     #[test]

@@ -78,8 +78,14 @@ pub struct Silences {
 
 impl Silences {
     /// Takes what was seen in a snapshot that lasted for so long in all, and for so long beyond the one before; tells who is silent. Who is
-    /// quiet for less than `at_least` never is. Who is not among them is forgotten.
-    pub fn take(&mut self, seen: &[Seen], (in_all, beyond): (Duration, Duration), at_least: Duration) -> Vec<Silence> {
+    /// quiet for less than `at_least` never is, nor, where no config says how often it talks, who is so for less than a `whole` snapshot: one
+    /// that was cut short, by a stop or after a start, says nothing of who talks in each of them. Who is not among them is forgotten.
+    pub fn take(
+        &mut self,
+        seen: &[Seen],
+        (in_all, beyond): (Duration, Duration),
+        (at_least, whole): (Duration, Duration),
+    ) -> Vec<Silence> {
         let mut before = std::mem::take(&mut self.past);
         let mut silent = Vec::new();
         for seen in seen {
@@ -92,6 +98,7 @@ impl Silences {
             } else if seen.was_recorded {
                 past.quiet = if past.quiet.is_zero() { in_all } else { past.quiet.saturating_add(beyond) };
                 let usual = past.gaps[0].min(past.gaps[1]).max(seen.poll.unwrap_or_default()).saturating_mul(USUAL_TIMES);
+                let at_least = if seen.poll.is_some() { at_least } else { at_least.max(whole) };
                 silent.extend(told(seen, &past).filter(|_| past.quiet > usual && past.quiet >= at_least));
             }
             self.past.insert(seen.endpoint_id.clone(), past);
@@ -140,7 +147,7 @@ mod tests {
     }
 
     fn take(silences: &mut Silences, seen: &Seen) -> Option<String> {
-        silences.take(std::slice::from_ref(seen), (SNAPSHOT, SNAPSHOT), AT_LEAST).pop().map(|silence| silence.message)
+        silences.take(std::slice::from_ref(seen), (SNAPSHOT, SNAPSHOT), (AT_LEAST, SNAPSHOT)).pop().map(|silence| silence.message)
     }
 
     #[test]
@@ -181,8 +188,20 @@ mod tests {
     fn a_short_snapshot_says_nothing_and_counts() {
         let mut silences = Silences::default();
         let short = Duration::from_secs(6);
-        let mut take = |packets| silences.take(&[seen(packets, packets)], (short, short), AT_LEAST).len();
+        let mut take = |packets| silences.take(&[seen(packets, packets)], (short, short), (AT_LEAST, SNAPSHOT)).len();
         assert_eq!((take(1), take(0), take(0), take(1), take(0)), (0, 0, 1, 0, 0));
+    }
+
+    #[test]
+    fn who_talks_once_in_each_snapshot_is_not_silent_in_one_that_is_cut_short() {
+        let mut silences = Silences::default();
+        let seldom = |packets| Seen { poll: None, ..seen(packets, packets) };
+        let mut take = |packets, seconds| {
+            let lasted = Duration::from_secs(seconds);
+            silences.take(&[seldom(packets)], (lasted, lasted), (AT_LEAST, SNAPSHOT)).len()
+        };
+        // The rest of a slot after a start, and then it is really gone.
+        assert_eq!((take(1, 300), take(0, 40), take(1, 300), take(0, 40), take(0, 300)), (0, 0, 0, 0, 1));
     }
 
     #[test]
@@ -212,7 +231,7 @@ mod tests {
         let mut silences = Silences::default();
         let mut take = |packets, poll_s| {
             let seen = Seen { poll: Some(Duration::from_secs(poll_s)), ..seen(packets, packets) };
-            silences.take(&[seen], (SNAPSHOT, Duration::from_secs(200)), AT_LEAST).len()
+            silences.take(&[seen], (SNAPSHOT, Duration::from_secs(200)), (AT_LEAST, SNAPSHOT)).len()
         };
         assert_eq!((take(1, 140), take(0, 140)), (0, 1), "quiet for 300 s");
         take(1, 200);
@@ -223,7 +242,7 @@ mod tests {
     fn a_config_in_use_whose_endpoint_was_never_seen_is_told_as_that() {
         let mut silences = Silences::default();
         let unseen = Seen { in_use: true, ..seen(0, 0) };
-        let silent = silences.take(std::slice::from_ref(&unseen), (SNAPSHOT, SNAPSHOT), AT_LEAST);
+        let silent = silences.take(std::slice::from_ref(&unseen), (SNAPSHOT, SNAPSHOT), (AT_LEAST, SNAPSHOT));
         assert_eq!((silent.len(), silent[0].since), (1, None));
         assert_eq!(take(&mut silences, &Seen { packets: 3, ..unseen }), None, "the findings of what was sent say more");
     }
@@ -234,7 +253,7 @@ mod tests {
             let mut silences = Silences::default();
             for step in steps {
                 let all: Vec<Seen> = step.iter().map(|(id, packets)| Seen { endpoint_id: id.to_string(), ..seen(*packets, *packets) }).collect();
-                let silent = silences.take(&all, (SNAPSHOT, SNAPSHOT), AT_LEAST);
+                let silent = silences.take(&all, (SNAPSHOT, SNAPSHOT), (AT_LEAST, SNAPSHOT));
                 prop_assert!(silences.past.len() <= all.len() && silent.len() <= all.len());
             }
         }

@@ -72,13 +72,15 @@ impl Open {
 
     /// Who talked before and says nothing in this whole snapshot.
     pub fn remark_silences(&self, core: &Core, silences: &mut Silences, outages: &[Outage], until: Duration) {
+        // A snapshot by the clock ends a little early or late.
+        let whole = lock(&core.monitor.view).settings().snapshot_s.0.mul_f64(0.9);
         let mut analysis = lock(&self.sink);
         let mut meters: BTreeMap<String, Meter> = analysis.meters().into_iter().collect();
         let site = core.sites.latest();
         // What is new in the configs is seen from the next snapshot on.
         let endpoints = site.topology.endpoints.iter();
         let seen = endpoints.filter_map(|endpoint| Some(seen(endpoint, &meters.remove(&endpoint.endpoint_id)?, outages)));
-        let at_least = Duration::from_millis(core.settings.silence_ms);
+        let at_least = (Duration::from_millis(core.settings.silence_ms), whole);
         let lasted = (until.saturating_sub(self.opened), until.saturating_sub(self.own_from()));
         for silence in silences.take(&seen.collect::<Vec<_>>(), lasted, at_least) {
             let code = if silence.since.is_some() { catalogue::HOST_SILENT } else { catalogue::SITE_NEVER_SEEN };
