@@ -263,7 +263,9 @@ fn unknown_server(service: &Service, server: &str, listeners: usize) -> Option<F
     let address = service.address.filter(|_| is_of_the_site(service))?;
     let what = if service.dnp3.is_some() { Protocol::Dnp3 } else { service.protocol.unwrap_or(Protocol::Modbus) };
     let clients = named(service.clients.iter().filter_map(|(address, _)| address));
-    let asked = match service.server_packets {
+    let responses =
+        service.modbus.as_ref().map_or(0, |modbus| modbus.responses) + service.dnp3.as_ref().map_or(0, |dnp3| dnp3.responses);
+    let asked = match service.server_packets + responses {
         0 => format!("{server} is asked in vain for {what} by {clients}"),
         _ => format!("{server} is asked by {what} from {clients}"),
     };

@@ -62,11 +62,12 @@ impl Tally {
         Self { count, first_ns: i64::MAX, last_ns: i64::MIN, packets: Packets::default() }
     }
 
-    /// A count of which some packets are known, the first and the last among them.
+    /// A count of which some packets are known, the first and the last among them. It is one at least if any is known: those of a
+    /// connection that showed late who serves on it were counted elsewhere.
     pub fn between(count: u64, stamps: impl IntoIterator<Item = Stamp>) -> Self {
         let mut tally = Self::default();
         stamps.into_iter().for_each(|stamp| tally.add(stamp));
-        Self { count, ..tally }
+        Self { count: count.max(tally.count.min(1)), ..tally }
     }
 
     pub fn add(&mut self, stamp: Stamp) {
@@ -215,6 +216,14 @@ mod tests {
         }
         left.merge(&right);
         assert_eq!(left, both);
+    }
+
+    #[test]
+    fn what_has_a_packet_was_there_once_at_least() {
+        let stamp = Stamp { number: 5, at: 7 };
+        let tally = Tally::between(0, [stamp]);
+        assert_eq!((tally.count, tally.first_at(), tally.packets()), (1, Some(UtcTime::from_unix_ns(7)), vec![5]));
+        assert_eq!((Tally::between(9, [stamp]).count, Tally::between(0, None).count), (9, 0));
     }
 
     #[test]
