@@ -394,9 +394,11 @@ impl<'a> Clerk<'a> {
         free_bytes(self.store.root()).unwrap_or(0).saturating_sub(kept_free)
     }
 
-    /// How many snapshots are open, and what they have grown to.
+    /// How many snapshots are open, and what they have grown to. Those that wait to be filed write nothing any more: were room kept for them,
+    /// there would be less with each, and at last none to file any.
     fn open(&self) -> (usize, u64) {
-        self.core.upgrade().map_or((0, 0), |core| lock(&core.monitor.view).open())
+        let (open, bytes) = self.core.upgrade().map_or((0, 0), |core| lock(&core.monitor.view).open());
+        (open.saturating_sub(self.unfiled.len()), bytes)
     }
 
     /// Clean ones go if without them there is no room to compress a recording.
@@ -455,8 +457,8 @@ impl<'a> Clerk<'a> {
         let Some(core) = self.core.upgrade() else { return };
         let view = lock(&core.monitor.view);
         let (settings, mut stored, is_full) = (view.settings().clone(), view.stored(), view.is_full);
-        let (open, open_bytes) = view.open();
         drop(view);
+        let (open, open_bytes) = self.open();
         for stored in &mut stored {
             stored.held = core.monitor.shipping.holds(&stored.snapshot_id);
             stored.pinned |= self.being_filed.as_ref() == Some(&stored.snapshot_id);

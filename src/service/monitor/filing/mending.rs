@@ -233,6 +233,7 @@ mod tests {
         let judged = lock(clerk.judge).judge(core, snapshot, (recording::analysis(core).report(), None), None);
         clerk.could_not(core, judged.snapshot, judged.judgement, &StoreError::NotFound(triggered.clone()));
         assert_eq!(lock(&core.monitor.view).snapshot(&triggered).unwrap().text, "it waits to be filed");
+        assert_eq!(clerk.open().0, 0, "no room is kept for what it may write");
         clerk.refiled -= REFILE_PERIOD;
         triggered
     }
