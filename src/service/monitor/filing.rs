@@ -541,22 +541,12 @@ fn publish(core: &Core, snapshot: &Snapshot) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Finding, Severity};
+    use crate::service::monitor::testing::finding;
 
     #[test]
     fn what_is_gone_is_told_without_what_was_found() {
-        let finding = Finding {
-            code: "x".into(),
-            severity: Severity::Alarm,
-            count: 1,
-            first_at: None,
-            last_at: None,
-            endpoint_id: None,
-            message: "y".into(),
-            packets: Vec::new(),
-        };
         let opened = Snapshot::opened("a".into(), UtcTime::from_unix_ns(0));
-        let judged = Snapshot { findings: vec![finding], file: Some("a.pcapng".into()), disk_bytes: 1, ..opened.clone() };
+        let judged = Snapshot { findings: vec![finding()], file: Some("a.pcapng".into()), disk_bytes: 1, ..opened.clone() };
         let told = gone(judged, "not recorded: the disk failed".into());
         assert_eq!(told, Snapshot { state: SnapshotState::Deleted, text: "not recorded: the disk failed".into(), ..opened });
     }

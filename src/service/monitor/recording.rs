@@ -8,7 +8,7 @@ use super::{
     filing::{Closed, Errand, Filing, alarm, not_recorded},
     floor, heard, lock,
     series::Reading,
-    supervision::said,
+    supervision,
 };
 use crate::{
     analysis::{Analysis, Expectation, Watch},
@@ -20,7 +20,6 @@ use crate::{
 };
 use open::{Closing, Ends, Open};
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
@@ -457,12 +456,7 @@ fn oldest(open: &[Open]) -> Option<&Arc<Mutex<Analysis>>> {
 
 /// A panic of an analysis, whose lock is poisoned by it, must not end the recording.
 fn guarded<T>(core: &Core, look: impl FnOnce() -> T) -> Option<T> {
-    let looked = catch_unwind(AssertUnwindSafe(look));
-    let told = |panic: &(dyn std::any::Any + Send)| {
-        let said = said(panic);
-        alarm(core, format!("the analysis of what is recorded broke off; the recording goes on; please report this: {said}"));
-    };
-    looked.inspect_err(|panic| told(&**panic)).ok()
+    supervision::guarded(core, "the analysis of what is recorded broke off; the recording goes on", look)
 }
 
 /// A first look that knows the site as it is now.

@@ -95,6 +95,13 @@ pub(super) fn said(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without words")
 }
 
+/// Does some work whose panic must not end what is around it: that is an alarm, which says what `broke_off`.
+pub(super) fn guarded<T>(core: &Core, broke_off: &str, work: impl FnOnce() -> T) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    let told = |panic: &(dyn Any + Send)| filing::alarm(core, format!("{broke_off}; please report this: {}", said(panic)));
+    done.inspect_err(|panic| told(&**panic)).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use super::{Core, Monitor};
 use crate::{
-    api::{Capabilities, Capability},
+    api::{Capabilities, Capability, Finding, Severity},
     fims::{self, ClientOptions},
     service::Settings,
 };
@@ -16,4 +16,18 @@ pub(super) fn core(state_dir: &Path) -> Arc<Core> {
     let capabilities = Capabilities { ping: capability.clone(), capture: capability };
     let monitor = Monitor::new(&settings);
     Arc::new(Core::new(settings, Vec::new(), client, capabilities, BTreeMap::new(), monitor))
+}
+
+/// Something that was found.
+pub(super) fn finding() -> Finding {
+    Finding {
+        code: "x".into(),
+        severity: Severity::Alarm,
+        count: 1,
+        first_at: None,
+        last_at: None,
+        endpoint_id: None,
+        message: "y".into(),
+        packets: Vec::new(),
+    }
 }

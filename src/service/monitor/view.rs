@@ -314,22 +314,12 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Finding, Severity};
+    use crate::service::monitor::testing::finding;
     use proptest::prelude::*;
 
     fn snapshot(snapshot_id: &str, state: SnapshotState, verdict: AnalysisVerdict) -> Snapshot {
-        let finding = Finding {
-            code: "x".into(),
-            severity: Severity::Alarm,
-            count: 1,
-            first_at: None,
-            last_at: None,
-            endpoint_id: None,
-            message: "y".into(),
-            packets: Vec::new(),
-        };
         let known = super::super::filing::unfinished(snapshot_id, "z");
-        Snapshot { state, verdict: Some(verdict), disk_bytes: 10, findings: vec![finding; 50], ..known }
+        Snapshot { state, verdict: Some(verdict), disk_bytes: 10, findings: vec![finding(); 50], ..known }
     }
 
     fn names(list: &SnapshotList) -> Vec<&str> {

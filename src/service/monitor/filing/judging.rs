@@ -1,8 +1,8 @@
 //! The judging thread: a verdict on each snapshot as it closes. It touches no disk, so that a slow one holds back no verdict.
 
 use super::{
-    super::{lock, supervision::said},
-    Filing, STATUS, Work, alarm, publish,
+    super::{lock, supervision},
+    Filing, STATUS, Work, publish,
 };
 use crate::{
     analysis::{Analysis, Told},
@@ -12,7 +12,6 @@ use crate::{
     service::{replies::Core, supervised::Pulse},
 };
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, Weak,
         mpsc::{Receiver, SyncSender},
@@ -85,12 +84,7 @@ pub(super) fn run(core: &Weak<Core>, judge: &Mutex<Judge>, received: Receiver<Fi
 
 /// A panic over one snapshot must not end the work on all others; its recording stays where it is.
 pub(super) fn guarded<T>(core: &Core, work: impl FnOnce() -> T) -> Option<T> {
-    let done = catch_unwind(AssertUnwindSafe(work));
-    let told = |panic: &(dyn std::any::Any + Send)| {
-        let said = said(panic);
-        alarm(core, format!("the filing of a snapshot broke off; its recording is still there; please report this: {said}"));
-    };
-    done.inspect_err(|panic| told(&**panic)).ok()
+    supervision::guarded(core, "the filing of a snapshot broke off; its recording is still there", work)
 }
 
 impl Judge {
