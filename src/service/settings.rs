@@ -439,6 +439,7 @@ mod tests {
         Settings { sinks: vec![sink.clone()], ..Settings::default() }.validate().unwrap();
         let two = Settings { sinks: vec![sink.clone(), sink], ..Settings::default() };
         assert!(two.validate().unwrap_err().to_string().contains("two of this name"));
+        assert!(Settings { publish_period_s: 0, ..Settings::default() }.validate().is_err());
         let refused = |settings: Settings| settings.validate().unwrap_err().to_string();
         assert_eq!(
             refused(Settings { capture_buffer_bytes: 1, ..Settings::default() }),
