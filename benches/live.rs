@@ -1,8 +1,9 @@
 //! What the monitor's recording costs beside `tcpdump` and `dumpcap`, all three at once on the same packets of a loaded link.
 //!
 //! `cargo bench --bench live`, as root: a pair of virtual interfaces in a network namespace of its own carries made Modbus polls of a
-//! thousand connections at a fixed rate, and at last as fast as they can be sent. At the other end three processes capture with the same buffer: the monitor's recording as it
-//! is in production (analysis, overlapping snapshots, memory of the last minute, files), `tcpdump -w` and `dumpcap -w`.
+//! thousand connections at a fixed rate, and at last as fast as they can be sent. At the other end three processes capture with the same
+//! buffer: the monitor's recording as it is in production (analysis, overlapping snapshots, memory of the last minute, files), `tcpdump -w`
+//! and `dumpcap -w`.
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)]
 

@@ -118,7 +118,7 @@ impl<'a> Own<'a> {
         }
         // What was told may have come to a good end since: a request that was overdue is answered late. One at the least is new, and all of it
         // if it begins behind what was told.
-        let begins_anew = finding.first_at.is_some() && mark.last_at.is_some() && finding.first_at > mark.last_at;
+        let begins_anew = finding.first_at.zip(mark.last_at).is_some_and(|(first, last)| first > last);
         let new = if begins_anew { finding.count } else { finding.count.saturating_sub(mark.count).max(1) };
         if finding.count > new && !is_lasting {
             let told = finding.count - new;

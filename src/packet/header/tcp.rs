@@ -74,7 +74,7 @@ impl<'a> Tcp<'a> {
     #[inline(always)]
     pub(super) fn decode(carried: Carried<'a>) -> Result<Self, Reject> {
         // Each segment comes by here: one look whether the header is there does for all its fields.
-        let header = carried.data.first_chunk::<20>().ok_or(Reject::TcpHeader)?;
+        let header = carried.data.first_chunk::<{ Tcp::HEADER_LEN }>().ok_or(Reject::TcpHeader)?;
         let [p0, p1, q0, q1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *header;
         let header_len = usize::from(offset >> 4) * 4;
         if header_len < Self::HEADER_LEN {
