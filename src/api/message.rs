@@ -28,3 +28,12 @@ pub struct Event {
     /// 0 debug, 1 info, 2 status, 3 alarm, 4 fault.
     pub severity: u8,
 }
+
+impl Event {
+    /// The severity of what is only told.
+    pub const INFO: u8 = 1;
+    /// The severity of what has changed.
+    pub const STATUS: u8 = 2;
+    /// The severity of what somebody should look at.
+    pub const ALARM: u8 = 3;
+}

@@ -3,11 +3,6 @@
 use crate::api::{ConnectState, EndpointResult, Event, Health, Verdict, VerdictCounts};
 use std::collections::{BTreeMap, HashSet};
 
-/// Severities of the alarm log.
-const INFO: u8 = 1;
-const STATUS: u8 = 2;
-const ALARM: u8 = 3;
-
 /// So many endpoints may change in one test before they are told in one row.
 const ROWS_MAX: usize = 20;
 
@@ -38,7 +33,7 @@ pub(super) fn of_test(
         };
         if memory.insert(result.endpoint_id.clone(), works).is_some_and(|worked| worked != works) {
             let what = if works { "works again" } else { "has failed" };
-            let severity = if works { STATUS } else { ALARM };
+            let severity = if works { Event::STATUS } else { Event::ALARM };
             changes.push(event(format!("endpoint {} {what}: {}", result.endpoint_id, result.reason), severity));
         }
     }
@@ -48,10 +43,10 @@ pub(super) fn of_test(
     let surplus = changes.len().saturating_sub(ROWS_MAX);
     if surplus > 0 {
         changes.truncate(ROWS_MAX);
-        changes.push(event(format!("{surplus} more endpoints have changed; the result of the test names them"), ALARM));
+        changes.push(event(format!("{surplus} more endpoints have changed; the result of the test names them"), Event::ALARM));
     }
     if counts.failed > 0 {
-        changes.push(event(format!("connectivity test: {text}"), ALARM));
+        changes.push(event(format!("connectivity test: {text}"), Event::ALARM));
     }
     changes
 }
@@ -66,8 +61,8 @@ fn was_looked_at(result: &EndpointResult) -> bool {
 /// The event of netdiag's own health having changed, if it has.
 pub(super) fn of_health(source: &str, before: Health, after: Health, problems: &[String]) -> Option<Event> {
     let (message, severity) = match (before, after) {
-        (Health::Ok, Health::Degraded) => (format!("netdiag is degraded: {}", problems.join("; ")), STATUS),
-        (Health::Degraded, Health::Ok) => ("netdiag is well again".to_owned(), INFO),
+        (Health::Ok, Health::Degraded) => (format!("netdiag is degraded: {}", problems.join("; ")), Event::STATUS),
+        (Health::Degraded, Health::Ok) => ("netdiag is well again".to_owned(), Event::INFO),
         _ => return None,
     };
     Some(Event { source: source.to_owned(), message, severity })
@@ -114,10 +109,14 @@ mod tests {
         let mut memory = Memory::new();
         assert!(severities(&mut memory, Verdict::Ok).is_empty(), "the first look is no change");
         assert!(severities(&mut memory, Verdict::Degraded).is_empty());
-        assert_eq!(severities(&mut memory, Verdict::Failed), [ALARM, ALARM], "the endpoint, and the test that ended with failures");
-        assert_eq!(severities(&mut memory, Verdict::Failed), [ALARM], "the endpoint has not changed");
+        assert_eq!(
+            severities(&mut memory, Verdict::Failed),
+            [Event::ALARM, Event::ALARM],
+            "the endpoint, and the test that ended with failures"
+        );
+        assert_eq!(severities(&mut memory, Verdict::Failed), [Event::ALARM], "the endpoint has not changed");
         assert!(severities(&mut memory, Verdict::Unknown).is_empty());
-        assert_eq!(severities(&mut memory, Verdict::Ok), [STATUS]);
+        assert_eq!(severities(&mut memory, Verdict::Ok), [Event::STATUS]);
     }
 
     #[test]

@@ -432,6 +432,11 @@ impl Core {
         self.send("post", "/events".to_owned(), body_of(event));
     }
 
+    /// Posts what netdiag itself has to say to the alarm log, with one of the severities of [`Event`].
+    pub(super) fn post_row(&self, severity: u8, message: String) {
+        self.post(&Event { source: self.settings.process_name.clone(), message, severity });
+    }
+
     /// Posts what a finished test changed, and remembers it for the next one.
     pub(super) fn post_test_events(&self, result: &ConnectivityResult) {
         let site = self.sites.latest();

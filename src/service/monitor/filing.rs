@@ -8,6 +8,7 @@ use super::{
     Command, floor, lock, recording,
     supervision::{Ended, said},
     view::is_filed,
+    wall_ns,
 };
 use crate::{
     api::{CaptureReport, Event, MonitorSettings, MonitorState, Snapshot, SnapshotState, UtcTime},
@@ -32,7 +33,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 /// So many closed snapshots may wait to be judged; then recording waits with closing the next.
@@ -43,9 +44,6 @@ const MAX_JUDGED: usize = 16;
 const MAX_SNAPSHOTS: usize = 50_000;
 /// How often it is looked whether something is to be forgotten.
 const TIDY_PERIOD: Duration = Duration::from_secs(1);
-/// Severities of the alarm log.
-const STATUS: u8 = 2;
-pub(super) const ALARM: u8 = 3;
 /// Findings that a publication holds at most; the snapshot's own file has all.
 const MAX_PUBLISHED: usize = 50;
 
@@ -200,7 +198,7 @@ impl Drop for LeavesAlone<'_> {
 /// Something is wrong, and somebody should know: once for as long as it lasts.
 pub(super) fn alarm(core: &Core, message: String) {
     if lock(&core.monitor.view).new_problem(&message) {
-        core.post(&Event { source: core.settings.process_name.clone(), message, severity: ALARM });
+        core.post_row(Event::ALARM, message);
     }
 }
 
@@ -469,7 +467,7 @@ impl<'a> Clerk<'a> {
         if let Some(SetForward { by }) = self.clock.look(self.started.elapsed(), now) {
             let by = by.as_secs();
             let message = format!("the clock was set forward by {by} s; for a day nothing is deleted from the archive for its age");
-            core.post(&Event { source: core.settings.process_name.clone(), message, severity: ALARM });
+            core.post_row(Event::ALARM, message);
         }
         let limits = Limits {
             clean_retention: Duration::from_secs(settings.clean_retention_s),
@@ -510,10 +508,6 @@ impl<'a> Clerk<'a> {
             Err(error) => view.problem(format!("a snapshot could not be deleted: {error}")),
         }
     }
-}
-
-fn wall_ns() -> i64 {
-    UtcTime::from(SystemTime::now()).unix_ns()
 }
 
 fn recorded(snapshot: &mut Snapshot, capture: CaptureReport) {

@@ -23,7 +23,7 @@ pub(super) use view::View;
 use super::{Settings, replies::Core, state_files, supervised::Pulse};
 use crate::{
     analysis::{Analysis, catalogue},
-    api::{ApiError, Endpoint, ErrorCode, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, SnapshotState},
+    api::{ApiError, Endpoint, ErrorCode, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, SnapshotState, UtcTime},
     archive::{Store, floor_bytes},
     capture::{Recording, RecordingOptions, check_filter},
     jobs::write_atomically,
@@ -39,7 +39,7 @@ use std::{
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use triggering::Triggering;
 
@@ -395,6 +395,11 @@ fn state_file(state_dir: &Path) -> std::path::PathBuf {
 fn floor(root: &Path, settings: &MonitorSettings) -> u64 {
     let disk_bytes = super::disk_bytes(root).unwrap_or(0);
     floor_bytes(settings.min_free_bytes, settings.min_free_percent, disk_bytes)
+}
+
+/// The wall clock, in nanoseconds since 1970.
+fn wall_ns() -> i64 {
+    UtcTime::from(SystemTime::now()).unix_ns()
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

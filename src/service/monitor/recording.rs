@@ -8,7 +8,7 @@ use super::{
     filing::{Closed, Errand, Filing, alarm, not_recorded},
     floor, heard, lock,
     series::Reading,
-    supervision,
+    supervision, wall_ns,
 };
 use crate::{
     analysis::{Analysis, Expectation, Watch},
@@ -25,7 +25,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 /// How long what is closed at the very end is waited for; it takes some 120 ms, and more when the disk is slow.
@@ -45,9 +45,6 @@ const FINDINGS_SHARE: u32 = 50;
 const HEARD_PERIOD: Duration = Duration::from_secs(10);
 /// Ends the names of what the flight recorder saved.
 pub(super) const TRIGGERED: &str = "_trigger";
-/// Severities of the alarm log.
-const STATUS: u8 = 2;
-const ALARM: u8 = 3;
 
 /// What the recording thread and the filing thread share.
 pub(super) struct Between<'a> {
@@ -214,8 +211,8 @@ impl Recorder<'_> {
                     format!("the monitor has paused: {free} bytes of disk are free, less than the {floor} to be kept free")
                 }
             };
-            let severity = if has_room { STATUS } else { ALARM };
-            core.post(&Event { source: core.settings.process_name.clone(), message: message.clone(), severity });
+            let severity = if has_room { Event::STATUS } else { Event::ALARM };
+            core.post_row(severity, message.clone());
             let mut view = lock(&core.monitor.view);
             if has_room { view.well() } else { view.problem(message) }
         }
@@ -474,10 +471,6 @@ pub(super) fn analysis(core: &Core) -> Analysis {
 fn told(state: capture::InterfaceState) -> MonitorInterface {
     let capture::InterfaceState { name, captured, problem, received, kernel_dropped } = state;
     MonitorInterface { name, captured, problem: problem.filter(|_| !captured), received, kernel_dropped }
-}
-
-pub(super) fn wall_ns() -> i64 {
-    UtcTime::from(SystemTime::now()).unix_ns()
 }
 
 /// The name of what the flight recorder saves at this time.

@@ -24,10 +24,6 @@ use tokio::{
     time::sleep,
 };
 
-/// Severities of the alarm log.
-const STATUS: u8 = 2;
-const ALARM: u8 = 3;
-
 /// The sinks as the rest of the monitor sees them.
 pub(in crate::service) struct Shipping {
     lanes: Vec<Arc<Lane>>,
@@ -117,7 +113,7 @@ impl Shipping {
                 Ok(dropped) if dropped.is_empty() => {}
                 Ok(dropped) => {
                     let what = dropped.join(", ");
-                    core.post(&event(core, ALARM, format!("too much waits for the sink {name}; it will not get {what}")));
+                    core.post_row(Event::ALARM, format!("too much waits for the sink {name}; it will not get {what}"));
                 }
                 Err(error) => core.monitor.problem(format!("{snapshot_id} cannot be kept for the sink {name}: {error}")),
             }
@@ -295,7 +291,7 @@ impl Lane {
         drop(state);
         if works_again {
             let message = format!("the sink {} takes snapshots again; {waiting} wait", self.settings.name);
-            core.post(&event(core, STATUS, message));
+            core.post_row(Event::STATUS, message);
         }
     }
 
@@ -317,7 +313,7 @@ impl Lane {
         drop(state);
         if tell {
             let message = format!("the sink {} takes nothing, {waiting} snapshots wait: {problem}", self.settings.name);
-            core.post(&event(core, ALARM, message));
+            core.post_row(Event::ALARM, message);
         }
         wait
     }
@@ -325,10 +321,6 @@ impl Lane {
 
 fn unread(error: &dyn fmt::Display) -> String {
     format!("what waits cannot be read: {error}")
-}
-
-fn event(core: &Core, severity: u8, message: String) -> Event {
-    Event { source: core.settings.process_name.clone(), message, severity }
 }
 
 fn now() -> UtcTime {

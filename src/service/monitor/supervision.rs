@@ -83,7 +83,7 @@ pub(super) async fn kept_going<F: Future<Output = ()>>(what: String, core: Weak<
         let Some(core) = core.upgrade() else { return };
         let message = format!("{what} is begun again, for it broke off; please report this: {}", said(&*panic));
         tracing::error!("{message}");
-        core.post(&Event { source: core.settings.process_name.clone(), message, severity: filing::ALARM });
+        core.post_row(Event::ALARM, message);
         drop(core);
         tokio::time::sleep(REST).await;
     }

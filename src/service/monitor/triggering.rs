@@ -1,6 +1,6 @@
 //! What triggers the flight recorder: a message that asks for it, a rule on another process's message, a rule on a finding.
 
-use super::{Command, Monitor, filing, lock, recording};
+use super::{Command, Monitor, lock, recording, wall_ns};
 use crate::{
     api::{ApiError, ErrorCode, Event, Finding, Snapshot, TriggerRule, UtcTime},
     monitor::{FindingPattern, Keep, RateLimit, Recurrence, Rule, Rules, gone_after},
@@ -115,7 +115,7 @@ impl Monitor {
     fn not_followed(&self, core: &Core, reason: &str, refused: &ApiError) {
         let message = format!("a trigger was not followed ({reason}): {refused}");
         if !self.triggering.is_refusal_told.swap(true, Ordering::AcqRel) {
-            core.post(&Event { source: core.settings.process_name.clone(), message: message.clone(), severity: filing::ALARM });
+            core.post_row(Event::ALARM, message.clone());
         }
         self.problem(message);
     }
@@ -136,7 +136,7 @@ impl Monitor {
 
     /// The snapshot of a trigger: who triggered can ask for it from now on.
     pub(super) fn begin_triggered(&self, reason: String) -> Option<Snapshot> {
-        let now_ns = recording::wall_ns();
+        let now_ns = wall_ns();
         let mut view = lock(&self.view);
         let pre_ns = i64::try_from(Duration::from_secs(view.settings().pre_s).as_nanos()).unwrap_or(i64::MAX);
         let opened_at = UtcTime::from_unix_ns(now_ns.saturating_sub(pre_ns)).to_millis();

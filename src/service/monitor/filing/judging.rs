@@ -2,7 +2,7 @@
 
 use super::{
     super::{lock, supervision},
-    Filing, STATUS, Work, publish,
+    Filing, Work, publish,
 };
 use crate::{
     analysis::{Analysis, Told},
@@ -167,7 +167,7 @@ impl Judge {
             let why = snapshot.trigger.as_ref().map_or_else(String::new, |trigger| format!(" (saved because: {trigger})"));
             let what = if keep.is_some() { "is suspect" } else { "was saved" };
             let message = format!("snapshot {} {what}{why}: {}", snapshot.snapshot_id, snapshot.text);
-            core.post(&Event { source: core.settings.process_name.clone(), message, severity: STATUS });
+            core.post_row(Event::STATUS, message);
         }
         Judged { snapshot, judgement, report, window }
     }

@@ -4,12 +4,12 @@ use super::{Ended, Series};
 use crate::{
     analysis::{Account, Analysis, Meter},
     api::UtcTime,
-    service::monitor::lock,
+    service::monitor::{lock, wall_ns},
 };
 use std::{
     sync::{Arc, Mutex},
     thread::sleep,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 /// Without a period there is no next look.
@@ -107,10 +107,6 @@ fn until_next(unix_ns: i64, period: Duration) -> Duration {
 
 fn ns(period: Duration) -> i64 {
     i64::try_from(period.as_nanos()).unwrap_or(i64::MAX).max(1)
-}
-
-fn wall_ns() -> i64 {
-    UtcTime::from(SystemTime::now()).unix_ns()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The room that the queues of the sinks take, and what is given up of them when the disk is full.
 
-use super::{ALARM, Lane, Shipping, event, lock};
+use super::{Lane, Shipping, lock};
 use crate::{
+    api::Event,
     archive::{Stored, Waiting, to_give_up},
     service::replies::Core,
 };
@@ -25,7 +26,7 @@ impl Shipping {
             if !given_up.is_empty() {
                 any = true;
                 let message = format!("the disk is full; the sink {} will not get {}", lane.settings.name, given_up.join(", "));
-                core.post(&event(core, ALARM, message));
+                core.post_row(Event::ALARM, message);
             }
         }
         any
