@@ -5,7 +5,9 @@ mod judging;
 mod mending;
 
 use super::{
-    Command, floor, lock, recording,
+    Command,
+    errands::Errand,
+    floor, lock, recording,
     supervision::{Ended, said},
     view::is_filed,
     wall_ns,
@@ -30,9 +32,9 @@ use std::{
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+        mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
     },
-    thread,
+    thread::{self, Thread},
     time::{Duration, Instant},
 };
 
@@ -47,29 +49,12 @@ const TIDY_PERIOD: Duration = Duration::from_secs(1);
 /// Findings that a publication holds at most; the snapshot's own file has all.
 const MAX_PUBLISHED: usize = 50;
 
-/// What is to be done.
-pub(super) enum Filing {
-    Closed(Box<Closed>),
-    Errand(Errand),
-}
-
-/// What is done in its turn, between snapshots.
-pub(super) enum Errand {
-    Pin(String, bool),
-    Delete(String),
-    /// Write down how the monitor is set.
-    Remember,
-    /// Write down who was heard.
-    RememberHeard,
-}
-
-/// What is done on the disk.
+/// What is to be filed.
 enum Work {
     File(Box<Judged>),
     /// The capture broke off before it was closed: it is to be mended from what is on disk.
     Unclosed(Box<Closed>),
     Mend(Leftover, &'static str),
-    Errand(Errand),
 }
 
 struct Clerk<'a> {
@@ -133,9 +118,9 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
     nowhere.into_iter().for_each(|snapshot| not_recorded(&strong, snapshot, "the monitor broke off"));
     let [recording, judging, filing] =
         [&strong.monitor.recording, &strong.monitor.judging, &strong.monitor.filing].map(Pulse::clone);
-    strong.monitor.remember_what_waits(&strong.settings.state_dir);
+    strong.monitor.errands.are_done_here();
     drop(strong);
-    let (filings, received) = sync_channel(MAX_WAITING);
+    let (closed, received) = sync_channel(MAX_WAITING);
     let (recorded, recorded_store) = (Weak::clone(core), store.clone());
     let (is_alone, judge) = (AtomicBool::new(false), Mutex::new(Judge::new(Instant::now())));
     thread::scope(|scope| {
@@ -143,7 +128,7 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
         let (received, is_alone, judge) = (received, &is_alone, &judge);
         let record = move || {
             let commands = lock(commands);
-            let between = recording::Between { commands: &commands, filings, is_alone };
+            let between = recording::Between { commands: &commands, closed, is_alone };
             recording::run(recorded, recorded_store, between, &recording)
         };
         let recorder = match thread::Builder::new().name("netdiag-recorder".into()).spawn_scoped(scope, record) {
@@ -154,7 +139,11 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
         let (work, handed_on) = sync_channel(MAX_JUDGED);
         let mut clerk = Clerk::new(core, store, (judge, handed_on), filing, leftovers);
         clerk.read_all(names);
-        let judges = move || judging::run(core, judge, received, work, &judging);
+        let clerk_thread = thread::current();
+        let judges = move || {
+            judging::run(core, judge, received, Desk { work, clerk: clerk_thread.clone() }, &judging);
+            clerk_thread.unpark();
+        };
         let judging = match thread::Builder::new().name("netdiag-judge".into()).spawn_scoped(scope, judges) {
             Ok(judging) => judging,
             Err(error) => return Ended::BrokeOff(format!("the judging cannot be started: {error}")),
@@ -184,6 +173,21 @@ fn not_begun(core: &Core, error: &StoreError) -> Ended {
     view.state = MonitorState::Unavailable;
     view.problem(error.to_string());
     Ended::NotBegun
+}
+
+/// Where what is to be filed is put down, and the clerk is called.
+struct Desk {
+    work: SyncSender<Work>,
+    clerk: Thread,
+}
+
+impl Desk {
+    /// False: nobody comes for it any more.
+    fn put(&self, work: Work) -> bool {
+        let is_taken = self.work.send(work).is_ok();
+        self.clerk.unpark();
+        is_taken
+    }
 }
 
 /// However the filing thread ends, the recording thread hears of it.
@@ -285,6 +289,7 @@ impl<'a> Clerk<'a> {
         let turn = pulse.turn();
         // A panic may have left it.
         self.being_filed = None;
+        self.do_errands();
         self.mend_broken_off();
         self.tidy();
         self.file_again();
@@ -292,16 +297,17 @@ impl<'a> Clerk<'a> {
         while let Some(work) = self.waiting.pop_front() {
             let _turn = pulse.turn();
             self.work(work);
+            self.do_errands();
             self.tidy();
         }
     }
 
     /// Waits for what is to be done. False: nothing comes any more.
     fn wait(&mut self) -> bool {
-        match self.received.recv_timeout(TIDY_PERIOD) {
+        match self.received.try_recv() {
             Ok(work) => self.waiting.push_back(work),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return false,
+            Err(TryRecvError::Empty) => thread::park_timeout(TIDY_PERIOD),
+            Err(TryRecvError::Disconnected) => return false,
         }
         true
     }
@@ -312,10 +318,17 @@ impl<'a> Clerk<'a> {
             Work::File(judged) => drop(guarded(&core, || self.file(&core, *judged))),
             Work::Unclosed(closed) => drop(guarded(&core, || self.file_unclosed(&core, *closed))),
             Work::Mend(leftover, problem) => self.mend(&core, &leftover, problem),
-            Work::Errand(Errand::Pin(snapshot_id, pinned)) => self.pin(&core, &snapshot_id, pinned),
-            Work::Errand(Errand::Delete(snapshot_id)) => self.forget(&core, &snapshot_id, "it was asked for"),
-            Work::Errand(Errand::RememberHeard) => core.monitor.remember_heard(&core.settings.state_dir),
-            Work::Errand(Errand::Remember) => core.monitor.remember(&core.settings.state_dir),
+        }
+    }
+
+    fn do_errands(&self) {
+        let Some(core) = self.core.upgrade() else { return };
+        core.monitor.remember_what_waits(&core.settings.state_dir);
+        while let Some(errand) = core.monitor.errands.next() {
+            match errand {
+                Errand::Pin(snapshot_id, pinned) => self.pin(&core, &snapshot_id, pinned),
+                Errand::Delete(snapshot_id) => self.forget(&core, &snapshot_id, "it was asked for"),
+            }
         }
     }
 

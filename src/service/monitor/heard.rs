@@ -24,10 +24,13 @@ fn place(state_dir: &Path) -> PathBuf {
 }
 
 impl Monitor {
-    /// Notes what is to be written down next. True: nothing was waiting for that, so somebody has to be told.
-    pub(super) fn heard(&self, silences: &Silences) -> bool {
-        let json = serde_json::to_vec(silences).inspect_err(|error| tracing::error!(%error, "who was heard is not written down"));
-        json.is_ok_and(|json| lock(&self.heard).replace(json).is_none())
+    /// Has this written down.
+    pub(super) fn heard(&self, silences: &Silences) {
+        match serde_json::to_vec(silences) {
+            Ok(json) => *lock(&self.heard) = Some(json),
+            Err(error) => tracing::error!(%error, "who was heard is not written down"),
+        }
+        self.errands.call();
     }
 
     /// Writes down who was heard, for the next start. Blocks on the disk.
@@ -46,21 +49,20 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn what_nobody_came_to_write_down_is_written_when_the_monitor_is_begun_again() {
+    fn what_has_changed_is_written_down_once() {
         let dir = tempfile::tempdir().unwrap();
         let monitor = Monitor::new(&Settings { state_dir: dir.path().to_owned(), ..Settings::default() });
         let set = dir.path().join("monitor.json");
         monitor.remember_what_waits(dir.path());
         assert!(!set.exists() && !place(dir.path()).exists(), "nothing has changed, so the settings file counts at the next start");
-        // Whoever was told broke off before it was done.
-        assert!(monitor.set_enabled(true).is_err() && monitor.has_changed());
-        assert!(monitor.heard(&Silences::default()) && !monitor.heard(&Silences::default()));
+        assert!(monitor.set_enabled(true).is_err(), "it has not been started");
+        monitor.heard(&Silences::default());
         monitor.remember_what_waits(dir.path());
-        assert!(set.exists() && place(dir.path()).exists());
-        assert!(monitor.heard(&Silences::default()), "the next has to be told again");
-        fs::remove_file(&set).unwrap();
-        monitor.remember_what_waits(dir.path());
-        assert!(!set.exists(), "it is written down already");
+        for written in [set, place(dir.path())] {
+            fs::remove_file(&written).unwrap();
+            monitor.remember_what_waits(dir.path());
+            assert!(!written.exists(), "{} is written already", written.display());
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! The rules (when, whether suspect, what is kept) are plain functions of [`crate::monitor`] and [`crate::archive`].
 
+mod errands;
 mod filing;
 mod heard;
 mod recording;
@@ -28,6 +29,7 @@ use crate::{
     capture::{Recording, RecordingOptions, check_filter},
     jobs::write_atomically,
 };
+use errands::{Errand, Errands};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sharing::Offer;
@@ -60,10 +62,6 @@ pub(super) enum Command {
     Look,
     /// Save what the flight recorder remembers, as this snapshot.
     Trigger(Box<Snapshot>),
-    /// Pin a snapshot, or let it go.
-    Pin(String, bool),
-    /// Delete a snapshot.
-    Delete(String),
     /// The service ends.
     Stop,
 }
@@ -84,11 +82,10 @@ pub(super) struct Monitor {
     store: OnceLock<Store>,
     triggering: Triggering,
     commands: OnceLock<SyncSender<Command>>,
-    /// How it is set has changed, and is to be written down.
-    changed: AtomicBool,
-    /// It has not been written down yet.
+    errands: Errands,
+    /// How it is set has not been written down yet.
     is_unwritten: AtomicBool,
-    /// Since it broke off, or could not begin, it waits to be begun again: nobody does what it is told.
+    /// It has not begun, or broke off and waits to be begun again: nobody does what it is told.
     rests: AtomicBool,
     /// Who was heard, as it is to be written down.
     heard: Mutex<Option<Vec<u8>>>,
@@ -130,9 +127,9 @@ impl Monitor {
             shipping: Shipping::new(all),
             store: OnceLock::new(),
             commands: OnceLock::new(),
-            changed: AtomicBool::new(false),
+            errands: Errands::default(),
             is_unwritten: AtomicBool::new(false),
-            rests: AtomicBool::new(false),
+            rests: AtomicBool::new(true),
             heard: Mutex::default(),
             recording: Pulse::of_thread(),
             judging: Pulse::of_thread(),
@@ -215,14 +212,9 @@ impl Monitor {
         self.look_anew()
     }
 
-    /// Whether how it is set has changed since this was asked last.
-    fn has_changed(&self) -> bool {
-        self.changed.swap(false, Ordering::AcqRel)
-    }
-
     fn look_anew(&self) -> Result<(), ApiError> {
         self.is_unwritten.store(true, Ordering::Release);
-        self.changed.store(true, Ordering::Release);
+        self.errands.call();
         match self.tell(Command::Look) {
             // It looks by itself within a second, too.
             Err(error) if error.code != ErrorCode::Busy => Err(error),
@@ -233,7 +225,7 @@ impl Monitor {
     /// Pins a snapshot, or lets it go; gives it as it will be.
     pub fn pin(&self, snapshot_id: &str, pinned: bool) -> Result<Snapshot, ApiError> {
         self.snapshot(snapshot_id)?;
-        self.have_done(Command::Pin(snapshot_id.to_owned(), pinned))?;
+        self.have_done(Errand::Pin(snapshot_id.to_owned(), pinned))?;
         let pinned = lock(&self.view).pin(snapshot_id, pinned);
         // It may have been deleted just now.
         pinned.map_or_else(|| self.snapshot(snapshot_id), Ok)
@@ -249,7 +241,7 @@ impl Monitor {
             let message = format!("snapshot `{snapshot_id}` is being recorded; it can be deleted when it is filed");
             return Err(ApiError::new(ErrorCode::Forbidden, message));
         }
-        self.have_done(Command::Delete(snapshot_id.to_owned()))?;
+        self.have_done(Errand::Delete(snapshot_id.to_owned()))?;
         Ok(snapshot)
     }
 
@@ -290,14 +282,14 @@ impl Monitor {
         self.rests.store(rests, Ordering::Release);
     }
 
-    /// Tells what is done by whoever is told, or not at all.
-    fn have_done(&self, command: Command) -> Result<(), ApiError> {
+    /// Has something done on the disk, soon.
+    fn have_done(&self, errand: Errand) -> Result<(), ApiError> {
         if self.rests.load(Ordering::Acquire) {
             let why = lock(&self.view).last_problem().map_or_else(String::new, |problem| format!(": {problem}"));
             let message = format!("the monitor does not work just now and is begun again in some seconds; try again then{why}");
             return Err(ApiError::new(ErrorCode::Unavailable, message));
         }
-        self.tell(command)
+        self.errands.ask(errand)
     }
 
     fn tell(&self, command: Command) -> Result<(), ApiError> {
@@ -322,7 +314,7 @@ impl Monitor {
         }
     }
 
-    /// Writes down what somebody who broke off was told to write down. Blocks on the disk.
+    /// Writes down what has changed and is to be known at the next start. Blocks on the disk.
     fn remember_what_waits(&self, state_dir: &Path) {
         if self.is_unwritten.load(Ordering::Acquire) {
             self.remember(state_dir);

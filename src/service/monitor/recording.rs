@@ -5,7 +5,7 @@ mod open;
 
 use super::{
     Command,
-    filing::{Closed, Errand, Filing, alarm, not_recorded},
+    filing::{Closed, alarm, not_recorded},
     floor, heard, lock,
     series::Reading,
     supervision, wall_ns,
@@ -49,7 +49,7 @@ pub(super) const TRIGGERED: &str = "_trigger";
 /// What the recording thread and the filing thread share.
 pub(super) struct Between<'a> {
     pub commands: &'a Receiver<Command>,
-    pub filings: SyncSender<Filing>,
+    pub closed: SyncSender<Box<Closed>>,
     /// The filing thread has broken off.
     pub is_alone: &'a AtomicBool,
 }
@@ -57,7 +57,7 @@ pub(super) struct Between<'a> {
 struct Recorder<'a> {
     core: Weak<Core>,
     store: Store,
-    filings: SyncSender<Filing>,
+    closed: SyncSender<Box<Closed>>,
     is_alone: &'a AtomicBool,
     capture: Option<(ContinuousOptions, Continuous<Analysis>)>,
     open: Vec<Open>,
@@ -85,12 +85,12 @@ struct Recorder<'a> {
 
 /// Records until it is told to stop (true), or is alone; then everything is closed and handed over.
 pub(super) fn run(core: Weak<Core>, store: Store, between: Between<'_>, pulse: &Pulse) -> bool {
-    let Between { commands, filings, is_alone } = between;
+    let Between { commands, closed, is_alone } = between;
     let now = Instant::now();
     let mut recorder = Recorder {
         core,
         store,
-        filings,
+        closed,
         is_alone,
         capture: None,
         open: Vec::new(),
@@ -138,8 +138,6 @@ impl Recorder<'_> {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Trigger(snapshot) => self.save(*snapshot),
-            Command::Pin(snapshot_id, pinned) => self.hand_over(Filing::Errand(Errand::Pin(snapshot_id, pinned))),
-            Command::Delete(snapshot_id) => self.hand_over(Filing::Errand(Errand::Delete(snapshot_id))),
             // What has changed is looked at in each round.
             Command::Look | Command::Stop => {}
         }
@@ -159,24 +157,19 @@ impl Recorder<'_> {
         let is_due = is_end || self.heard_at.is_none_or(|at| at.elapsed() >= HEARD_PERIOD);
         if self.has_heard && is_due {
             (self.has_heard, self.heard_at) = (false, Some(Instant::now()));
-            if core.monitor.heard(&self.silences) {
-                self.hand_over(Filing::Errand(Errand::RememberHeard));
-            }
+            core.monitor.heard(&self.silences);
         }
     }
 
     /// The filing thread ends after this one. A long queue is waited for: packets go on being recorded meanwhile.
-    fn hand_over(&mut self, filing: Filing) {
-        if self.filings.send(filing).is_err() {
+    fn hand_over(&mut self, closed: Closed) {
+        if self.closed.send(Box::new(closed)).is_err() {
             self.is_alone.store(true, Ordering::Release);
         }
     }
 
     /// Looks at everything; gives how long to wait until the next look.
     fn look(&mut self, core: &Core) -> Duration {
-        if core.monitor.has_changed() {
-            self.hand_over(Filing::Errand(Errand::Remember));
-        }
         let view = lock(&core.monitor.view);
         let (enabled, settings) = (view.is_enabled(), view.settings().clone());
         drop(view);
@@ -389,7 +382,7 @@ impl Recorder<'_> {
             let missing_ns = i64::try_from(missing.as_nanos()).unwrap_or(i64::MAX);
             snapshot.opened_at = UtcTime::from_unix_ns(snapshot.opened_at.unix_ns().saturating_add(missing_ns)).to_millis();
             snapshot.closed_at = Some(UtcTime::from_unix_ns(wall_ns()).to_millis());
-            self.hand_over(Filing::Closed(Box::new(Closed { snapshot, window, sink })));
+            self.hand_over(Closed { snapshot, window, sink });
         }
     }
 

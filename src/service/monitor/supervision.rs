@@ -35,19 +35,38 @@ pub(super) fn run(core: &Weak<Core>, commands: Receiver<Command>) {
     let broke_off = |why: String| {
         let Some(core) = core.upgrade() else { return };
         lock(&core.monitor.view).state = MonitorState::Unavailable;
-        core.monitor.set_rests(true);
         core.monitor.set_has_capture(false);
         core.monitor.offer(None);
         filing::alarm(&core, format!("the monitor is begun again, for it broke off; please report this: {why}"));
     };
-    let set_rests = |rests| core.upgrade().map_or((), |core| core.monitor.set_rests(rests));
     let work = |commands: &_| {
-        set_rests(false);
-        let ended = filing::run(core, commands);
-        set_rests(true);
-        ended
+        let _works = Works::begin(core);
+        filing::run(core, commands)
     };
     again_and_again(&Mutex::new(commands), REST, work, broke_off);
+}
+
+/// While this is there, the monitor works; however that ends, it rests.
+struct Works<'a>(&'a Weak<Core>);
+
+impl<'a> Works<'a> {
+    fn begin(core: &'a Weak<Core>) -> Self {
+        let works = Self(core);
+        works.set_rests(false);
+        works
+    }
+
+    fn set_rests(&self, rests: bool) {
+        if let Some(core) = self.0.upgrade() {
+            core.monitor.set_rests(rests);
+        }
+    }
+}
+
+impl Drop for Works<'_> {
+    fn drop(&mut self) {
+        self.set_rests(true);
+    }
 }
 
 /// Does some work until it ends in order or the word to stop comes.

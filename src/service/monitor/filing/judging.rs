@@ -2,7 +2,7 @@
 
 use super::{
     super::{lock, supervision},
-    Filing, Work, publish,
+    Desk, Work, publish,
 };
 use crate::{
     analysis::{Analysis, Told},
@@ -12,10 +12,7 @@ use crate::{
     service::{replies::Core, supervised::Pulse},
 };
 use std::{
-    sync::{
-        Arc, Mutex, Weak,
-        mpsc::{Receiver, SyncSender},
-    },
+    sync::{Arc, Mutex, Weak, mpsc::Receiver},
     time::{Duration, Instant},
 };
 
@@ -61,22 +58,18 @@ pub(super) struct Judge {
     started: Instant,
 }
 
-/// Judges what is closed, at once, and hands it on to be filed; all else goes the same way, in its turn. Ends when nothing comes any more,
-/// or there is nobody to hand it to.
-pub(super) fn run(core: &Weak<Core>, judge: &Mutex<Judge>, received: Receiver<Filing>, work: SyncSender<Work>, pulse: &Pulse) {
-    for filing in received {
+/// Judges what is closed, at once, and hands it on to be filed. Ends when nothing comes any more, or there is nobody to hand it to.
+pub(super) fn run(core: &Weak<Core>, judge: &Mutex<Judge>, received: Receiver<Box<Closed>>, desk: Desk, pulse: &Pulse) {
+    for closed in received {
         let turn = pulse.turn();
         let Some(strong) = core.upgrade() else { return };
-        let next = match filing {
+        let next = match closed.window {
             // Without a word from the capture, what is on disk counts.
-            Filing::Closed(closed) if closed.window.is_none() => Some(Work::Unclosed(closed)),
-            Filing::Closed(closed) => {
-                guarded(&strong, || lock(judge).closed(&strong, *closed)).map(|judged| Work::File(Box::new(judged)))
-            }
-            Filing::Errand(errand) => Some(Work::Errand(errand)),
+            None => Some(Work::Unclosed(closed)),
+            Some(_) => guarded(&strong, || lock(judge).closed(&strong, *closed)).map(|judged| Work::File(Box::new(judged))),
         };
         drop((strong, turn));
-        if next.is_some_and(|next| work.send(next).is_err()) {
+        if next.is_some_and(|next| !desk.put(next)) {
             return;
         }
     }
