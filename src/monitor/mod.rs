@@ -27,5 +27,5 @@ pub use queue::{Queue, Refusal, Setback};
 pub use schedule::{MAX_OPEN, OpenSnapshot, Schedule, Step};
 pub use silence::{Seen, Silence, Silences};
 pub use trigger::{Condition, RateLimit, Rule, Rules};
-pub use verdict::{FindingPattern, Keep, Recurrence, gone_after, suspicious};
+pub use verdict::{FindingPattern, Judgement, Keep, Recurrence, gone_after, suspicious};
 pub use ways::Ways;

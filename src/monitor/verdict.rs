@@ -1,6 +1,6 @@
 //! Whether a snapshot is suspect, and whether it is kept: plain functions of its findings and of what was kept before.
 
-use crate::api::{Finding, Severity};
+use crate::api::{AnalysisVerdict, Finding, Severity};
 use std::{collections::BTreeMap, time::Duration};
 
 /// A finding that is not seen for so long, and for as long as two snapshots, has gone.
@@ -55,6 +55,21 @@ pub enum Keep {
     Again,
     /// Nothing new, and one was archived not long ago.
     Known,
+}
+
+/// What was made of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// Whether it is suspect.
+    pub verdict: AnalysisVerdict,
+    /// The verdict in one sentence.
+    pub text: String,
+    /// The suspect snapshot that it is archived as a neighbour of.
+    pub neighbour_of: Option<String>,
+    /// It goes into the archive.
+    pub archived: bool,
+    /// And that not only as a neighbour.
+    pub for_itself: bool,
 }
 
 /// The findings that stay.

@@ -22,9 +22,9 @@ use crate::{
     service::{free_bytes, replies::Core, results::body_of, supervised::Pulse},
 };
 pub(super) use judging::Closed;
-use judging::{Judge, Judged, Judgement, guarded};
-use mending::BROKEN_OFF;
+use judging::{Judge, Judged, guarded};
 pub(super) use mending::unfinished;
+use mending::{BROKEN_OFF, Tries};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -54,6 +54,8 @@ enum Work {
     File(Box<Judged>),
     /// The capture broke off before it was closed: it is to be mended from what is on disk.
     Unclosed(Box<Closed>),
+    /// Judging this one broke off: what is on disk may be judged later.
+    Unjudged(String),
     Mend(Leftover, &'static str),
 }
 
@@ -75,8 +77,8 @@ struct Clerk<'a> {
     being_filed: Option<String>,
     /// Recordings that were broken off, by an earlier netdiag.
     broken_off: Vec<Leftover>,
-    /// Snapshots that could not be filed, and what was made of them; their recordings lie where they were recorded.
-    unfiled: BTreeMap<String, Option<Judgement>>,
+    /// Snapshots that could not be filed; their recordings lie where they were recorded.
+    unfiled: BTreeMap<String, Tries>,
     refiled: Instant,
     /// There was too little room for one of them.
     lacks_room: bool,
@@ -287,8 +289,6 @@ impl<'a> Clerk<'a> {
     fn turn(&mut self) {
         let pulse = self.pulse.clone();
         let turn = pulse.turn();
-        // A panic may have left it.
-        self.being_filed = None;
         self.do_errands();
         self.mend_broken_off();
         self.tidy();
@@ -315,8 +315,15 @@ impl<'a> Clerk<'a> {
     fn work(&mut self, work: Work) {
         let Some(core) = self.core.upgrade() else { return };
         match work {
-            Work::File(judged) => drop(guarded(&core, || self.file(&core, *judged))),
-            Work::Unclosed(closed) => drop(guarded(&core, || self.file_unclosed(&core, *closed))),
+            Work::File(judged) => {
+                let snapshot_id = judged.snapshot.snapshot_id.clone();
+                self.try_to(&core, &snapshot_id, |clerk| clerk.file(&core, *judged));
+            }
+            Work::Unclosed(closed) => {
+                let snapshot_id = closed.snapshot.snapshot_id.clone();
+                self.try_to(&core, &snapshot_id, |clerk| clerk.file_unclosed(&core, *closed));
+            }
+            Work::Unjudged(snapshot_id) => self.broke_off(&core, &snapshot_id),
             Work::Mend(leftover, problem) => self.mend(&core, &leftover, problem),
         }
     }
@@ -370,7 +377,7 @@ impl<'a> Clerk<'a> {
         });
         let filed = match filed {
             Ok(filed) => filed,
-            Err(error) => return self.could_not(core, snapshot, judgement, &error),
+            Err(error) => return self.could_not(core, snapshot, &error),
         };
         self.unfiled.remove(&filed.snapshot_id);
         lock(&core.monitor.view).put(filed.clone());

@@ -1,7 +1,7 @@
 //! What is known of the monitor, for whoever asks.
 
 use super::Remembered;
-use crate::monitor::Problems;
+use crate::monitor::{Judgement, Problems};
 use crate::{
     api::{
         AnalysisVerdict, Monitor, MonitorInterface, MonitorSettings, MonitorState, Snapshot, SnapshotCounts, SnapshotList,
@@ -35,6 +35,8 @@ pub(in crate::service) struct View {
     snapshots: BTreeMap<String, Snapshot>,
     /// The names of those on the disk that have not been read yet.
     unread: BTreeSet<String>,
+    /// What was made of those that are not filed yet.
+    judgements: BTreeMap<String, Judgement>,
     totals: Totals,
     suspect: u64,
     deleted: u64,
@@ -91,6 +93,7 @@ impl View {
             last_problem_at: SystemTime::now(),
             snapshots: BTreeMap::new(),
             unread: BTreeSet::new(),
+            judgements: BTreeMap::new(),
             totals: Totals::default(),
             suspect: 0,
             deleted: 0,
@@ -164,6 +167,7 @@ impl View {
         if is_filed(snapshot.state) {
             snapshot.findings = Vec::new();
             snapshot.interfaces = Vec::new();
+            self.judgements.remove(&snapshot.snapshot_id);
         }
         self.unread.remove(&snapshot.snapshot_id);
         self.totals.count(&snapshot, u64::saturating_add);
@@ -184,6 +188,7 @@ impl View {
 
     /// A snapshot that had begun does not come about.
     pub fn forget(&mut self, snapshot_id: &str) {
+        self.judgements.remove(snapshot_id);
         if let Some(former) = self.snapshots.remove(snapshot_id) {
             self.totals.count(&former, u64::saturating_sub);
         }
@@ -215,9 +220,17 @@ impl View {
         Some(snapshot.clone())
     }
 
-    /// A snapshot was closed: it counts as suspect if it is.
-    pub fn judged(&mut self, snapshot: &Snapshot) {
-        self.suspect += u64::from(snapshot.verdict == Some(AnalysisVerdict::Suspect));
+    /// A snapshot was judged: it counts as suspect if it is, once, however often it is tried until it is filed.
+    pub fn judged(&mut self, snapshot_id: &str, judgement: &Judgement) {
+        let is_suspect = judgement.verdict == AnalysisVerdict::Suspect;
+        if self.judgements.insert(snapshot_id.to_owned(), judgement.clone()).is_none() {
+            self.suspect += u64::from(is_suspect);
+        }
+    }
+
+    /// What was made of a snapshot that is judged and not filed yet.
+    pub fn judgement(&self, snapshot_id: &str) -> Option<Judgement> {
+        self.judgements.get(snapshot_id).cloned()
     }
 
     pub fn remove(&mut self, snapshot_id: &str) {

@@ -8,7 +8,7 @@ use crate::{
     analysis::{Analysis, Told},
     api::{AnalysisReport, AnalysisVerdict, Event, Finding, IgnoredFinding, MonitorSettings, Snapshot, SnapshotState},
     capture::ClosedWindow,
-    monitor::{FindingPattern, Keep, MAX_OPEN, NeighboursAfter, Recurrence, gone_after, suspicious},
+    monitor::{FindingPattern, Judgement, Keep, MAX_OPEN, NeighboursAfter, Recurrence, gone_after, suspicious},
     service::{replies::Core, supervised::Pulse},
 };
 use std::{
@@ -27,17 +27,6 @@ pub(in super::super) struct Closed {
     /// Its recording; `None` when the capture broke off.
     pub window: Option<ClosedWindow>,
     pub sink: Arc<Mutex<Analysis>>,
-}
-
-/// What was made of a snapshot.
-#[derive(Clone)]
-pub(super) struct Judgement {
-    pub verdict: AnalysisVerdict,
-    pub text: String,
-    pub neighbour_of: Option<String>,
-    /// It goes into the archive; and that not only as a neighbour.
-    pub archived: bool,
-    pub for_itself: bool,
 }
 
 /// A snapshot that is judged, and told, and is to be filed.
@@ -65,11 +54,15 @@ pub(super) fn run(core: &Weak<Core>, judge: &Mutex<Judge>, received: Receiver<Bo
         let Some(strong) = core.upgrade() else { return };
         let next = match closed.window {
             // Without a word from the capture, what is on disk counts.
-            None => Some(Work::Unclosed(closed)),
-            Some(_) => guarded(&strong, || lock(judge).closed(&strong, *closed)).map(|judged| Work::File(Box::new(judged))),
+            None => Work::Unclosed(closed),
+            Some(_) => {
+                let snapshot_id = closed.snapshot.snapshot_id.clone();
+                let judged = guarded(&strong, || lock(judge).closed(&strong, *closed));
+                judged.map_or_else(|| Work::Unjudged(snapshot_id), |judged| Work::File(Box::new(judged)))
+            }
         };
         drop((strong, turn));
-        if next.is_some_and(|next| !desk.put(next)) {
+        if !desk.put(next) {
             return;
         }
     }
@@ -107,16 +100,19 @@ impl Judge {
         let Closed { mut snapshot, window, sink } = closed;
         let report = {
             let mut analysis = lock(&sink);
-            analysis.set_dropped(window.as_ref().map_or(0, ClosedWindow::kernel_dropped));
+            if let Some(window) = &window {
+                analysis.set_dropped(window.kernel_dropped());
+            }
             analysis.finish();
             analysis.report_after(&self.told)
         };
         snapshot.packets = report.packets;
-        snapshot.kernel_dropped = Some(report.dropped);
+        // Without a word from the capture it is not known that nothing was lost.
+        snapshot.kernel_dropped = Some(report.dropped).filter(|dropped| window.is_some() || *dropped > 0);
         if snapshot.trigger.is_none() {
             core.monitor.found(core, &report.findings);
         }
-        let judged = self.judge(core, snapshot, (report, window), None);
+        let judged = self.judge(core, snapshot, (report, window));
         let Judged { snapshot, report, .. } = &judged;
         self.told.splice(..0, snapshot.trigger.is_none().then(|| Told::new(&snapshot.snapshot_id, &report.findings)));
         self.told.truncate(MAX_TOLD);
@@ -124,17 +120,18 @@ impl Judge {
     }
 
     /// Judges a snapshot, and tells it: before it is filed, which takes as long as the disk does.
-    /// One that was judged before and is looked at anew, because it could not be filed, keeps the verdict that is known.
+    /// One that was judged before and is looked at anew, because it could not be filed, keeps its verdict.
     pub fn judge(
         &mut self,
         core: &Core,
         mut snapshot: Snapshot,
         (mut report, window): (AnalysisReport, Option<ClosedWindow>),
-        known: Option<Judgement>,
     ) -> Judged {
         report.keep_worst(MAX_FINDINGS);
+        let view = lock(&core.monitor.view);
+        let (settings, known) = (view.settings().clone(), view.judgement(&snapshot.snapshot_id));
+        drop(view);
         let is_new = known.is_none();
-        let settings = lock(&core.monitor.view).settings().clone();
         let (judgement, keep) = match known {
             Some(judgement) => (judgement, None),
             None => self.judgement(&snapshot, &report, &settings),
@@ -149,9 +146,7 @@ impl Judge {
         let former = view.snapshot(&snapshot.snapshot_id);
         snapshot.pinned = former.as_ref().map_or(snapshot.pinned, |former| former.pinned);
         snapshot.disk_bytes = former.map_or(0, |former| former.disk_bytes);
-        if is_new {
-            view.judged(&snapshot);
-        }
+        view.judged(&snapshot.snapshot_id, &judgement);
         view.put(snapshot.clone());
         drop(view);
         publish(core, &snapshot);

@@ -2,7 +2,7 @@
 
 use super::{
     super::{lock, view::is_filed},
-    Clerk, Closed, Judgement, Work, alarm, guarded, not_recorded, recording,
+    Clerk, Closed, Work, alarm, guarded, not_recorded, recording,
 };
 use crate::{
     api::{Snapshot, SnapshotState, UtcTime},
@@ -21,27 +21,81 @@ const REFILE_PERIOD: Duration = Duration::from_secs(60);
 /// The same, when it was room that was missing, and there is so much now.
 const REFILE_PERIOD_WITH_ROOM: Duration = Duration::from_secs(5);
 const ENOUGH_ROOM_BYTES: u64 = 1 << 20;
+/// So often filing one snapshot may break off; then it is left to the next start.
+const MAX_BREAKS: u8 = 3;
 /// How long recordings that were broken off wait for the configs to be read.
 const BEFORE_THE_CONFIGS: Duration = Duration::from_secs(20);
 /// What is wrong with a recording that the capture did not close.
 const BROKE_OFF: &str = "the capture broke off before the snapshot was closed";
 /// What is wrong with a recording that an earlier netdiag left.
 pub(super) const BROKEN_OFF: &str = "netdiag ended while this was recorded; what was written until then is whole";
+/// What is wrong with one that was recorded to its end.
+const NOT_FILED: &str = "it could not be filed when it was closed";
+
+/// What became of the tries to file a snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Tries {
+    /// So often they broke off.
+    breaks: u8,
+}
+
+impl Tries {
+    fn may_go_on(&self) -> bool {
+        self.breaks < MAX_BREAKS
+    }
+}
 
 impl Clerk<'_> {
-    /// The snapshot stays as if it were open, its recording where it is, and it is tried again.
-    pub(super) fn could_not(&mut self, core: &Core, snapshot: Snapshot, judgement: Judgement, error: &StoreError) {
-        let snapshot_id = snapshot.snapshot_id.clone();
-        self.lacks_room |= error.is_lack_of_room();
-        let problem = format!("snapshot {snapshot_id} could not be filed, and will be tried again: {error}");
-        if self.unfiled.insert(snapshot_id, Some(judgement)).is_none() {
-            alarm(core, problem.clone());
-        } else {
-            lock(&core.monitor.view).problem(problem.clone());
+    /// Tries to file a snapshot. A panic over it must not end the work on all others.
+    pub(super) fn try_to(&mut self, core: &Core, snapshot_id: &str, file: impl FnOnce(&mut Self)) {
+        if guarded(core, || file(self)).is_none() {
+            self.being_filed = None;
+            self.broke_off(core, snapshot_id);
         }
+    }
+
+    /// Judging or filing a snapshot broke off, which has been told: it is tried again, but not for ever, for each try may be long.
+    pub(super) fn broke_off(&mut self, core: &Core, snapshot_id: &str) {
+        let known = lock(&core.monitor.view).snapshot(snapshot_id);
+        // It may have been filed before that.
+        let Some(snapshot) = known.filter(|known| !is_filed(known.state)) else { return };
+        let tries = self.unfiled.entry(snapshot_id.to_owned()).or_default();
+        tries.breaks = tries.breaks.saturating_add(1);
+        if tries.may_go_on() {
+            self.waits(core, snapshot, format!("filing {snapshot_id} broke off, and will be tried again"));
+        } else {
+            let problem = format!(
+                "filing {snapshot_id} broke off {MAX_BREAKS} times; it stays where it was recorded until netdiag is started again"
+            );
+            alarm(core, problem.clone());
+            self.waits(core, snapshot, problem);
+        }
+    }
+
+    /// The snapshot stays as if it were open.
+    fn waits(&self, core: &Core, snapshot: Snapshot, problem: String) {
         let waits =
             Snapshot { state: SnapshotState::Open, text: "it waits to be filed".to_owned(), problem: Some(problem), ..snapshot };
         lock(&core.monitor.view).put(waits);
+    }
+
+    /// The snapshot's recording stays where it is, and it is tried again.
+    pub(super) fn could_not(&mut self, core: &Core, snapshot: Snapshot, error: &StoreError) {
+        let snapshot_id = snapshot.snapshot_id.clone();
+        self.lacks_room |= error.is_lack_of_room();
+        let problem = format!("snapshot {snapshot_id} could not be filed, and will be tried again: {error}");
+        self.will_be_tried_again(core, &snapshot_id, problem.clone());
+        self.waits(core, snapshot, problem);
+    }
+
+    /// The first time it is an alarm.
+    fn will_be_tried_again(&mut self, core: &Core, snapshot_id: &str, problem: String) {
+        if self.unfiled.contains_key(snapshot_id) {
+            lock(&core.monitor.view).problem(problem);
+        } else {
+            self.unfiled.insert(snapshot_id.to_owned(), Tries::default());
+            alarm(core, problem);
+        }
     }
 
     pub(super) fn file_again(&mut self) {
@@ -63,9 +117,8 @@ impl Clerk<'_> {
             self.unfiled.remove(&snapshot_id);
             self.given_up(&snapshot_id);
         }
-        for leftover in leftovers.into_iter().filter(|leftover| self.unfiled.contains_key(&leftover.snapshot_id)) {
-            self.waiting.push_back(Work::Mend(leftover, "it could not be filed when it was closed"));
-        }
+        let is_tried_again = |leftover: &Leftover| self.unfiled.get(&leftover.snapshot_id).is_some_and(Tries::may_go_on);
+        self.waiting.extend(leftovers.into_iter().filter(is_tried_again).map(|leftover| Work::Mend(leftover, NOT_FILED)));
     }
 
     /// A snapshot that could not be filed and of which no recording is there any more, or never was.
@@ -95,28 +148,27 @@ impl Clerk<'_> {
     pub(super) fn mend_all(&mut self) {
         let Some(core) = self.core.upgrade() else { return };
         for leftover in std::mem::take(&mut self.broken_off) {
-            self.mend(&core, &leftover, BROKEN_OFF);
+            // What was judged had been recorded to its end: it was the monitor that broke off.
+            let is_judged = lock(&core.monitor.view).judgement(&leftover.snapshot_id).is_some();
+            self.mend(&core, &leftover, if is_judged { NOT_FILED } else { BROKEN_OFF });
         }
     }
 
     /// A recording that nobody closed: cut to its last whole packet, looked at, and filed like any other.
     pub(super) fn mend(&mut self, core: &Core, leftover: &Leftover, problem: &str) {
-        guarded(core, || {
-            if let Err(error) = self.mended(core, leftover, problem) {
-                self.could_not_mend(core, &leftover.snapshot_id, &format!("{}: {error}", leftover.path.display()));
-            }
-        });
+        self.try_to(core, &leftover.snapshot_id, |clerk| clerk.mend_or_wait(core, leftover, problem, None));
+    }
+
+    fn mend_or_wait(&mut self, core: &Core, leftover: &Leftover, problem: &str, closed: Option<Closed>) {
+        if let Err(error) = self.mended(core, leftover, problem, closed) {
+            self.could_not_mend(core, &leftover.snapshot_id, &format!("{}: {error}", leftover.path.display()));
+        }
     }
 
     /// What there is of it stays where it is, and it is tried again.
     fn could_not_mend(&mut self, core: &Core, snapshot_id: &str, error: &str) {
         let problem = format!("snapshot {snapshot_id} was broken off and could not be mended, and will be tried again: {error}");
-        if self.unfiled.contains_key(snapshot_id) {
-            lock(&core.monitor.view).problem(problem);
-        } else {
-            self.unfiled.insert(snapshot_id.to_owned(), None);
-            alarm(core, problem);
-        }
+        self.will_be_tried_again(core, snapshot_id, problem);
     }
 
     /// A snapshot of which the capture said nothing at its end: what is on disk counts.
@@ -126,21 +178,21 @@ impl Clerk<'_> {
             Ok(leftovers) => leftovers,
             Err(error) => return self.could_not_mend(core, snapshot_id, &error.to_string()),
         };
-        if let Some(leftover) = leftovers.iter().find(|leftover| leftover.snapshot_id == *snapshot_id) {
-            if !matches!(cut_to_whole(&leftover.path), Ok(0)) {
-                return self.mend(core, leftover, BROKE_OFF);
-            }
-            // Nothing came to be written; what was analysed is there all the same.
-            if let Err(error) = fs::remove_file(&leftover.path) {
-                tracing::warn!(path = %leftover.path.display(), %error, "a recording in which nothing is cannot be removed");
-            }
+        match leftovers.iter().find(|leftover| leftover.snapshot_id == *snapshot_id) {
+            Some(leftover) => self.mend_or_wait(core, leftover, BROKE_OFF, Some(closed)),
+            None => self.file_unwritten(core, closed),
         }
+    }
+
+    /// Nothing of it came to be written; what was analysed is there all the same.
+    fn file_unwritten(&mut self, core: &Core, closed: Closed) {
         let snapshot = Snapshot { file: None, problem: Some(BROKE_OFF.to_owned()), ..closed.snapshot };
         let judged = lock(self.judge).closed(core, Closed { snapshot, ..closed });
         self.file(core, judged);
     }
 
-    fn mended(&mut self, core: &Core, leftover: &Leftover, problem: &str) -> std::io::Result<()> {
+    /// `closed`: what else is known of it than its recording, where it was recorded just now.
+    fn mended(&mut self, core: &Core, leftover: &Leftover, problem: &str, closed: Option<Closed>) -> std::io::Result<()> {
         // A power cut between filing and removing leaves both; the filed one is whole.
         let known = lock(&core.monitor.view).snapshot(&leftover.snapshot_id);
         if known.as_ref().is_some_and(|known| is_filed(known.state) && known.file.is_some()) {
@@ -149,7 +201,12 @@ impl Clerk<'_> {
             return fs::remove_file(&leftover.path);
         }
         if cut_to_whole(&leftover.path)? == 0 {
-            return self.taken_back(core, leftover, known);
+            let Some(closed) = closed else { return self.taken_back(core, leftover, known) };
+            if let Err(error) = fs::remove_file(&leftover.path) {
+                tracing::warn!(path = %leftover.path.display(), %error, "a recording in which nothing is cannot be removed");
+            }
+            self.file_unwritten(core, closed);
+            return Ok(());
         }
         let path = self.store.recording(&leftover.snapshot_id);
         fs::rename(&leftover.path, &path)?;
@@ -168,8 +225,7 @@ impl Clerk<'_> {
             pinned: self.store.is_open_pinned(&leftover.snapshot_id),
             ..unfinished(&leftover.snapshot_id, problem)
         };
-        let known = self.unfiled.get(&snapshot.snapshot_id).cloned().flatten();
-        let judged = lock(self.judge).judge(core, snapshot, (report, None), known);
+        let judged = lock(self.judge).judge(core, snapshot, (report, None));
         self.file(core, judged);
         Ok(())
     }
@@ -211,8 +267,13 @@ pub(in crate::service::monitor) fn unfinished(snapshot_id: &str, problem: &str) 
 mod tests {
     use super::*;
     use crate::{
+        api::AnalysisVerdict,
         archive::Store,
-        service::monitor::{filing::Judge, testing::core},
+        packet::{InterfaceDescription, LinkType, SectionDescription, Writer},
+        service::monitor::{
+            filing::Judge,
+            testing::{core, finding},
+        },
     };
     use std::sync::{Mutex, mpsc::sync_channel};
 
@@ -226,12 +287,78 @@ mod tests {
         work(&core, Clerk::new(&Arc::downgrade(&core), store, (&judge, handed_on), core.monitor.filing.clone(), Vec::new()));
     }
 
+    /// A snapshot that was closed, suspect, and of which this was recorded.
+    fn suspect(core: &Arc<Core>, clerk: &Clerk<'_>) -> Leftover {
+        let snapshot = lock(&core.monitor.view).begin("20261123T114500.000Z", UtcTime::from_unix_ns(0), None).unwrap();
+        let leftover = leftover(clerk, &snapshot.snapshot_id);
+        let mut writer = Writer::new(fs::File::create(&leftover.path).unwrap(), &SectionDescription::default()).unwrap();
+        let interface = InterfaceDescription { name: "eth0".into(), link_type: LinkType::ETHERNET, snaplen: 0, filter: None };
+        writer.interface(&interface).unwrap();
+        let mut report = recording::analysis(core).report();
+        report.findings.push(finding());
+        lock(clerk.judge).judge(core, snapshot, (report, None));
+        leftover
+    }
+
+    #[tokio::test]
+    async fn what_was_judged_keeps_its_verdict_and_counts_once_when_the_monitor_breaks_off_before_it_is_filed() {
+        with_clerk(|core, mut clerk| {
+            let leftover = suspect(core, &clerk);
+            // What is known when it is begun again.
+            *lock(clerk.judge) = Judge::new(Instant::now());
+            clerk.broken_off = clerk.store.leftovers().unwrap();
+            clerk.mend_all();
+            let filed = clerk.store.get(&leftover.snapshot_id).unwrap();
+            assert_eq!(filed.state, SnapshotState::Archived);
+            assert_eq!((filed.verdict, filed.problem.as_deref()), (Some(AnalysisVerdict::Suspect), Some(NOT_FILED)));
+            let view = lock(&core.monitor.view);
+            assert_eq!((view.counts().suspect, view.judgement(&leftover.snapshot_id)), (1, None));
+        });
+    }
+
+    #[tokio::test]
+    async fn what_broke_off_as_it_was_filed_is_tried_again() {
+        with_clerk(|core, mut clerk| {
+            let leftover = suspect(core, &clerk);
+            let settings = lock(&core.monitor.view).settings().clone();
+            clerk.try_to(core, &leftover.snapshot_id, |clerk| {
+                let filed =
+                    clerk.within_room(&settings, &leftover.snapshot_id, |_, _| -> Result<(), StoreError> { panic!("a fault") });
+                unreachable!("{filed:?}")
+            });
+            // Nor is it held for ever.
+            assert_eq!((clerk.being_filed.as_ref(), clerk.open().0), (None, 0));
+            let waits = lock(&core.monitor.view).snapshot(&leftover.snapshot_id).unwrap();
+            assert!(waits.text == "it waits to be filed" && waits.problem.unwrap().contains("will be tried again"));
+            clerk.refiled -= REFILE_PERIOD;
+            clerk.turn();
+            assert_eq!(clerk.store.get(&leftover.snapshot_id).unwrap().state, SnapshotState::Archived);
+            assert!(clerk.unfiled.is_empty() && !leftover.path.exists());
+        });
+    }
+
+    #[tokio::test]
+    async fn what_breaks_off_again_and_again_is_left_to_the_next_start_and_that_is_told() {
+        with_clerk(|core, mut clerk| {
+            let leftover = suspect(core, &clerk);
+            for _ in 0..MAX_BREAKS {
+                clerk.work(Work::Unjudged(leftover.snapshot_id.clone()));
+            }
+            clerk.refiled -= REFILE_PERIOD;
+            clerk.turn();
+            assert!(clerk.store.get(&leftover.snapshot_id).is_err() && leftover.path.exists());
+            assert_eq!(clerk.open().0, 0, "no room is kept for what it may write");
+            let told = lock(&core.monitor.view).last_problem().unwrap().to_owned();
+            assert!(told.contains(&leftover.snapshot_id) && told.contains("until netdiag is started again"), "{told}");
+        });
+    }
+
     /// A triggered snapshot that could not be filed.
     fn unfiled(core: &Arc<Core>, clerk: &mut Clerk<'_>) -> String {
         let triggered = core.monitor.begin_triggered("the inverter tripped".to_owned()).unwrap().snapshot_id;
         let snapshot = lock(&core.monitor.view).snapshot(&triggered).unwrap();
-        let judged = lock(clerk.judge).judge(core, snapshot, (recording::analysis(core).report(), None), None);
-        clerk.could_not(core, judged.snapshot, judged.judgement, &StoreError::NotFound(triggered.clone()));
+        let judged = lock(clerk.judge).judge(core, snapshot, (recording::analysis(core).report(), None));
+        clerk.could_not(core, judged.snapshot, &StoreError::NotFound(triggered.clone()));
         assert_eq!(lock(&core.monitor.view).snapshot(&triggered).unwrap().text, "it waits to be filed");
         assert_eq!(clerk.open().0, 0, "no room is kept for what it may write");
         clerk.refiled -= REFILE_PERIOD;
@@ -295,19 +422,8 @@ mod tests {
             clerk.file_unclosed(core, Closed { snapshot: Snapshot { file, ..snapshot }, window: None, sink });
             let filed = clerk.store.get(&leftover.snapshot_id).unwrap();
             assert_eq!((filed.file, filed.problem.as_deref()), (None, Some(BROKE_OFF)));
+            assert_eq!(filed.kernel_dropped, None, "the capture did not come to say that nothing was lost");
             assert!(!leftover.path.exists() && clerk.unfiled.is_empty());
-        });
-    }
-
-    #[tokio::test]
-    async fn what_was_being_filed_when_that_panicked_is_not_held_for_ever() {
-        with_clerk(|core, mut clerk| {
-            let settings = lock(&core.monitor.view).settings().clone();
-            let filed: Option<Result<(), StoreError>> =
-                guarded(core, || clerk.within_room(&settings, "a", |_, _| panic!("a fault")));
-            assert!(filed.is_none());
-            clerk.turn();
-            assert_eq!(clerk.being_filed, None);
         });
     }
 
