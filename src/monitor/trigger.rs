@@ -165,6 +165,11 @@ impl RateLimit {
         }
         may
     }
+
+    /// What was admitted last did not come about: it does not count.
+    pub fn take_back(&mut self) {
+        self.saved.pop_back();
+    }
 }
 
 #[cfg(test)]
@@ -235,6 +240,11 @@ mod tests {
             let mut limit = RateLimit::default();
             let saved: Vec<u64> =
                 at.into_iter().filter(|at| limit.admit(Duration::from_secs(*at), most, Duration::from_secs(period))).collect();
+            let admitted = saved.last().is_some_and(|last| {
+                limit.take_back();
+                limit.admit(Duration::from_secs(*last), most, Duration::from_secs(period))
+            });
+            prop_assert_eq!(admitted, !saved.is_empty(), "what did not come about makes room");
             let now = saved.last().map_or(Duration::ZERO, |last| Duration::from_secs(*last));
             let free_in = limit.free_in(now, most, Duration::from_secs(period));
             prop_assert!(limit.admit(now + free_in, most, Duration::from_secs(period)));

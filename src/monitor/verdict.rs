@@ -108,6 +108,11 @@ impl Recurrence {
         keep
     }
 
+    /// Whether this finding was there not long before `now`.
+    pub fn knows(&self, finding: &Finding, now: Duration, gone_after: Duration) -> bool {
+        self.seen.get(&key(finding)).is_some_and(|seen| now.saturating_sub(seen.last) < gone_after)
+    }
+
     /// Takes the suspicious findings of a snapshot that was closed before a restart, oldest first: when, and whether it was archived for
     /// its own sake.
     pub fn recall(&mut self, findings: &[&Finding], at: Duration, was_archived: bool) {

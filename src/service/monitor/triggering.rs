@@ -29,6 +29,8 @@ pub(super) struct Triggering {
     ruled: Mutex<Option<Instant>>,
     /// The findings that have triggered and are still there.
     found: Mutex<Recurrence>,
+    /// Those whose trigger was not followed, which has been told.
+    refused: Mutex<Recurrence>,
     admitted: Mutex<RateLimit>,
     started: Instant,
     /// There is something to save, whether packets come just now or not.
@@ -45,6 +47,7 @@ impl Triggering {
             rules: Mutex::new(Rules::new(rules)),
             ruled: Mutex::new(None),
             found: Mutex::default(),
+            refused: Mutex::default(),
             admitted: Mutex::default(),
             started: Instant::now(),
             has_capture: AtomicBool::new(false),
@@ -90,23 +93,31 @@ impl Monitor {
         }
     }
 
-    /// These findings are in what is recorded: one that a rule means triggers once, and again when it had been gone.
+    /// These findings are in what is recorded: one that a rule means triggers once, and again when it had been gone. If that is not
+    /// followed, it is told once, and tried for as long as the finding is there.
     pub(super) fn found(&self, core: &Core, findings: &[Finding]) {
         let settings = lock(&self.view).settings().clone();
         let patterns: Vec<FindingPattern> = settings.triggers.iter().filter_map(finding_pattern).collect();
         let meant = |finding: &&Finding| patterns.iter().any(|pattern| pattern.matches(finding));
         let meant: Vec<&Finding> = findings.iter().filter(meant).collect();
-        let Some(worst) = meant.first() else { return };
         // While nothing is recorded nothing can be saved; what is still there afterwards is new then.
         if !self.triggering.has_capture.load(Ordering::Acquire) {
             return;
         }
-        let gone_after = gone_after(settings.snapshot_s.0);
-        let keep = lock(&self.triggering.found).take(&meant, self.triggering.started.elapsed(), Duration::MAX, gone_after);
-        if keep == Keep::New {
-            let reason = format!("{}: {}", worst.code, worst.message);
-            if let Err(refused) = self.trigger(reason.clone()) {
-                self.not_followed(core, &reason, &refused);
+        let (now, gone_after) = (self.triggering.started.elapsed(), gone_after(settings.snapshot_s.0));
+        // Held until it is known whether it is followed: what is recorded and what is closed are looked at by two threads.
+        let mut found = lock(&self.triggering.found);
+        let (known, new): (Vec<&Finding>, Vec<&Finding>) = meant.into_iter().partition(|one| found.knows(one, now, gone_after));
+        found.take(&known, now, Duration::MAX, gone_after);
+        let Some(worst) = new.first() else { return };
+        let reason = format!("{}: {}", worst.code, worst.message);
+        match self.trigger(reason.clone()) {
+            Ok(_) => drop(found.take(&new, now, Duration::MAX, gone_after)),
+            Err(refused) => {
+                let is_untold = lock(&self.triggering.refused).take(&new, now, Duration::MAX, gone_after) == Keep::New;
+                if is_untold {
+                    self.not_followed(core, &reason, &refused);
+                }
             }
         }
     }
@@ -125,9 +136,17 @@ impl Monitor {
     /// # Errors
     /// `unavailable` with the reason when nothing is recorded, `busy` when there were too many triggers.
     pub fn trigger(&self, reason: String) -> Result<String, ApiError> {
-        self.admit(&reason)?;
+        self.admit()?;
+        let begun = self.begin_save(reason).inspect_err(|_| lock(&self.triggering.admitted).take_back())?;
+        self.triggering.is_refusal_told.store(false, Ordering::Release);
+        Ok(begun)
+    }
+
+    /// Has the recorder save; gives the name of the snapshot.
+    fn begin_save(&self, reason: String) -> Result<String, ApiError> {
         let no_name =
             || ApiError::new(ErrorCode::Busy, "there is no name for another snapshot of this moment; try again in a moment");
+        tracing::info!(reason, "a trigger");
         let snapshot = self.begin_triggered(reason).ok_or_else(no_name)?;
         let snapshot_id = snapshot.snapshot_id.clone();
         self.tell(Command::Trigger(Box::new(snapshot))).inspect_err(|_| lock(&self.view).forget(&snapshot_id))?;
@@ -144,7 +163,7 @@ impl Monitor {
     }
 
     /// Whether a trigger may be followed. If so, it counts.
-    fn admit(&self, reason: &str) -> Result<(), ApiError> {
+    fn admit(&self) -> Result<(), ApiError> {
         let view = lock(&self.view);
         let most = view.settings().triggers_per_hour;
         if !self.triggering.has_capture.load(Ordering::Acquire) {
@@ -165,8 +184,6 @@ impl Monitor {
             );
             return Err(ApiError::new(ErrorCode::Busy, message));
         }
-        self.triggering.is_refusal_told.store(false, Ordering::Release);
-        tracing::info!(reason, "a trigger");
         Ok(())
     }
 
@@ -199,4 +216,71 @@ fn uris(rules: &[Rule]) -> Vec<String> {
 
 fn finding_pattern(given: &TriggerRule) -> Option<FindingPattern> {
     given.finding.clone().map(|code| FindingPattern { code, endpoint_id: given.endpoint_id.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::MonitorSettings,
+        service::monitor::testing::{core, finding},
+    };
+    use std::sync::{Arc, mpsc::sync_channel};
+
+    /// A service whose monitor records, has so many commands waiting at most, and follows each finding so often within the hour.
+    fn recording(dir: &std::path::Path, commands: usize, per_hour: u32) -> (Arc<Core>, std::sync::mpsc::Receiver<Command>) {
+        let core = core(dir);
+        let (sender, received) = sync_channel(commands);
+        core.monitor.commands.set(sender).unwrap();
+        core.monitor.set_has_capture(true);
+        may_trigger(&core, per_hour);
+        (core, received)
+    }
+
+    fn may_trigger(core: &Core, per_hour: u32) {
+        let rule = TriggerRule { finding: Some("x".into()), ..TriggerRule::default() };
+        let settings = MonitorSettings { triggers: vec![rule], triggers_per_hour: per_hour, ..MonitorSettings::default() };
+        lock(&core.monitor.view).set_settings(settings);
+    }
+
+    fn found_at(endpoint_id: &str) -> Finding {
+        Finding { endpoint_id: Some(endpoint_id.into()), message: format!("at {endpoint_id}"), ..finding() }
+    }
+
+    /// The reasons of what is to be saved.
+    fn saved(commands: &std::sync::mpsc::Receiver<Command>) -> Vec<String> {
+        let reason = |command| if let Command::Trigger(snapshot) = command { snapshot.trigger } else { None };
+        commands.try_iter().filter_map(reason).collect()
+    }
+
+    #[tokio::test]
+    async fn a_finding_whose_trigger_is_not_followed_is_told_once_and_followed_when_that_may_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let (core, commands) = recording(dir.path(), 8, 1);
+        let found = || core.monitor.found(&core, &[found_at("a"), found_at("b")]);
+        core.monitor.found(&core, &[found_at("a")]);
+        assert_eq!(saved(&commands), ["x: at a"]);
+        found();
+        let told = lock(&core.monitor.view).last_problem().unwrap().to_owned();
+        assert!(told.contains("x: at b") && told.contains("triggers_per_hour"), "{told}");
+        lock(&core.monitor.view).well();
+        found();
+        assert_eq!((saved(&commands).len(), lock(&core.monitor.view).last_problem()), (0, None), "it is told once");
+        may_trigger(&core, 2);
+        found();
+        found();
+        assert_eq!(saved(&commands), ["x: at b"]);
+    }
+
+    #[tokio::test]
+    async fn a_trigger_that_the_recorder_does_not_take_counts_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (core, commands) = recording(dir.path(), 1, 1);
+        core.monitor.tell(Command::Look).unwrap();
+        assert_eq!(core.monitor.trigger("by hand".into()).unwrap_err().code, ErrorCode::Busy);
+        assert_eq!(lock(&core.monitor.view).counts().open, 0);
+        assert!(saved(&commands).is_empty());
+        core.monitor.trigger("by hand".into()).unwrap();
+        assert_eq!(saved(&commands), ["by hand"]);
+    }
 }
