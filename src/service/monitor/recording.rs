@@ -249,8 +249,9 @@ impl Recorder<'_> {
                 self.open(core, settings, snapshot, Ends::BySchedule(OpenSnapshot { slot, opened }));
             }
         }
-        for index in due.into_iter().rev() {
-            let open = self.open.remove(index);
+        // The oldest first: those that follow on it have their seam with it, also when they are due themselves.
+        for (gone, index) in due.into_iter().enumerate() {
+            let open = self.open.remove(index.saturating_sub(gone));
             self.close(open);
         }
         let triggered = self.open.iter().filter_map(|open| if let Ends::At(at) = open.ends { Some(at) } else { None }).min();
@@ -353,17 +354,19 @@ impl Recorder<'_> {
         self.open.iter().chain(&self.leaving).filter(follows).map(seam).collect()
     }
 
-    /// Hands over what is closed. As long as the capture has not let go of a file, that is not touched; a capture that has ended has.
+    /// Hands over what is closed, that of one capture in its order. As long as the capture has not let go of a file, that is not touched; a
+    /// capture that has ended has.
     fn hand_over_closed(&mut self, core: &Core) {
         let mut index = 0;
         while let Some(closing) = self.closing.get(index) {
-            let window = match closing.closed.try_recv() {
-                Err(TryRecvError::Empty) => {
-                    index += 1;
-                    continue;
-                }
-                outcome => outcome.ok(),
-            };
+            let mut before = self.closing.iter().take(index);
+            let waits_for_another = before.any(|before| before.open.capture.is_same(&closing.open.capture));
+            let outcome = if waits_for_another { Err(TryRecvError::Empty) } else { closing.closed.try_recv() };
+            if matches!(outcome, Err(TryRecvError::Empty)) {
+                index += 1;
+                continue;
+            }
+            let window = outcome.ok();
             let Closing { open, asked, .. } = self.closing.remove(index);
             guarded(core, || open.remark_outages(&self.outages.within(open.own_from(), asked), asked));
             if open.is_by_schedule() && window.is_some() {
