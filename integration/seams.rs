@@ -103,7 +103,13 @@ async fn filing_that_waits_for_the_disk_holds_back_no_verdict_and_no_trigger() {
     nix::unistd::mkfifo(&note, nix::sys::stat::Mode::S_IRWXU).unwrap();
     service.ask("set", &format!("/monitor/snapshots/{open}/pinned"), Some("true")).await;
     // These wait; a trigger waits for none of them.
-    let other = format!("/monitor/snapshots/{}/pinned", listed(&service, "open").await[0]);
+    let other = loop {
+        if let Some(other) = listed(&service, "open").await.into_iter().find(|other| *other != open) {
+            break format!("/monitor/snapshots/{other}/pinned");
+        }
+        assert!(Instant::now() < deadline, "no other one is opened");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
     for _ in 0..30 {
         service.ask("set", &other, Some("true")).await;
         service.ask("set", &other, Some("false")).await;
