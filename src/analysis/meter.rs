@@ -183,3 +183,20 @@ impl Analysis {
         self.watches.iter().enumerate().map(meter).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Account, *};
+
+    #[test]
+    fn what_was_overdue_and_is_taken_back_makes_no_figure_negative_and_hides_none_behind_it() {
+        let mut account = Account::default();
+        // Bytes that had waited behind a gap may answer what was counted already.
+        let of_each_period = [5, 3, 4].map(|unanswered| {
+            let meter = Meter { counts: Counts { unanswered, ..Counts::default() }, ..Meter::default() };
+            account.read(vec![("bms".to_owned(), meter)]);
+            account.take().remove("bms").map(|meter| meter.figures(Protocol::Modbus).unanswered)
+        });
+        assert_eq!(of_each_period, [5, 0, 1].map(|unanswered| Some(Some(unanswered))));
+    }
+}

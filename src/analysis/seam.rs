@@ -20,6 +20,8 @@ use std::{
 /// until their words say that they are over.
 const LASTING_ROOMS: [&str; 4] = ["host.", "heartbeat.", "site.", "kernel."];
 const LASTING: [&catalogue::Entry; 2] = [catalogue::TCP_ZERO_WINDOW, catalogue::CAPTURE_ONE_SIDED];
+/// Those of them that also happen again, and are counted: what was told of them is not counted anew.
+const COUNTED: [&catalogue::Entry; 2] = [catalogue::HOST_SILENT, catalogue::HOST_STALLED];
 
 /// What a finding is about: its endpoint, or else the addresses that it names.
 fn names(about: &str) -> impl Iterator<Item = &str> {
@@ -28,6 +30,10 @@ fn names(about: &str) -> impl Iterator<Item = &str> {
 
 fn is_lasting(code: &str) -> bool {
     LASTING_ROOMS.iter().any(|room| code.starts_with(room)) || LASTING.iter().any(|entry| entry.code == code)
+}
+
+fn is_counted(code: &str) -> bool {
+    !is_lasting(code) || COUNTED.iter().any(|entry| entry.code == code)
 }
 
 /// What an analysis has told, for the one that overlaps with it and goes on.
@@ -117,10 +123,11 @@ impl<'a> Own<'a> {
             return None;
         }
         // What was told may have come to a good end since: a request that was overdue is answered late. One at the least is new, and all of it
-        // if it begins behind what was told.
+        // if it begins behind what was told, or lasts and has come to be something else.
         let begins_anew = finding.first_at.zip(mark.last_at).is_some_and(|(first, last)| first > last);
-        let new = if begins_anew { finding.count } else { finding.count.saturating_sub(mark.count).max(1) };
-        if finding.count > new && !is_lasting {
+        let is_another = begins_anew || (is_lasting && finding.count <= mark.count);
+        let new = if is_another { finding.count } else { finding.count.saturating_sub(mark.count).max(1) };
+        if finding.count > new && is_counted(&finding.code) {
             let told = finding.count - new;
             let are = if told == 1 { "is" } else { "are" };
             let _ = write!(finding.message, "; {told} of them {are} told by the snapshot before");
@@ -229,6 +236,48 @@ mod tests {
         let dropped = |count| finding("capture.dropped", count, None, "the recording host lost packets");
         assert!(own(&[&dropped(7)], &[&dropped(3)], &[&dropped(3)]).is_empty(), "all of it was lost before the seam");
         assert_eq!(own(&[&dropped(7)], &[&dropped(3)], &[&dropped(5)])[0].1, 2);
+    }
+
+    #[test]
+    fn a_silence_or_a_stall_that_was_told_is_not_counted_again_with_the_next_one() {
+        for code in ["host.silent", "host.stalled"] {
+            let (one, two) = (finding(code, 1, Some((8, 9)), "10.0.0.1"), finding(code, 3, Some((8, 99)), "10.0.0.1"));
+            assert_eq!(own(&[&one], &[&one], &[&two]), [("10.0.0.1; 1 of them is told by the snapshot before".into(), 2)]);
+            assert!(own(&[&one], &[&one], &[&one]).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_silence_that_goes_on_over_the_seam_is_told_by_both_with_what_each_knows() {
+        let goes_on = finding("host.silent", 5, Some((8, 10)), "10.0.0.1:502 has said nothing since, for 2 s");
+        let (longer, over) = ("10.0.0.1:502 has said nothing since, for 200 s", "10.0.0.1:502 said nothing, for 4 s");
+        for (count, to, words) in [(5, 10, longer), (1, 12, over)] {
+            assert_eq!(
+                own(&[&goes_on], &[&goes_on], &[&finding("host.silent", count, Some((8, to)), words)]),
+                [(words.into(), count)]
+            );
+        }
+    }
+
+    #[test]
+    fn of_each_code_that_lasts_it_is_decided_whether_it_is_counted() {
+        let lasting = catalogue::ENTRIES.iter().map(|entry| entry.code).filter(|code| is_lasting(code));
+        let (counted, whole): (Vec<&str>, Vec<&str>) = lasting.partition(|code| is_counted(code));
+        assert_eq!(counted, ["host.silent", "host.stalled"]);
+        let expected = [
+            "tcp.zero_window",
+            "heartbeat.frozen",
+            "heartbeat.not_seen",
+            "site.unknown_server",
+            "site.unknown_client",
+            "site.never_seen",
+            "site.device_elsewhere",
+            "site.unit_unknown",
+            "site.link_unknown",
+            "capture.one_sided",
+            "kernel.session_lost",
+        ];
+        assert_eq!(whole, expected);
     }
 
     #[test]
