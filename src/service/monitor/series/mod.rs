@@ -195,6 +195,8 @@ impl Core {
     fn judge(&self, ended: &Ended) -> Latest {
         let period_s = (ended.period.as_secs_f64() * 1e3).round() / 1e3;
         let mut remembered = lock(&self.monitor.series.remembered);
+        let period_ns = i64::try_from(ended.period.as_nanos()).unwrap_or(i64::MAX);
+        let began_ns = ended.at.unix_ns().saturating_sub(period_ns);
         let mut now_known = BTreeMap::new();
         let mut endpoints = BTreeMap::new();
         for endpoint in self.sites.latest().topology.endpoints.iter().filter(|one| is_measurable(one)) {
@@ -204,7 +206,7 @@ impl Core {
             let before = remembered.get(&endpoint.endpoint_id).copied().unwrap_or_default();
             let known = Remembered {
                 past: before.past.and(&figures, ended.period),
-                last_seen_ns: before.last_seen_ns.max(meter.last_seen_ns()),
+                last_seen_ns: last_seen_ns(before.last_seen_ns, meter.last_seen_ns(), figures.server_packets > 0, began_ns),
             };
             now_known.insert(endpoint.endpoint_id.clone(), known);
             let (health, health_text) = health(&figures, &expected(endpoint, &self.settings), &known.past);
@@ -229,6 +231,16 @@ impl Core {
     fn publish_health(&self, health: &EndpointHealth) -> Result<(), SendError> {
         let uri = self.settings.uri(&format!("health/{}", health.endpoint_id));
         self.client.send(Message { body: Some(body_of(health)), ..Message::new("pub", uri) })
+    }
+}
+
+/// When an endpoint was last seen, after a period: by what was known `before` and what was `read` of its packets. A clock that was set back
+/// leaves times that are still to come; who did not talk in this period, talked before it.
+fn last_seen_ns(before: Option<i64>, read: Option<i64>, has_talked: bool, period_began_ns: i64) -> Option<i64> {
+    let is_before = |at: &i64| *at <= period_began_ns;
+    match has_talked {
+        true => read.or(before),
+        false => before.max(read.filter(is_before)).or(read).map(|at| at.min(period_began_ns)),
     }
 }
 
@@ -314,6 +326,19 @@ fn group(endpoints: usize, period: Duration) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_nobody_seen_for_ever() {
+        let hour = 3_600;
+        // Seen at a time that is an hour ahead now.
+        assert_eq!(last_seen_ns(Some(2 * hour), Some(hour + 59), true, hour), Some(hour + 59));
+        let silent = last_seen_ns(Some(2 * hour), Some(2 * hour), false, hour);
+        assert_eq!(silent, Some(hour), "not in this period");
+        assert_eq!(last_seen_ns(silent, Some(2 * hour), false, hour + 60), Some(hour), "nor in the next");
+        assert_eq!(last_seen_ns(None, Some(2 * hour), false, hour), Some(hour), "netdiag was started just then");
+        assert_eq!(last_seen_ns(Some(50), Some(70), false, hour), Some(70), "a period was left out");
+        assert_eq!((last_seen_ns(None, None, false, hour), last_seen_ns(Some(50), None, true, hour)), (None, Some(50)));
+    }
 
     #[test]
     fn a_thousand_endpoints_are_out_in_time_and_a_few_at_a_time() {
