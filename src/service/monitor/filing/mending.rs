@@ -1,4 +1,5 @@
-//! Recordings that were not filed when they should have been: broken off by a kill or a power cut, or in the way of a fault of the disk.
+//! Recordings that were not filed when they should have been: broken off by a kill or a power cut, or held up by a fault of the disk or of
+//! netdiag itself.
 
 use super::{
     super::{lock, view::is_filed},
