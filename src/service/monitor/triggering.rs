@@ -94,7 +94,7 @@ impl Monitor {
     }
 
     /// These findings are in what is recorded: one that a rule means triggers once, and again when it had been gone. If that is not
-    /// followed, it is told once, and tried for as long as the finding is there.
+    /// followed, it is told once, and tried for as long as what was found goes on, or would be in what is saved.
     pub(super) fn found(&self, core: &Core, findings: &[Finding]) {
         let settings = lock(&self.view).settings().clone();
         let patterns: Vec<FindingPattern> = settings.triggers.iter().filter_map(finding_pattern).collect();
@@ -109,14 +109,19 @@ impl Monitor {
         let mut found = lock(&self.triggering.found);
         let (known, new): (Vec<&Finding>, Vec<&Finding>) = meant.into_iter().partition(|one| found.knows(one, now, gone_after));
         found.take(&known, now, Duration::MAX, gone_after);
+        let mut refused = lock(&self.triggering.refused);
+        let saved_from_ns = before_ns(wall_ns(), Duration::from_secs(settings.pre_s));
+        let is_past = |one: &Finding| one.last_at.is_some_and(|at| at.unix_ns() < saved_from_ns);
+        let (past, new): (Vec<&Finding>, Vec<&Finding>) =
+            new.into_iter().partition(|one| is_past(one) && refused.knows(one, now, gone_after));
+        refused.take(&past, now, Duration::MAX, gone_after);
         let Some(worst) = new.first() else { return };
         let reason = format!("{}: {}", worst.code, worst.message);
         match self.trigger(reason.clone()) {
             Ok(_) => drop(found.take(&new, now, Duration::MAX, gone_after)),
-            Err(refused) => {
-                let is_untold = lock(&self.triggering.refused).take(&new, now, Duration::MAX, gone_after) == Keep::New;
-                if is_untold {
-                    self.not_followed(core, &reason, &refused);
+            Err(why) => {
+                if refused.take(&new, now, Duration::MAX, gone_after) == Keep::New {
+                    self.not_followed(core, &reason, &why);
                 }
             }
         }
@@ -157,8 +162,7 @@ impl Monitor {
     pub(super) fn begin_triggered(&self, reason: String) -> Option<Snapshot> {
         let now_ns = wall_ns();
         let mut view = lock(&self.view);
-        let pre_ns = i64::try_from(Duration::from_secs(view.settings().pre_s).as_nanos()).unwrap_or(i64::MAX);
-        let opened_at = UtcTime::from_unix_ns(now_ns.saturating_sub(pre_ns)).to_millis();
+        let opened_at = UtcTime::from_unix_ns(before_ns(now_ns, Duration::from_secs(view.settings().pre_s))).to_millis();
         view.begin(&recording::name_of_trigger(now_ns), opened_at, Some(reason))
     }
 
@@ -191,6 +195,11 @@ impl Monitor {
     pub(super) fn set_has_capture(&self, has_capture: bool) {
         self.triggering.has_capture.store(has_capture, Ordering::Release);
     }
+}
+
+/// So long before that time.
+fn before_ns(unix_ns: i64, before: Duration) -> i64 {
+    unix_ns.saturating_sub(i64::try_from(before.as_nanos()).unwrap_or(i64::MAX))
 }
 
 fn on_messages(triggers: &[TriggerRule]) -> Vec<Rule> {
@@ -270,6 +279,23 @@ mod tests {
         found();
         found();
         assert_eq!(saved(&commands), ["x: at b"]);
+    }
+
+    #[tokio::test]
+    async fn what_would_not_be_in_the_recording_any_more_does_not_trigger_late() {
+        let dir = tempfile::tempdir().unwrap();
+        let (core, commands) = recording(dir.path(), 8, 1);
+        let pre = Duration::from_secs(lock(&core.monitor.view).settings().pre_s);
+        let past = Finding { last_at: Some(UtcTime::from_unix_ns(before_ns(wall_ns(), pre * 2))), ..found_at("b") };
+        let lately = Finding { last_at: Some(UtcTime::from_unix_ns(wall_ns())), ..found_at("c") };
+        core.monitor.found(&core, &[found_at("a")]);
+        core.monitor.found(&core, &[past.clone(), lately.clone()]);
+        may_trigger(&core, 9);
+        core.monitor.found(&core, &[past.clone(), lately]);
+        assert_eq!(saved(&commands), ["x: at a", "x: at c"]);
+        // What is seen for the first time when its snapshot is closed may be longer ago.
+        core.monitor.found(&core, &[Finding { last_at: past.last_at, ..found_at("d") }, past]);
+        assert_eq!(saved(&commands), ["x: at d"]);
     }
 
     #[tokio::test]
