@@ -102,7 +102,7 @@ async fn filing_that_waits_for_the_disk_holds_back_no_verdict_and_no_trigger() {
     let note = service.dir.path().join(format!("state/monitor/open/{open}.pinned"));
     nix::unistd::mkfifo(&note, nix::sys::stat::Mode::S_IRWXU).unwrap();
     service.ask("set", &format!("/monitor/snapshots/{open}/pinned"), Some("true")).await;
-    // These wait; a trigger waits for none of them.
+    // These wait, and are more than the judged snapshots that may wait to be filed; a trigger waits for none of them.
     let other = loop {
         if let Some(other) = listed(&service, "open").await.into_iter().find(|other| *other != open) {
             break format!("/monitor/snapshots/{other}/pinned");
@@ -110,7 +110,7 @@ async fn filing_that_waits_for_the_disk_holds_back_no_verdict_and_no_trigger() {
         assert!(Instant::now() < deadline, "no other one is opened");
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
-    for _ in 0..30 {
+    for _ in 0..12 {
         service.ask("set", &other, Some("true")).await;
         service.ask("set", &other, Some("false")).await;
     }
