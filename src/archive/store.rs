@@ -350,6 +350,18 @@ impl Store {
         }
     }
 
+    /// Removes the recording of a snapshot that is not filed, with what was noted beside it.
+    ///
+    /// # Errors
+    /// When it cannot be looked for, or be removed.
+    pub fn remove_recording(&self, snapshot_id: &str) -> Result<(), StoreError> {
+        for leftover in self.leftovers()?.into_iter().filter(|leftover| leftover.snapshot_id == snapshot_id) {
+            fs::remove_file(&leftover.path).map_err(io_at(&leftover.path))?;
+        }
+        self.remove_notes(snapshot_id);
+        Ok(())
+    }
+
     /// The recordings that nobody closed: all of them, for what is not among them is taken for lost.
     ///
     /// # Errors

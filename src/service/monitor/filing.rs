@@ -3,6 +3,7 @@
 
 mod judging;
 mod mending;
+mod trying;
 
 use super::{
     Command,
@@ -21,10 +22,10 @@ use crate::{
     monitor::{Earlier, neighbours_before},
     service::{free_bytes, replies::Core, results::body_of, supervised::Pulse},
 };
-pub(super) use judging::Closed;
-use judging::{Judge, Judged, guarded};
+use judging::Judged;
+pub(super) use judging::{Closed, Judge};
+use mending::LEFT;
 pub(super) use mending::unfinished;
-use mending::{BROKEN_OFF, Tries};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -37,6 +38,7 @@ use std::{
     thread::{self, Thread},
     time::{Duration, Instant},
 };
+use trying::Tries;
 
 /// So many closed snapshots may wait to be judged; then recording waits with closing the next.
 const MAX_WAITING: usize = 4;
@@ -75,8 +77,8 @@ struct Clerk<'a> {
     growth_bytes: u64,
     /// The snapshot whose files are just being made into others: it stays meanwhile.
     being_filed: Option<String>,
-    /// Recordings that were broken off, by an earlier netdiag.
-    broken_off: Vec<Leftover>,
+    /// Recordings that were broken off, by an earlier netdiag or before the monitor was begun again.
+    leftovers: Vec<Leftover>,
     /// Snapshots that could not be filed; their recordings lie where they were recorded.
     unfiled: BTreeMap<String, Tries>,
     refiled: Instant,
@@ -85,7 +87,7 @@ struct Clerk<'a> {
 }
 
 /// Runs the monitor until it is told to stop, or cannot: this thread files, and two others, that it starts, record and judge.
-pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> Ended {
+pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>, judge: &Mutex<Judge>) -> Ended {
     let Some(strong) = core.upgrade() else { return Ended::Stopped };
     let shipped = Weak::clone(core);
     let handover: Handover = Arc::new(move |snapshot_id, folder| {
@@ -112,7 +114,7 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
     for leftover in &leftovers {
         if !lock(&strong.monitor.view).knows(&leftover.snapshot_id) {
             let pinned = store.is_open_pinned(&leftover.snapshot_id);
-            lock(&strong.monitor.view).put(Snapshot { pinned, ..unfinished(&leftover.snapshot_id, BROKEN_OFF) });
+            lock(&strong.monitor.view).put(Snapshot { pinned, ..unfinished(&leftover.snapshot_id, LEFT) });
         }
     }
     // What an earlier run of this monitor had begun when it broke off.
@@ -124,11 +126,12 @@ pub(super) fn run(core: &Weak<Core>, commands: &Mutex<Receiver<Command>>) -> End
     drop(strong);
     let (closed, received) = sync_channel(MAX_WAITING);
     let (recorded, recorded_store) = (Weak::clone(core), store.clone());
-    let (is_alone, judge) = (AtomicBool::new(false), Mutex::new(Judge::new(Instant::now())));
+    let is_alone = AtomicBool::new(false);
     thread::scope(|scope| {
         // What a thread takes from is gone with it, so that nothing is handed over to nobody.
-        let (received, is_alone, judge) = (received, &is_alone, &judge);
+        let (received, is_alone) = (received, &is_alone);
         let record = move || {
+            let _gone = EndsRecording(core);
             let commands = lock(commands);
             let between = recording::Between { commands: &commands, closed, is_alone };
             recording::run(recorded, recorded_store, between, &recording)
@@ -192,6 +195,17 @@ impl Desk {
     }
 }
 
+/// When the recording thread breaks off, that is known at once; the others may still have much to do.
+struct EndsRecording<'a>(&'a Weak<Core>);
+
+impl Drop for EndsRecording<'_> {
+    fn drop(&mut self) {
+        if let Some(core) = self.0.upgrade().filter(|_| thread::panicking()) {
+            core.monitor.ends_recording();
+        }
+    }
+}
+
 /// However the filing thread ends, the recording thread hears of it.
 struct LeavesAlone<'a>(&'a AtomicBool);
 
@@ -229,7 +243,7 @@ impl<'a> Clerk<'a> {
         store: Store,
         (judge, received): (&'a Mutex<Judge>, Receiver<Work>),
         pulse: Pulse,
-        broken_off: Vec<Leftover>,
+        leftovers: Vec<Leftover>,
     ) -> Self {
         Self {
             core: Weak::clone(core),
@@ -244,7 +258,7 @@ impl<'a> Clerk<'a> {
             open_bytes: 0,
             growth_bytes: 0,
             being_filed: None,
-            broken_off,
+            leftovers,
             unfiled: BTreeMap::new(),
             refiled: Instant::now(),
             lacks_room: false,
@@ -255,6 +269,7 @@ impl<'a> Clerk<'a> {
     fn read_all(&mut self, names: Vec<(SnapshotState, String)>) {
         let now = wall_ns();
         let (mut newest, mut closed) = (None, None);
+        let is_start = lock(self.judge).begins();
         for (state, name) in names {
             let Some(core) = self.core.upgrade() else { return };
             let snapshot = match self.store.read(state, &name) {
@@ -266,7 +281,7 @@ impl<'a> Clerk<'a> {
             };
             let at = snapshot.closed_at.map(UtcTime::unix_ns);
             newest = newest.max(at);
-            if let (Some(at), None) = (at, &snapshot.trigger) {
+            if let (Some(at), None, true) = (at, &snapshot.trigger, is_start) {
                 let ago = Duration::from_nanos(u64::try_from(now.saturating_sub(at)).unwrap_or(0));
                 closed = Some(closed.map_or(ago, |closed: Duration| closed.min(ago)));
                 let settings = lock(&core.monitor.view).settings().clone();
@@ -290,7 +305,7 @@ impl<'a> Clerk<'a> {
         let pulse = self.pulse.clone();
         let turn = pulse.turn();
         self.do_errands();
-        self.mend_broken_off();
+        self.mend_leftovers();
         self.tidy();
         self.file_again();
         drop(turn);
@@ -323,18 +338,22 @@ impl<'a> Clerk<'a> {
                 let snapshot_id = closed.snapshot.snapshot_id.clone();
                 self.try_to(&core, &snapshot_id, |clerk| clerk.file_unclosed(&core, *closed));
             }
-            Work::Unjudged(snapshot_id) => self.broke_off(&core, &snapshot_id),
+            Work::Unjudged(snapshot_id) => self.tried_in_vain(&core, &snapshot_id),
             Work::Mend(leftover, problem) => self.mend(&core, &leftover, problem),
         }
     }
 
-    fn do_errands(&self) {
+    fn do_errands(&mut self) {
         let Some(core) = self.core.upgrade() else { return };
         core.monitor.remember_what_waits(&core.settings.state_dir);
         while let Some(errand) = core.monitor.errands.next() {
             match errand {
                 Errand::Pin(snapshot_id, pinned) => self.pin(&core, &snapshot_id, pinned),
-                Errand::Delete(snapshot_id) => self.forget(&core, &snapshot_id, "it was asked for"),
+                Errand::Delete(snapshot_id) => {
+                    if self.waits_no_more(&core, &snapshot_id) {
+                        self.forget(&core, &snapshot_id, "it was asked for");
+                    }
+                }
             }
         }
     }

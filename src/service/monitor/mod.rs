@@ -24,7 +24,9 @@ pub(super) use view::View;
 use super::{Settings, replies::Core, state_files, supervised::Pulse};
 use crate::{
     analysis::{Analysis, catalogue},
-    api::{ApiError, Endpoint, ErrorCode, MonitorSettings, Snapshot, SnapshotList, SnapshotQuery, SnapshotState, UtcTime},
+    api::{
+        ApiError, Endpoint, ErrorCode, MonitorSettings, MonitorState, Snapshot, SnapshotList, SnapshotQuery, SnapshotState, UtcTime,
+    },
     archive::{Store, floor_bytes},
     capture::{Recording, RecordingOptions, check_filter},
     jobs::write_atomically,
@@ -237,7 +239,9 @@ impl Monitor {
         if snapshot.pinned {
             return Err(ApiError::new(ErrorCode::Forbidden, format!("snapshot `{snapshot_id}` is pinned; unpin it first")));
         }
-        if matches!(snapshot.state, SnapshotState::Open | SnapshotState::Filing) {
+        // One that is open and has a problem is recorded, and waits to be filed or mended.
+        let waits = snapshot.state == SnapshotState::Open && snapshot.problem.is_some();
+        if matches!(snapshot.state, SnapshotState::Open | SnapshotState::Filing) && !waits {
             let message = format!("snapshot `{snapshot_id}` is being recorded; it can be deleted when it is filed");
             return Err(ApiError::new(ErrorCode::Forbidden, message));
         }
@@ -276,6 +280,13 @@ impl Monitor {
 
     fn offer(&self, offer: Option<Offer>) {
         *lock(&self.offer) = offer;
+    }
+
+    /// Nothing is recorded any more, until it is begun again.
+    fn ends_recording(&self) {
+        lock(&self.view).state = MonitorState::Unavailable;
+        self.set_has_capture(false);
+        self.offer(None);
     }
 
     fn set_rests(&self, rests: bool) {

@@ -46,7 +46,7 @@ const HEARD_PERIOD: Duration = Duration::from_secs(10);
 /// Ends the names of what the flight recorder saved.
 pub(super) const TRIGGERED: &str = "_trigger";
 
-/// What the recording thread and the filing thread share.
+/// What the recording thread shares with those that judge and file.
 pub(super) struct Between<'a> {
     pub commands: &'a Receiver<Command>,
     pub closed: SyncSender<Box<Closed>>,
@@ -161,7 +161,7 @@ impl Recorder<'_> {
         }
     }
 
-    /// The filing thread ends after this one. A long queue is waited for: packets go on being recorded meanwhile.
+    /// The judging thread ends after this one. A long queue is waited for: packets go on being recorded meanwhile.
     fn hand_over(&mut self, closed: Closed) {
         if self.closed.send(Box::new(closed)).is_err() {
             self.is_alone.store(true, Ordering::Release);
@@ -438,6 +438,15 @@ impl Recorder<'_> {
             self.published = told;
             self.published_at = now;
             core.publish_monitor();
+        }
+    }
+}
+
+impl Drop for Recorder<'_> {
+    /// What a panic has left open: others may share its capture, which would go on writing while the file is mended.
+    fn drop(&mut self) {
+        for open in self.open.drain(..).chain(self.leaving.drain(..)) {
+            drop(open.capture.close_at_seam(open.window, Vec::new()));
         }
     }
 }

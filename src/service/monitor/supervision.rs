@@ -1,10 +1,11 @@
 //! What keeps the monitor going: whatever of it breaks off is begun again, with an alarm.
 
-use super::{Command, filing, lock};
-use crate::{
-    api::{Event, MonitorState},
-    service::replies::Core,
+use super::{
+    Command,
+    filing::{self, Judge},
+    lock,
 };
+use crate::{api::Event, service::replies::Core};
 use futures::FutureExt as _;
 use std::{
     any::Any,
@@ -34,16 +35,19 @@ pub(super) enum Ended {
 pub(super) fn run(core: &Weak<Core>, commands: Receiver<Command>) {
     let broke_off = |why: String| {
         let Some(core) = core.upgrade() else { return };
-        lock(&core.monitor.view).state = MonitorState::Unavailable;
-        core.monitor.set_has_capture(false);
-        core.monitor.offer(None);
+        core.monitor.ends_recording();
         filing::alarm(&core, format!("the monitor is begun again, for it broke off; please report this: {why}"));
     };
+    let judge = Mutex::new(Judge::new(Instant::now()));
     let work = |commands: &_| {
         let _works = Works::begin(core);
-        filing::run(core, commands)
+        filing::run(core, commands, &judge)
     };
     again_and_again(&Mutex::new(commands), REST, work, broke_off);
+    // It may have been told to stop while nobody was there to write it down.
+    if let Some(core) = core.upgrade() {
+        core.monitor.remember_what_waits(&core.settings.state_dir);
+    }
 }
 
 /// While this is there, the monitor works; however that ends, it rests.
@@ -141,7 +145,8 @@ mod tests {
         lock(&core.monitor.view).begin("20261123T114500.000Z", UtcTime::from_unix_ns(0), None).unwrap();
         let (sender, commands) = sync_channel(1);
         sender.send(Command::Stop).unwrap();
-        assert_eq!(filing::run(&Arc::downgrade(&core), &Mutex::new(commands)), Ended::Stopped);
+        let judge = Mutex::new(Judge::new(Instant::now()));
+        assert_eq!(filing::run(&Arc::downgrade(&core), &Mutex::new(commands), &judge), Ended::Stopped);
         let view = lock(&core.monitor.view);
         assert!(!view.knows(&triggered) && view.counts().open == 0, "{:?}", view.snapshot(&triggered));
         let told = view.last_problem().unwrap();

@@ -1,9 +1,6 @@
 //! The judging thread: a verdict on each snapshot as it closes. It touches no disk, so that a slow one holds back no verdict.
 
-use super::{
-    super::{lock, supervision},
-    Desk, Work, publish,
-};
+use super::{super::lock, Desk, Work, publish, trying::guarded};
 use crate::{
     analysis::{Analysis, Told},
     api::{AnalysisReport, AnalysisVerdict, Event, Finding, IgnoredFinding, MonitorSettings, Snapshot, SnapshotState},
@@ -38,13 +35,14 @@ pub(super) struct Judged {
     pub window: Option<ClosedWindow>,
 }
 
-/// What is known when a snapshot is judged of those before it.
-pub(super) struct Judge {
+/// What is known when a snapshot is judged of those before it, also when the monitor is begun again meanwhile.
+pub(in super::super) struct Judge {
     recurrence: Recurrence,
     neighbours: NeighboursAfter,
     /// What the latest snapshots have told, the newest first: those that overlap with them do not tell it again.
     told: Vec<Told>,
     started: Instant,
+    has_begun: bool,
 }
 
 /// Judges what is closed, at once, and hands it on to be filed. Ends when nothing comes any more, or there is nobody to hand it to.
@@ -57,7 +55,7 @@ pub(super) fn run(core: &Weak<Core>, judge: &Mutex<Judge>, received: Receiver<Bo
             None => Work::Unclosed(closed),
             Some(_) => {
                 let snapshot_id = closed.snapshot.snapshot_id.clone();
-                let judged = guarded(&strong, || lock(judge).closed(&strong, *closed));
+                let judged = guarded(&strong, &snapshot_id, "judging", || lock(judge).closed(&strong, *closed));
                 judged.map_or_else(|| Work::Unjudged(snapshot_id), |judged| Work::File(Box::new(judged)))
             }
         };
@@ -68,14 +66,15 @@ pub(super) fn run(core: &Weak<Core>, judge: &Mutex<Judge>, received: Receiver<Bo
     }
 }
 
-/// A panic over one snapshot must not end the work on all others; its recording stays where it is.
-pub(super) fn guarded<T>(core: &Core, work: impl FnOnce() -> T) -> Option<T> {
-    supervision::guarded(core, "the filing of a snapshot broke off; its recording is still there", work)
-}
-
 impl Judge {
     pub fn new(started: Instant) -> Self {
-        Self { recurrence: Recurrence::default(), neighbours: NeighboursAfter::default(), told: Vec::new(), started }
+        let (recurrence, neighbours) = (Recurrence::default(), NeighboursAfter::default());
+        Self { recurrence, neighbours, told: Vec::new(), started, has_begun: false }
+    }
+
+    /// Whether nothing is known yet of what was filed: the first time.
+    pub fn begins(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_begun, true)
     }
 
     fn now(&self) -> Duration {
@@ -96,7 +95,7 @@ impl Judge {
     }
 
     /// Judges a snapshot that was closed; its file is finished when it is its turn.
-    pub fn closed(&mut self, core: &Core, closed: Closed) -> Judged {
+    pub(super) fn closed(&mut self, core: &Core, closed: Closed) -> Judged {
         let Closed { mut snapshot, window, sink } = closed;
         let report = {
             let mut analysis = lock(&sink);
@@ -121,7 +120,7 @@ impl Judge {
 
     /// Judges a snapshot, and tells it: before it is filed, which takes as long as the disk does.
     /// One that was judged before and is looked at anew, because it could not be filed, keeps its verdict.
-    pub fn judge(
+    pub(super) fn judge(
         &mut self,
         core: &Core,
         mut snapshot: Snapshot,
@@ -149,8 +148,10 @@ impl Judge {
         view.judged(&snapshot.snapshot_id, &judgement);
         view.put(snapshot.clone());
         drop(view);
-        publish(core, &snapshot);
-        core.publish_monitor();
+        if is_new {
+            publish(core, &snapshot);
+            core.publish_monitor();
+        }
         if is_new && judgement.for_itself && keep != Some(Keep::Again) {
             let why = snapshot.trigger.as_ref().map_or_else(String::new, |trigger| format!(" (saved because: {trigger})"));
             let what = if keep.is_some() { "is suspect" } else { "was saved" };

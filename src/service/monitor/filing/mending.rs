@@ -3,155 +3,45 @@
 
 use super::{
     super::{lock, view::is_filed},
-    Clerk, Closed, Work, alarm, guarded, not_recorded, recording,
+    Clerk, Closed, not_recorded, recording,
 };
 use crate::{
-    api::{Snapshot, SnapshotState, UtcTime},
-    archive::{Leftover, StoreError, cut_to_whole},
+    api::{AnalysisReport, Severity, Snapshot, UtcTime},
+    archive::{Leftover, cut_to_whole},
     service::replies::Core,
 };
 use std::{
     fs,
     ops::ControlFlow,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
-/// How often what could not be filed is tried again.
-const REFILE_PERIOD: Duration = Duration::from_secs(60);
-/// The same, when it was room that was missing, and there is so much now.
-const REFILE_PERIOD_WITH_ROOM: Duration = Duration::from_secs(5);
-const ENOUGH_ROOM_BYTES: u64 = 1 << 20;
-/// So often filing one snapshot may break off; then it is left to the next start.
-const MAX_BREAKS: u8 = 3;
 /// How long recordings that were broken off wait for the configs to be read.
 const BEFORE_THE_CONFIGS: Duration = Duration::from_secs(20);
 /// What is wrong with a recording that the capture did not close.
 const BROKE_OFF: &str = "the capture broke off before the snapshot was closed";
-/// What is wrong with a recording that an earlier netdiag left.
-pub(super) const BROKEN_OFF: &str = "netdiag ended while this was recorded; what was written until then is whole";
+/// What is wrong with a recording that an earlier netdiag left, or the monitor before it was begun again.
+pub(super) const LEFT: &str = "netdiag broke off while this was recorded; what was written until then is whole";
 /// What is wrong with one that was recorded to its end.
-const NOT_FILED: &str = "it could not be filed when it was closed";
-
-/// What became of the tries to file a snapshot.
-#[derive(Debug, Default)]
-pub(super) struct Tries {
-    /// So often they broke off.
-    breaks: u8,
-}
-
-impl Tries {
-    fn may_go_on(&self) -> bool {
-        self.breaks < MAX_BREAKS
-    }
-}
+pub(super) const NOT_FILED: &str = "it could not be filed when it was closed";
 
 impl Clerk<'_> {
-    /// Tries to file a snapshot. A panic over it must not end the work on all others.
-    pub(super) fn try_to(&mut self, core: &Core, snapshot_id: &str, file: impl FnOnce(&mut Self)) {
-        if guarded(core, || file(self)).is_none() {
-            self.being_filed = None;
-            self.broke_off(core, snapshot_id);
-        }
-    }
-
-    /// Judging or filing a snapshot broke off, which has been told: it is tried again, but not for ever, for each try may be long.
-    pub(super) fn broke_off(&mut self, core: &Core, snapshot_id: &str) {
-        let known = lock(&core.monitor.view).snapshot(snapshot_id);
-        // It may have been filed before that.
-        let Some(snapshot) = known.filter(|known| !is_filed(known.state)) else { return };
-        let tries = self.unfiled.entry(snapshot_id.to_owned()).or_default();
-        tries.breaks = tries.breaks.saturating_add(1);
-        if tries.may_go_on() {
-            self.waits(core, snapshot, format!("filing {snapshot_id} broke off, and will be tried again"));
-        } else {
-            let problem = format!(
-                "filing {snapshot_id} broke off {MAX_BREAKS} times; it stays where it was recorded until netdiag is started again"
-            );
-            alarm(core, problem.clone());
-            self.waits(core, snapshot, problem);
-        }
-    }
-
-    /// The snapshot stays as if it were open.
-    fn waits(&self, core: &Core, snapshot: Snapshot, problem: String) {
-        let waits =
-            Snapshot { state: SnapshotState::Open, text: "it waits to be filed".to_owned(), problem: Some(problem), ..snapshot };
-        lock(&core.monitor.view).put(waits);
-    }
-
-    /// The snapshot's recording stays where it is, and it is tried again.
-    pub(super) fn could_not(&mut self, core: &Core, snapshot: Snapshot, error: &StoreError) {
-        let snapshot_id = snapshot.snapshot_id.clone();
-        self.lacks_room |= error.is_lack_of_room();
-        let problem = format!("snapshot {snapshot_id} could not be filed, and will be tried again: {error}");
-        self.will_be_tried_again(core, &snapshot_id, problem.clone());
-        self.waits(core, snapshot, problem);
-    }
-
-    /// The first time it is an alarm.
-    fn will_be_tried_again(&mut self, core: &Core, snapshot_id: &str, problem: String) {
-        if self.unfiled.contains_key(snapshot_id) {
-            lock(&core.monitor.view).problem(problem);
-        } else {
-            self.unfiled.insert(snapshot_id.to_owned(), Tries::default());
-            alarm(core, problem);
-        }
-    }
-
-    pub(super) fn file_again(&mut self) {
-        if self.unfiled.is_empty() || self.refiled.elapsed() < self.refile_period() {
-            return;
-        }
-        self.refiled = Instant::now();
-        let leftovers = match self.store.leftovers() {
-            Ok(leftovers) => leftovers,
-            Err(error) => {
-                let told = |core: Arc<Core>| lock(&core.monitor.view).problem(error.to_string());
-                return self.core.upgrade().map_or((), told);
-            }
-        };
-        self.lacks_room = false;
-        let is_there = |snapshot_id: &String| leftovers.iter().any(|leftover| leftover.snapshot_id == *snapshot_id);
-        let gone: Vec<String> = self.unfiled.keys().filter(|snapshot_id| !is_there(snapshot_id)).cloned().collect();
-        for snapshot_id in gone {
-            self.unfiled.remove(&snapshot_id);
-            self.given_up(&snapshot_id);
-        }
-        let is_tried_again = |leftover: &Leftover| self.unfiled.get(&leftover.snapshot_id).is_some_and(Tries::may_go_on);
-        self.waiting.extend(leftovers.into_iter().filter(is_tried_again).map(|leftover| Work::Mend(leftover, NOT_FILED)));
-    }
-
-    /// A snapshot that could not be filed and of which no recording is there any more, or never was.
-    fn given_up(&self, snapshot_id: &str) {
-        let Some(core) = self.core.upgrade() else { return };
-        let known = lock(&core.monitor.view).snapshot(snapshot_id);
-        if let Some(snapshot) = known.filter(|known| !is_filed(known.state)) {
-            not_recorded(&core, snapshot, "it could not be filed, and nothing of it was recorded");
-        }
-    }
-
-    /// Where only room was missing, it is filed soon after there is some.
-    fn refile_period(&self) -> Duration {
-        let settings = self.core.upgrade().map(|core| lock(&core.monitor.view).settings().clone());
-        let has_room = settings.is_some_and(|settings| self.room(&settings) >= ENOUGH_ROOM_BYTES);
-        if self.lacks_room && has_room { REFILE_PERIOD_WITH_ROOM } else { REFILE_PERIOD }
-    }
-
     /// What a killed netdiag left, when the configs are read or will not be soon: they say what a finding is about.
-    pub(super) fn mend_broken_off(&mut self) {
+    pub(super) fn mend_leftovers(&mut self) {
         let is_time = |core: &Arc<Core>| core.sites.is_read() || self.started.elapsed() >= BEFORE_THE_CONFIGS;
-        if !self.broken_off.is_empty() && self.core.upgrade().as_ref().is_some_and(is_time) {
+        if !self.leftovers.is_empty() && self.core.upgrade().as_ref().is_some_and(is_time) {
             self.mend_all();
         }
     }
 
     pub(super) fn mend_all(&mut self) {
         let Some(core) = self.core.upgrade() else { return };
-        for leftover in std::mem::take(&mut self.broken_off) {
+        for leftover in std::mem::take(&mut self.leftovers) {
             // What was judged had been recorded to its end: it was the monitor that broke off.
             let is_judged = lock(&core.monitor.view).judgement(&leftover.snapshot_id).is_some();
-            self.mend(&core, &leftover, if is_judged { NOT_FILED } else { BROKEN_OFF });
+            self.mend(&core, &leftover, if is_judged { NOT_FILED } else { LEFT });
+            self.do_errands();
         }
     }
 
@@ -213,18 +103,23 @@ impl Clerk<'_> {
         fs::rename(&leftover.path, &path)?;
         let mut analysis = recording::analysis(core);
         analysis.read_through(fs::File::open(&path)?, &mut |_, _| ControlFlow::Continue(()))?;
-        let report = analysis.report();
+        let mut report = analysis.report();
+        let known = known.filter(|known| was_found_before(core, known, &mut report));
         let modified = UtcTime::from(fs::metadata(&path)?.modified().unwrap_or_else(|_| SystemTime::now()));
-        let snapshot = Snapshot {
+        let snapshot = known.unwrap_or_else(|| Snapshot {
             trigger: self.trigger_of(&leftover.snapshot_id),
             opened_at: report.first_at.unwrap_or(modified),
             closed_at: Some(report.last_at.unwrap_or(modified)),
-            file: Some(path.display().to_string()),
             packets: report.packets,
             // What was lost is written at the end of a recording, and it did not come to that.
             kernel_dropped: Some(report.dropped).filter(|dropped| *dropped > 0),
-            pinned: self.store.is_open_pinned(&leftover.snapshot_id),
             ..unfinished(&leftover.snapshot_id, problem)
+        });
+        let snapshot = Snapshot {
+            file: Some(path.display().to_string()),
+            problem: Some(problem.to_owned()),
+            pinned: self.store.is_open_pinned(&leftover.snapshot_id),
+            ..snapshot
         };
         let judged = lock(self.judge).judge(core, snapshot, (report, None));
         self.file(core, judged);
@@ -238,7 +133,7 @@ impl Clerk<'_> {
         fs::remove_file(&leftover.path)?;
         self.store.remove_notes(snapshot_id);
         self.unfiled.remove(snapshot_id);
-        let snapshot = known.unwrap_or_else(|| unfinished(snapshot_id, BROKEN_OFF));
+        let snapshot = known.unwrap_or_else(|| unfinished(snapshot_id, LEFT));
         // One that is filed without a recording stays so.
         if !is_filed(snapshot.state) {
             let trigger = snapshot.trigger.clone().or(trigger);
@@ -254,7 +149,18 @@ impl Clerk<'_> {
     }
 }
 
-/// A snapshot of which nothing is known but that netdiag ended while it was recorded.
+/// Whether a snapshot has been judged already. What was found then counts: also what is not in its packets, and not what another one tells.
+fn was_found_before(core: &Core, known: &Snapshot, report: &mut AnalysisReport) -> bool {
+    let Some(judgement) = lock(&core.monitor.view).judgement(&known.snapshot_id) else { return false };
+    (report.verdict, report.text) = (judgement.verdict, judgement.text);
+    let suspicious = known.findings.iter().filter(|finding| finding.severity >= Severity::Warning);
+    report.reasons = suspicious.map(|finding| finding.message.clone()).collect();
+    report.findings.clone_from(&known.findings);
+    report.findings_total = known.findings_total;
+    true
+}
+
+/// A snapshot of which nothing is known but that netdiag broke off while it was recorded.
 pub(in crate::service::monitor) fn unfinished(snapshot_id: &str, problem: &str) -> Snapshot {
     Snapshot {
         text: "it was broken off and is being looked at".to_owned(),
@@ -266,17 +172,26 @@ pub(in crate::service::monitor) fn unfinished(snapshot_id: &str, problem: &str) 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{
+            Work,
+            trying::{MAX_BREAKS, REFILE_PERIOD},
+        },
+        *,
+    };
     use crate::{
-        api::AnalysisVerdict,
-        archive::Store,
+        api::{AnalysisVerdict, SnapshotState},
+        archive::{Store, StoreError},
         packet::{InterfaceDescription, LinkType, SectionDescription, Writer},
         service::monitor::{
             filing::Judge,
             testing::{core, finding},
         },
     };
-    use std::sync::{Mutex, mpsc::sync_channel};
+    use std::{
+        sync::{Mutex, mpsc::sync_channel},
+        time::Instant,
+    };
 
     /// A clerk without the threads around it.
     fn with_clerk(work: impl FnOnce(&Arc<Core>, Clerk<'_>)) {
@@ -305,15 +220,20 @@ mod tests {
     async fn what_was_judged_keeps_its_verdict_and_counts_once_when_the_monitor_breaks_off_before_it_is_filed() {
         with_clerk(|core, mut clerk| {
             let leftover = suspect(core, &clerk);
-            // What is known when it is begun again.
-            *lock(clerk.judge) = Judge::new(Instant::now());
-            clerk.broken_off = clerk.store.leftovers().unwrap();
+            clerk.leftovers = clerk.store.leftovers().unwrap();
             clerk.mend_all();
             let filed = clerk.store.get(&leftover.snapshot_id).unwrap();
             assert_eq!(filed.state, SnapshotState::Archived);
             assert_eq!((filed.verdict, filed.problem.as_deref()), (Some(AnalysisVerdict::Suspect), Some(NOT_FILED)));
+            assert_eq!((filed.findings.as_slice(), filed.kernel_dropped), ([finding()].as_slice(), Some(0)));
             let view = lock(&core.monitor.view);
             assert_eq!((view.counts().suspect, view.judgement(&leftover.snapshot_id)), (1, None));
+            drop(view);
+            let mut report = recording::analysis(core).report();
+            report.findings.push(finding());
+            let next = Snapshot::opened("20261123T115000.000Z".to_owned(), UtcTime::from_unix_ns(0));
+            let next = lock(clerk.judge).judge(core, next, (report, None)).judgement;
+            assert!(next.verdict == AnalysisVerdict::Suspect && !next.for_itself, "what stays is known");
         });
     }
 
@@ -351,6 +271,10 @@ mod tests {
             assert_eq!(clerk.open().0, 0, "no room is kept for what it may write");
             let told = lock(&core.monitor.view).last_problem().unwrap().to_owned();
             assert!(told.contains(&leftover.snapshot_id) && told.contains("until netdiag is started again"), "{told}");
+            core.monitor.set_rests(false);
+            core.monitor.delete(&leftover.snapshot_id).unwrap();
+            clerk.turn();
+            assert!(!leftover.path.exists() && !lock(&core.monitor.view).knows(&leftover.snapshot_id) && clerk.unfiled.is_empty());
         });
     }
 
@@ -404,8 +328,8 @@ mod tests {
         with_clerk(|core, mut clerk| {
             let leftover = leftover(&clerk, "20261123T114500.000Z_trigger");
             clerk.store.set_reason(&leftover.snapshot_id, "the inverter tripped").unwrap();
-            lock(&core.monitor.view).put(unfinished(&leftover.snapshot_id, BROKEN_OFF));
-            clerk.mend(core, &leftover, BROKEN_OFF);
+            lock(&core.monitor.view).put(unfinished(&leftover.snapshot_id, LEFT));
+            clerk.mend(core, &leftover, LEFT);
             let view = lock(&core.monitor.view);
             assert!(!view.knows(&leftover.snapshot_id) && !leftover.path.exists() && clerk.unfiled.is_empty());
             let told = view.last_problem().unwrap();
@@ -435,7 +359,7 @@ mod tests {
             // What cannot be opened for writing cannot be cut.
             fs::remove_file(&leftover.path).unwrap();
             fs::create_dir(&leftover.path).unwrap();
-            clerk.mend(core, &leftover, BROKEN_OFF);
+            clerk.mend(core, &leftover, LEFT);
             assert!(clerk.unfiled.contains_key(&leftover.snapshot_id) && leftover.path.exists());
             let told = lock(&core.monitor.view).last_problem().unwrap().to_owned();
             assert!(told.contains(&leftover.snapshot_id) && told.contains("will be tried again"), "{told}");
