@@ -271,8 +271,9 @@ async fn it_is_on_again_after_a_stop_and_after_a_kill_and_loses_no_recording() {
     let left = 2;
     service.restart();
     service.ready().await;
-    let is_mended =
-        |snapshot: &&Value| snapshot["problem"].as_str().is_some_and(|problem| problem.contains("broke off while this was recorded"));
+    let is_mended = |snapshot: &&Value| {
+        snapshot["problem"].as_str().is_some_and(|problem| problem.contains("broke off while this was recorded"))
+    };
     let snapshots = wait_for(&service, "the mended ones", |snapshots| snapshots.iter().filter(is_mended).count() == left).await;
     for snapshot in snapshots.iter().filter(is_mended) {
         let packets = packets(file(snapshot));

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     api::{AnalysisReport, Severity, Snapshot, UtcTime},
     archive::{Leftover, cut_to_whole},
+    monitor::Judgement,
     service::replies::Core,
 };
 use std::{
@@ -103,18 +104,24 @@ impl Clerk<'_> {
         fs::rename(&leftover.path, &path)?;
         let mut analysis = recording::analysis(core);
         analysis.read_through(fs::File::open(&path)?, &mut |_, _| ControlFlow::Continue(()))?;
-        let mut report = analysis.report();
-        let known = known.filter(|known| was_found_before(core, known, &mut report));
+        let report = analysis.report();
         let modified = UtcTime::from(fs::metadata(&path)?.modified().unwrap_or_else(|_| SystemTime::now()));
-        let snapshot = known.unwrap_or_else(|| Snapshot {
-            trigger: self.trigger_of(&leftover.snapshot_id),
-            opened_at: report.first_at.unwrap_or(modified),
-            closed_at: Some(report.last_at.unwrap_or(modified)),
-            packets: report.packets,
-            // What was lost is written at the end of a recording, and it did not come to that.
-            kernel_dropped: Some(report.dropped).filter(|dropped| *dropped > 0),
-            ..unfinished(&leftover.snapshot_id, problem)
-        });
+        let judgement = lock(&core.monitor.view).judgement(&leftover.snapshot_id);
+        let (report, snapshot) = match (judgement, known) {
+            (Some(judgement), Some(known)) => (as_judged(report, judgement, &known), known),
+            _ => {
+                let snapshot = Snapshot {
+                    trigger: self.trigger_of(&leftover.snapshot_id),
+                    opened_at: report.first_at.unwrap_or(modified),
+                    closed_at: Some(report.last_at.unwrap_or(modified)),
+                    packets: report.packets,
+                    // What was lost is written at the end of a recording, and it did not come to that.
+                    kernel_dropped: Some(report.dropped).filter(|dropped| *dropped > 0),
+                    ..unfinished(&leftover.snapshot_id, problem)
+                };
+                (report, snapshot)
+            }
+        };
         let snapshot = Snapshot {
             file: Some(path.display().to_string()),
             problem: Some(problem.to_owned()),
@@ -149,15 +156,14 @@ impl Clerk<'_> {
     }
 }
 
-/// Whether a snapshot has been judged already. What was found then counts: also what is not in its packets, and not what another one tells.
-fn was_found_before(core: &Core, known: &Snapshot, report: &mut AnalysisReport) -> bool {
-    let Some(judgement) = lock(&core.monitor.view).judgement(&known.snapshot_id) else { return false };
-    (report.verdict, report.text) = (judgement.verdict, judgement.text);
+/// The report of a snapshot that had been judged, and is read anew. What was found then counts: also what is not in its packets, and not what
+/// another snapshot tells.
+fn as_judged(report: AnalysisReport, judgement: Judgement, known: &Snapshot) -> AnalysisReport {
+    let Judgement { verdict, text, .. } = judgement;
     let suspicious = known.findings.iter().filter(|finding| finding.severity >= Severity::Warning);
-    report.reasons = suspicious.map(|finding| finding.message.clone()).collect();
-    report.findings.clone_from(&known.findings);
-    report.findings_total = known.findings_total;
-    true
+    let reasons = suspicious.map(|finding| finding.message.clone()).collect();
+    let (findings, findings_total) = (known.findings.clone(), known.findings_total);
+    AnalysisReport { verdict, text, reasons, findings, findings_total, ..report }
 }
 
 /// A snapshot of which nothing is known but that netdiag broke off while it was recorded.
