@@ -42,10 +42,17 @@ impl Finding {
     /// What it is about, wherever and whenever it is seen: the endpoint, or else its words that name something. What is counted or
     /// measured in them changes from one capture to the next; addresses and names of interfaces do not.
     pub fn about(&self) -> String {
-        let names = |word: &&str| word.contains(['.', ':']) && !is_measure(word);
-        let words = || self.message.split(' ').filter(names).collect::<Vec<_>>().join(" ");
-        self.endpoint_id.clone().unwrap_or_else(words)
+        let words = self.message.split(' ').enumerate().filter(|(place, word)| is_name(word, *place == 0) && !is_measure(word));
+        let named = || words.map(|(_, word)| word).collect::<Vec<_>>().join(" ");
+        self.endpoint_id.clone().unwrap_or_else(named)
     }
+}
+
+/// Whether a word names something: an address, or what a message begins with and says something of (`eth0:`). The punctuation behind another
+/// word does not make a name of it.
+fn is_name(word: &str, is_first: bool) -> bool {
+    let bare = word.strip_suffix(['.', ':', ',', ';']).unwrap_or(word);
+    bare.contains(['.', ':']) || (is_first && word.ends_with(':'))
 }
 
 /// Whether a word is a number or a time.
@@ -79,6 +86,9 @@ mod tests {
             ("eth0: not recorded for 3 s of 300 s", "eth0:"),
             ("10.0.0.9 is claimed by 02:00:00:00:00:09 and by 02:00:00:00:00:0a", "10.0.0.9 02:00:00:00:00:09 02:00:00:00:00:0a"),
             ("the clock was set back 3 times; times across it mean nothing", ""),
+            ("10.0.0.5 stopped answering; 8 requests were answered late: the host stalled", "10.0.0.5"),
+            ("10.0.0.5 stopped answering; the same 2 times more: the host stalled. So it is.", "10.0.0.5"),
+            ("nobody answered for fd00::, fd00::1: both are away", "fd00::, fd00::1:"),
         ] {
             assert_eq!(about(message), (expected.to_owned(), "bms".to_owned()));
         }

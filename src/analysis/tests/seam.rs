@@ -100,6 +100,57 @@ fn what_goes_on_is_told_by_both_and_counted_once() {
     assert_eq!(reports[1].verdict, crate::api::AnalysisVerdict::Suspect);
 }
 
+/// Two ports of one host are asked every second; each is mute from one second to another. The earlier analysis has seconds 0 to 59, the later
+/// one those from 30 on; gives what each tells of this code.
+fn told_over_a_seam(code: &str, mute: [&[(u32, u32)]; 2]) -> [Option<crate::api::Finding>; 2] {
+    let ports = ["10.0.0.5:502", "10.0.0.5:1502"].map(socket);
+    let mut talks = ports.map(|port| Conversation::between(socket("10.0.0.1:40000"), port));
+    let site = || Site::new(ports.iter().map(|port| outbound(&port.to_string(), Protocol::Modbus, &port.to_string())).collect());
+    let (mut earlier, mut later, mut told) = (site(), site(), None);
+    for second in 0..120 {
+        if second == 60 {
+            later.analysis.mark_seam("earlier", 0);
+            earlier.analysis.finish();
+            told = Some(earlier.analysis.report());
+        }
+        for (talk, mute) in talks.iter_mut().zip(mute) {
+            let mut frames = if second == 0 { talk.handshake().to_vec() } else { Vec::new() };
+            frames.push(talk.send(false, &[0, second as u8, 0, 0, 0, 6, 1, 3, 0, 100, 0, 1]));
+            if !mute.iter().any(|(from, to)| (*from..*to).contains(&second)) {
+                frames.push(talk.send(true, &[0, second as u8, 0, 0, 0, 5, 1, 3, 2, 0, 7]));
+            }
+            let ms = f64::from(second) * 1_000.0;
+            if second >= 30 {
+                later.all(ms, frames.clone());
+            }
+            if second < 60 {
+                earlier.all(ms, frames);
+            }
+        }
+    }
+    later.analysis.finish();
+    let told = told.unwrap();
+    let own = later.analysis.report_after(&[Told::new("earlier", &told.findings)]);
+    [told, own].map(|report| report.findings.into_iter().find(|found| found.code == code))
+}
+
+#[test]
+fn a_stall_that_was_over_at_the_seam_is_told_once_and_one_over_the_seam_by_both() {
+    let stalled = |mute: &[(u32, u32)]| told_over_a_seam("host.stalled", [mute, mute]);
+    let [earlier, later] = stalled(&[(40, 46)]);
+    assert_eq!(
+        (earlier.map(|stall| stall.count), later),
+        (Some(14), None),
+        "two ports, and of each six requests in vain and the one that is answered"
+    );
+    let [earlier, later] = stalled(&[(40, 46), (70, 78)]).map(Option::unwrap);
+    assert_eq!((earlier.count, later.count), (14, 18));
+    assert!(later.message.ends_with("; 14 of them are told by the snapshot before"), "{}", later.message);
+    let [earlier, later] = stalled(&[(54, 66)]).map(Option::unwrap);
+    assert!(earlier.message.contains("not all of them have answered since, for "), "{}", earlier.message);
+    assert!(later.message.contains(" at the same time, at ") && !later.message.contains("since, for"), "{}", later.message);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
