@@ -397,7 +397,7 @@ fn silence<'a>(
             "{server} talked until {} and has said nothing since, for {seconds:.1} s, although it was asked {asked}",
             time(spell.from.at)
         );
-        let tally = Tally::between(spell.asked, [spell.from, spell.to]);
+        let tally = Tally::between(1, [spell.from, spell.to]);
         findings.push(finding(catalogue::HOST_SILENT, Severity::Alarm, &tally, message));
     } else if let Some((latest, pause)) = service.silence.fell_silent(now, limit).filter(|_| flows.any(Flow::is_open)) {
         let seconds = now.saturating_sub(latest.at) as f64 / 1e9;
@@ -407,9 +407,10 @@ fn silence<'a>(
             time(latest.at)
         );
         findings.push(finding(catalogue::HOST_SILENT, Severity::Alarm, &Tally::between(1, [latest]), message));
-    } else if let Some(spell) = service.silence.longest() {
+    } else if let Some(over) = service.silence.over() {
+        let spell = over.longest;
         let seconds = spell.to.at.saturating_sub(spell.from.at) as f64 / 1e9;
-        let more = match service.silence.spells {
+        let more = match over.count {
             1 => String::new(),
             spells => format!("; it was silent for so long {} more", many(spells - 1, "time")),
         };
@@ -419,7 +420,7 @@ fn silence<'a>(
             time(spell.to.at),
             many(spell.asked, "time")
         );
-        let tally = Tally::between(service.silence.spells, [spell.from, spell.to]);
+        let tally = Tally::between(over.count, [over.from, spell.from, spell.to, over.to]);
         findings.push(finding(catalogue::HOST_SILENT, Severity::Warning, &tally, message));
     }
 }

@@ -10,7 +10,7 @@
 //! the seam is its own, also of packets before it: a request of the shared time that is overdue only now is told here and nowhere else.
 
 use super::{Analysis, catalogue};
-use crate::api::{Finding, Severity, UtcTime};
+use crate::api::{Finding, UtcTime};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -63,7 +63,6 @@ impl Told {
 #[derive(Debug)]
 struct Mark {
     about: String,
-    severity: Severity,
     first: (Option<UtcTime>, Option<u64>),
     last_at: Option<UtcTime>,
     count: u64,
@@ -88,8 +87,8 @@ impl Seam {
         let mut marks: BTreeMap<String, Vec<Mark>> = BTreeMap::new();
         for finding in found {
             let (about, first) = (finding.about(), first(&finding));
-            let Finding { code, severity, last_at, count, message, .. } = finding;
-            marks.entry(code).or_default().push(Mark { about, severity, first, last_at, count, message });
+            let Finding { code, last_at, count, message, .. } = finding;
+            marks.entry(code).or_default().push(Mark { about, first, last_at, count, message });
         }
         Self { by: by.to_owned(), marks }
     }
@@ -124,9 +123,9 @@ impl<'a> Own<'a> {
             return None;
         }
         // What was told may have come to a good end since: a request that was overdue is answered late. One at the least is new, and all of it
-        // if it begins behind what was told, or lasted and has come to be something else, which is counted otherwise.
+        // if it begins behind what was told, or lasted and is told anew with what came of it.
         let begins_anew = finding.first_at.zip(mark.last_at).is_some_and(|(first, last)| first > last);
-        let is_another = begins_anew || (is_lasting && (finding.severity != mark.severity || finding.count <= mark.count));
+        let is_another = begins_anew || (is_lasting && finding.count <= mark.count);
         let new = if is_another { finding.count } else { finding.count.saturating_sub(mark.count).max(1) };
         if finding.count > new && is_counted(&finding.code) {
             let told = finding.count - new;
@@ -179,6 +178,7 @@ impl Analysis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Severity;
     use proptest::prelude::*;
 
     /// A finding of so many things, seen at these seconds.
@@ -249,18 +249,17 @@ mod tests {
 
     #[test]
     fn a_silence_that_goes_on_over_the_seam_is_told_by_both_with_what_each_knows() {
-        let goes_on = finding("host.silent", 5, Some((8, 10)), "10.0.0.1:502 has said nothing since, for 2 s");
-        let (longer, over) = ("10.0.0.1:502 has said nothing since, for 200 s", "10.0.0.1:502 said nothing, for 4 s");
-        let goes_on = Finding { severity: Severity::Alarm, ..goes_on };
-        for (severity, count, to, words) in [
-            (Severity::Alarm, 5, 10, longer),
-            (Severity::Warning, 1, 12, over),
-            // Silences are counted, and no longer how often it was asked in vain.
-            (Severity::Warning, 7, 99, over),
+        let silent = |severity, count, to, words: &str| Finding { severity, ..finding("host.silent", count, Some((8, to)), words) };
+        let goes_on = silent(Severity::Alarm, 1, 10, "10.0.0.1:502 has said nothing since, for 2 s");
+        for (severity, to, words) in [
+            (Severity::Alarm, 10, "10.0.0.1:502 has said nothing since, for 200 s"),
+            (Severity::Warning, 12, "10.0.0.1:502 said nothing, for 4 s"),
         ] {
-            let found = Finding { severity, ..finding("host.silent", count, Some((8, to)), words) };
-            assert_eq!(own(&[&goes_on], &[&goes_on], &[&found]), [(words.into(), count)]);
+            assert_eq!(own(&[&goes_on], &[&goes_on], &[&silent(severity, 1, to, words)]), [(words.into(), 1)]);
         }
+        let with_others = silent(Severity::Warning, 7, 99, "10.0.0.1:502 said nothing, for 4 s");
+        let told = own(&[&goes_on], &[&goes_on], &[&with_others]);
+        assert_eq!(told, [("10.0.0.1:502 said nothing, for 4 s; 1 of them is told by the snapshot before".into(), 6)]);
     }
 
     #[test]

@@ -22,14 +22,23 @@ pub(super) struct Spell {
     pub asked: u64,
 }
 
+/// The silences of a server that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Over {
+    pub count: u64,
+    /// The server's packet before the first of them.
+    pub from: Stamp,
+    /// The server's packet behind the latest of them.
+    pub to: Stamp,
+    pub longest: Spell,
+}
+
 /// What is known of a server's silence.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     /// The first and the latest packets since the server's latest that ask something, and how many there were.
     asked: Option<(Stamp, Stamp, u64)>,
-    /// The longest time without a packet of the server that was asked, and how many there were.
-    longest: Option<Spell>,
-    pub spells: u64,
+    over: Option<Over>,
     asked_at: Option<i64>,
     /// From one message to the next that the server sent without being asked, and its latest message.
     pauses: Times,
@@ -54,10 +63,13 @@ impl Silence {
             && asked >= ASKED_AT_LEAST
             && stamp.at.saturating_sub(first.at) > silence_ns
         {
-            self.spells += 1;
             let spell = Spell { from, to: stamp, asked };
             let ns = |spell: &Spell| spell.to.at.saturating_sub(spell.from.at);
-            self.longest = Some(self.longest.filter(|longest| ns(longest) >= ns(&spell)).unwrap_or(spell));
+            let over = self.over.get_or_insert(Over { count: 0, from, to: stamp, longest: spell });
+            (over.count, over.to) = (over.count + 1, stamp);
+            if ns(&spell) > ns(&over.longest) {
+                over.longest = spell;
+            }
         }
         if payload {
             let is_unasked = self.asked_at.is_none_or(|asked| stamp.at.saturating_sub(asked) > UNASKED_NS);
@@ -69,9 +81,9 @@ impl Silence {
         }
     }
 
-    /// The longest silence that ended.
-    pub fn longest(&self) -> Option<Spell> {
-        self.longest
+    /// The silences that ended, if there were any.
+    pub fn over(&self) -> Option<Over> {
+        self.over
     }
 
     /// The silence that lasts since the server's packet `last`, if it is asked in vain for long enough.

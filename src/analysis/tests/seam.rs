@@ -135,6 +135,40 @@ fn told_over_a_seam(code: &str, mute: [&[(u32, u32)]; 2]) -> [Option<crate::api:
 }
 
 #[test]
+fn a_silence_that_was_over_at_the_seam_is_told_once_and_not_counted_with_the_next_one() {
+    let [earlier, later] = told_over_a_seam("host.silent", [&[(35, 48)], &[]]);
+    assert_eq!((earlier.map(|silent| silent.count), later), (Some(1), None));
+    // Whether the next one is longer or not, and whether another port was mute in one of them, too.
+    for (of_first, of_second) in [
+        (vec![(35, 48), (70, 83)], vec![]),
+        (vec![(35, 48), (70, 90)], vec![]),
+        (vec![(35, 48), (70, 90)], vec![(70, 90)]),
+        (vec![(35, 48), (70, 90)], vec![(35, 48)]),
+    ] {
+        let [earlier, later] = told_over_a_seam("host.silent", [&of_first, &of_second]);
+        let later = later.unwrap();
+        assert_eq!((earlier.unwrap().count, later.count), (1, 1), "{of_second:?}: {}", later.message);
+        assert!(later.message.contains("; it was silent for so long 1 time more"), "{}", later.message);
+        assert!(later.message.contains("; 1 of them is told by the snapshot before"), "{}", later.message);
+    }
+}
+
+#[test]
+fn a_silence_over_the_seam_is_told_by_both_with_what_each_knows() {
+    let [earlier, later] = told_over_a_seam("host.silent", [&[(45, 70)], &[]]).map(Option::unwrap);
+    assert!(earlier.message.contains(" and has said nothing since, for "), "{}", earlier.message);
+    assert!(later.message.contains(" said nothing from ") && !later.message.contains("told by"), "{}", later.message);
+    assert_eq!(later.count, 1);
+    // Another one behind it is new, the one that went on is not.
+    let [earlier, later] = told_over_a_seam("host.silent", [&[(45, 65), (80, 110)], &[]]).map(Option::unwrap);
+    assert_eq!((earlier.count, later.count), (1, 1), "{}", later.message);
+    assert!(later.message.contains("; 1 of them is told by the snapshot before"), "{}", later.message);
+    let [earlier, later] = told_over_a_seam("host.silent", [&[(45, 120)], &[]]).map(Option::unwrap);
+    let seconds = [&earlier, &later].map(|silent| silent.message.split(" since, for ").nth(1).unwrap().to_owned());
+    assert!(seconds[0].starts_with("15.0 s") && seconds[1].starts_with("75.0 s"), "{seconds:?}");
+}
+
+#[test]
 fn a_stall_that_was_over_at_the_seam_is_told_once_and_one_over_the_seam_by_both() {
     let stalled = |mute: &[(u32, u32)]| told_over_a_seam("host.stalled", [mute, mute]);
     let [earlier, later] = stalled(&[(40, 46)]);
